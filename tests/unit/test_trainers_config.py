@@ -1,0 +1,176 @@
+import dataclasses
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainers import METRICS, ClassifierConfig, ConfigError, Diverged, Problem, Report
+from trainers.config import FIELDS, Field, check_value
+from trainers.models import ACTIVATIONS, MODELS
+from trainers.optimizers import OPTIMIZERS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_defaults_are_valid_and_every_field_is_described() -> None:
+    config = ClassifierConfig()
+    assert list(FIELDS) == [field.name for field in dataclasses.fields(config)]
+    assert all(field.why for field in FIELDS.values())
+    assert ClassifierConfig.from_mapping({}) == config
+    assert ClassifierConfig.from_mapping(dataclasses.asdict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [("model", MODELS), ("optimizer", OPTIMIZERS), ("activation", ACTIVATIONS)],
+)
+def test_what_is_allowed_is_what_is_built(field: str, choices: dict[str, object]) -> None:
+    assert FIELDS[field].allowed == tuple(choices)
+
+
+def test_numbers_take_the_kind_of_their_field() -> None:
+    config = ClassifierConfig.from_mapping({"batch_size": 64.0, "learning_rate": 1, "tau": 5})
+    assert (type(config.batch_size), config.batch_size) == (int, 64)
+    assert (type(config.learning_rate), config.learning_rate) == (float, 1.0)
+    assert (type(config.tau), config.tau) == (float, 5.0)
+    assert ClassifierConfig(tau=None).tau is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("momentm", 0.5, "unknown field 'momentm'. Did you mean 'momentum'?"),
+        ("zzz", 0.5, f"unknown field 'zzz'. Known: {', '.join(FIELDS)}."),
+        ("optimizer", "agd", "'agd' is not a choice. Did you mean 'sgd'?"),
+        ("optimizer", 3, "3 is not a choice. Known: sgd, adam."),
+        ("optimizer", None, "None is not a choice. Known: sgd, adam."),
+        ("schedule", ["linear"], "['linear'] is not a choice. Did you mean 'linear'?"),
+        ("nesterov", 1, "1 is not true or false."),
+        ("batch_size", "64", "'64' is not a whole number. Did you mean 64, without quotes?"),
+        ("learning_rate", "1e-3", "'1e-3' is not a number. Did you mean 1e-3, without quotes?"),
+        ("learning_rate", "fast", "'fast' is not a number."),
+        ("learning_rate", "nan", "'nan' is not a number."),
+        ("learning_rate", True, "True is not a number."),
+        ("learning_rate", None, "None is not a number."),
+        ("learning_rate", float("nan"), "nan is not a finite number."),
+        ("epochs", float("inf"), "inf is not a finite number."),
+        ("epochs", 2.5, "2.5 is not a whole number. Did you mean 3?"),
+        (
+            "epochs",
+            0,
+            (
+                "0 is out of range. It must be at least 1; "
+                "it is the passes over the training examples."
+            ),
+        ),
+        (
+            "learning_rate",
+            0,
+            (
+                "0 is out of range. It must be above 0; "
+                "it is how far the first step follows the gradient."
+            ),
+        ),
+        (
+            "dropout",
+            1.0,
+            (
+                "1.0 is out of range. It must be at least 0 and below 1; "
+                "it is the probability that a hidden unit is dropped, which at 1 would leave none."
+            ),
+        ),
+        (
+            "final_lr_fraction",
+            1.5,
+            (
+                "1.5 is out of range. It must be at least 0 and at most 1; "
+                "it is the schedule's last learning rate as a share of the first."
+            ),
+        ),
+    ],
+)
+def test_every_mistake_has_its_sentence(field: str, value: object, message: str) -> None:
+    assert check_value(field, value) == message
+    with pytest.raises(ConfigError) as caught:
+        ClassifierConfig.from_mapping({field: value})
+    assert caught.value.problems == (Problem((field,), message),)
+    assert str(caught.value) == f"{field}: {message}"
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        ClassifierConfig.from_mapping({"momentm": 0.5, "depth": -1, "width": 8, "tau": 0})
+    assert [problem.path for problem in caught.value.problems] == [
+        ("momentm",),
+        ("depth",),
+        ("tau",),
+    ]
+    assert str(caught.value).count("\n") == 2
+
+
+def test_a_wrong_config_cannot_be_made_without_from_mapping_either() -> None:
+    with pytest.raises(ConfigError, match=r"dropout: 2 is out of range"):
+        ClassifierConfig(dropout=2)
+    with pytest.raises(ConfigError, match=r"depth: -1"):
+        dataclasses.replace(ClassifierConfig(), depth=-1)
+
+
+def inside(field: Field) -> st.SearchStrategy[object]:
+    if field.kind is bool:
+        return st.booleans()
+    if field.allowed is not None:
+        return st.sampled_from(field.allowed)
+    if field.kind is int:
+        return st.integers(min_value=int(field.low or 0), max_value=10**6)
+    return st.floats(
+        min_value=field.low,
+        max_value=field.high if field.high is not None else 1e6,
+        exclude_min=field.low_open,
+        exclude_max=field.high_open,
+    )
+
+
+@given(st.fixed_dictionaries({}, optional={name: inside(field) for name, field in FIELDS.items()}))
+def test_every_value_inside_the_bounds_is_taken_as_it_is(values: dict[str, object]) -> None:
+    config = ClassifierConfig.from_mapping(values)
+    assert {name: getattr(config, name) for name in values} == values
+
+
+@given(st.sampled_from(sorted(FIELDS)), st.floats(max_value=0, exclude_max=True))
+def test_no_number_of_ours_is_negative(name: str, value: float) -> None:
+    assert check_value(name, value) is not None
+
+
+def test_errors_and_reports_cross_process_borders() -> None:
+    error = ConfigError([Problem(("space", 0, "tau"), "too long.")])
+    assert pickle.loads(pickle.dumps(error)).problems == error.problems  # noqa: S301
+    assert str(error) == "space.0.tau: too long."
+    diverged = pickle.loads(pickle.dumps(Diverged(3, "val_loss", float("inf"))))  # noqa: S301
+    assert (diverged.epoch, diverged.metric, diverged.value) == (3, "val_loss", float("inf"))
+    report = Report(1, {"val_error": 0.5}, 0.1)
+    assert pickle.loads(pickle.dumps(report)) == report  # noqa: S301
+
+
+def test_metrics_say_which_way_is_better() -> None:
+    assert METRICS == {
+        "train_loss": "minimize",
+        "val_loss": "minimize",
+        "val_error": "minimize",
+        "val_accuracy": "maximize",
+    }
+
+
+def test_checking_a_file_needs_no_heavy_import() -> None:
+    code = """
+import sys, trainers, trainers.config, trainers.data, trainers.errors, trainers.report
+trainers.ClassifierConfig.from_mapping({"width": 8})
+trainers.data.names()
+print(sorted({"torch", "numpy", "sklearn", "scipy"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,167 @@
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from trainers import METRICS, ClassifierConfig, ConfigError, DataError, Diverged, Report
+from trainers.classifier import fit
+from trainers.data import load, names
+
+ROOT = Path(__file__).parents[2]
+RICH = {"epochs": 3, "dropout": 0.3, "schedule": "cosine", "weight_decay": 0.01, "width": 32}
+
+
+def curve(reports: list[Report]) -> list[Mapping[str, float]]:
+    return [report.metrics for report in reports]
+
+
+def test_digits_are_learned() -> None:
+    config = {"learning_rate": 0.1, "momentum": 0.9, "batch_size": 64, "epochs": 30}
+    reports = list(fit(config, "digits", seed=0))
+    assert [report.step for report in reports] == list(range(1, 31))
+    assert reports[-1].metrics["val_error"] <= 0.04
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_every_data_set_is_learned_by_every_optimizer(name: str, optimizer: str) -> None:
+    config = {"optimizer": optimizer, "batch_size": 16, "epochs": 10, "width": 32}
+    first, *_, last = fit(config, name, seed=0)
+    assert last.metrics["train_loss"] < first.metrics["train_loss"]
+    assert last.metrics["val_accuracy"] > 0.8
+
+
+def test_metrics_agree_with_one_another() -> None:
+    data = load("digits", seed=0)
+    reports = list(fit({"epochs": 3}, data, seed=0))
+    for report in reports:
+        metrics = report.metrics
+        assert set(metrics) == set(METRICS)
+        assert all(type(value) is float for value in metrics.values())
+        assert metrics["val_accuracy"] == 1 - metrics["val_error"]
+        n_wrong = round(metrics["val_error"] * len(data.val_y))
+        assert metrics["val_error"] == n_wrong / len(data.val_y)
+    seconds = [report.wall_seconds for report in reports]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_equal_arguments_give_equal_reports(optimizer: str) -> None:
+    config = {**RICH, "optimizer": optimizer}
+    once = curve(list(fit(config, "digits", seed=7)))
+    assert once == curve(list(fit(config, "digits", seed=7)))
+    assert once == curve(
+        list(fit(ClassifierConfig.from_mapping(config), load("digits", seed=7), seed=7))
+    )
+    assert once != curve(list(fit(config, load("digits", seed=7), seed=8)))
+
+
+def test_another_process_splits_and_trains_the_same() -> None:
+    code = f"""
+import json
+from trainers.classifier import fit
+print(json.dumps([r.metrics for r in fit({RICH!r}, "digits", seed=7, device="cpu")]))
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == curve(list(fit(RICH, "digits", seed=7, device="cpu")))
+
+
+def test_fits_that_take_turns_equal_fits_alone() -> None:
+    alone = [curve(list(fit(RICH, "digits", seed=seed))) for seed in (1, 2)]
+    turns = list(zip(fit(RICH, "digits", seed=1), fit(RICH, "digits", seed=2), strict=True))
+    assert [curve(list(reports)) for reports in zip(*turns, strict=True)] == alone
+
+
+def test_global_random_states_are_left_alone() -> None:
+    torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())
+    list(fit(RICH, load("iris", seed=0), seed=0))
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert numpy_state == repr(np.random.get_state())
+
+
+def test_closing_stops() -> None:
+    running = fit({"epochs": 10**9}, "iris", seed=0)
+    assert [next(running).step, next(running).step] == [1, 2]
+    running.close()
+    with pytest.raises(StopIteration):
+        next(running)
+    assert torch.is_grad_enabled()
+
+
+def test_the_test_part_is_never_looked_at() -> None:
+    data = load("iris", seed=0)
+    hidden = replace(
+        data,
+        test_x=torch.full_like(data.test_x, torch.nan),
+        test_y=torch.full_like(data.test_y, -1),
+    )
+    assert curve(list(fit(RICH, hidden, seed=0))) == curve(list(fit(RICH, data, seed=0)))
+
+
+def test_one_epoch_is_one_report() -> None:
+    assert [report.step for report in fit({"epochs": 1}, "iris", seed=0)] == [1]
+
+
+def test_the_last_smaller_batch_is_trained_on() -> None:
+    # 90 examples in batches of 89 and 1. Whichever is last, a wrong label shows in the mean loss.
+    data = load("iris", seed=0)
+    config = {"epochs": 1, "batch_size": 89, "learning_rate": 1e-30}
+
+    def train_loss(wrong: int) -> float:
+        labels = data.train_y.clone()
+        labels[wrong] = (labels[wrong] + 1) % data.n_classes
+        return next(fit(config, replace(data, train_y=labels), seed=0)).metrics["train_loss"]
+
+    right = next(fit(config, data, seed=0)).metrics["train_loss"]
+    assert all(train_loss(wrong) != right for wrong in range(90))
+
+
+def test_a_batch_larger_than_the_training_part_is_refused() -> None:
+    assert len(list(fit({"batch_size": 90, "epochs": 1}, "iris", seed=0))) == 1
+    with pytest.raises(ConfigError) as caught:
+        next(fit({"batch_size": 91}, "iris", seed=0))
+    assert str(caught.value) == (
+        "batch_size: 91 is more than the 90 training examples of 'iris'. It must be at most 90."
+    )
+
+
+def test_mistakes_are_told_before_training() -> None:
+    with pytest.raises(ConfigError, match=r"momentm: unknown field"):
+        next(fit({"momentm": 0.5}, "iris", seed=0))
+    with pytest.raises(ConfigError, match=r"device: there is no device 'tpu'"):
+        next(fit({}, "iris", seed=0, device="tpu"))
+    with pytest.raises(DataError, match=r"Did you mean 'iris'"):
+        next(fit({}, "irish", seed=0))
+
+
+def test_a_learning_rate_far_too_large_diverges() -> None:
+    with pytest.raises(
+        Diverged, match=r"train_loss became nan in epoch 1\. A smaller learning_rate"
+    ):
+        list(fit({"learning_rate": 1e6}, "digits", seed=0))
+
+
+def test_the_reports_before_a_divergence_are_finite_and_yielded() -> None:
+    # Each step multiplies the weights by 1 - 0.001 * 11000 = -10: beyond float32 in 30-50 steps.
+    config = {"depth": 0, "batch_size": 90, "learning_rate": 1e-3, "weight_decay": 11e3}
+    reports: list[Report] = []
+    with pytest.raises(Diverged) as caught:
+        reports.extend(fit({**config, "epochs": 60}, "iris", seed=0))
+    assert caught.value.epoch == len(reports) + 1
+    assert 30 < caught.value.epoch < 50
+    assert all(np.isfinite(list(report.metrics.values())).all() for report in reports)
+
+
+def test_a_validation_loss_that_is_not_finite_diverges_too() -> None:
+    data = load("iris", seed=0)
+    data = replace(data, val_x=torch.full_like(data.val_x, torch.inf))
+    with pytest.raises(Diverged) as caught:
+        list(fit({}, data, seed=0))
+    assert (caught.value.epoch, caught.value.metric) == (1, "val_loss")

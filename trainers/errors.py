@@ -1,0 +1,65 @@
+"""What can go wrong in training, in words a user can act on.
+
+ValueError
+  ConfigError      a configuration that cannot be trained: every problem at once
+  DataError        a data set that cannot be had
+ArithmeticError
+  Diverged         a loss became NaN or infinite
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where it is, and a whole sentence with the way out."""
+
+    path: tuple[str | int, ...]
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join((".".join(map(str, self.path)), self.message))
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be trained; `problems` holds every mistake, not the first."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)  # `args` as __init__ takes them, so that it pickles
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+
+class DataError(ValueError):
+    """A data set that cannot be had."""
+
+
+class Diverged(ArithmeticError):  # noqa: N818 - what happened to the trial, not a fault of the code
+    """The training or validation loss became NaN or infinite; training stopped there.
+
+    Attributes:
+        epoch: The epoch that diverged, from 1. The reports before it have been yielded.
+        metric: `train_loss` or `val_loss`.
+        value: NaN, inf or -inf.
+    """
+
+    def __init__(self, epoch: int, metric: str, value: float) -> None:
+        self.epoch, self.metric, self.value = epoch, metric, value
+        super().__init__(epoch, metric, value)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.metric} became {self.value} in epoch {self.epoch}. "
+            "A smaller learning_rate may keep it finite."
+        )
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the nearest known one, else all of them."""
+    known = tuple(known)
+    near = get_close_matches(str(name), known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."
