@@ -1,0 +1,229 @@
+"""hpo from Python: the same as the commands."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from hpo import catalog, gates, objectives, pruners, samplers, spec, studyfile
+from hpo.catalog import StudyRecord
+from hpo.errors import HpoError
+from hpo.executors import InlineExecutor
+from hpo.gates import Verdict
+from hpo.listeners import Listener, Outcome
+from hpo.objectives import Objective
+from hpo.objectives.function import FunctionObjective
+from hpo.spec import DEFAULT_STORAGE, DEFAULT_TRACKING, Plan
+from hpo.storage import open_storage
+from hpo.study import Study
+from hpo.tracking import MlflowListener
+from hpo.trial import TrialRecord
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run of a study came to.
+
+    Args:
+        study: The study, to be read further.
+        outcome: How the run ended.
+        verdict: What the gate says; None without a gate.
+    """
+
+    study: StudyRecord
+    outcome: Outcome
+    verdict: Verdict | None
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best COMPLETE trial, if there is one."""
+        return self.study.best()
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """All trials, by number."""
+        return self.study.trials()
+
+
+def run(
+    file: str | Path | Mapping[str, Any],
+    *overrides: str,
+    storage: str | None = None,
+    tracking: str | None = None,
+    listeners: Sequence[Listener] = (),
+) -> Result:
+    """Runs a study file, or goes on with its study; the same as ``hpo run``.
+
+    Args:
+        file: A YAML file, or what stands in one.
+        overrides: ``"search.trials=200"`` strings that win over the file.
+        storage: URL of the storage; wins over file and environment.
+        tracking: URI of MLflow, or ``"none"``; wins over file and environment.
+        listeners: Hear what happens.
+
+    Raises:
+        HpoError: with what is wrong and what to do; trials that fail raise nothing.
+    """
+    if isinstance(file, Mapping):
+        text = {"name": "study", **file}
+        plan = spec.check(studyfile.from_values(text, "the study", Path.cwd(), overrides))
+    else:
+        plan = spec.load(Path(file), overrides)
+    return run_plan(plan, storage=storage, tracking=tracking, listeners=listeners)
+
+
+def search(
+    function: Callable[..., Any],
+    *,
+    space: Mapping[str, Any],
+    trials: int = spec.DEFAULT_TRIALS,
+    metric: str = "value",
+    direction: str = "minimize",
+    name: str | None = None,
+    sampler: str = "bayesian",
+    seed: int = 0,
+    stopping: str | Mapping[str, Any] = "none",
+    timeout: float | str | None = None,
+    storage: str | None = None,
+    tracking: str | None = None,
+    listeners: Sequence[Listener] = (),
+) -> TrialRecord:
+    """Searches the best configuration of a Python function.
+
+    Args:
+        function: Called with a trial, which is also the configuration: ``train(trial)`` reads
+            ``trial.learning_rate``. It returns a number or a dict of metrics, or yields dicts,
+            or calls ``trial.report(step, val_loss=...)``.
+        space: What stands under ``space:`` in a study file.
+        trials: How many.
+        metric: Name of the number that is searched for.
+        direction: minimize or maximize.
+        name: Of the study; the same name again goes on with it. Made up when None.
+        sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
+        seed: Of everything random.
+        stopping: Name of a rule, or what stands under ``stopping:`` in a study file.
+        timeout: In seconds, or as "30m".
+        storage: URL of the storage.
+        tracking: URI of MLflow, or ``"none"``.
+        listeners: Hear what happens.
+
+    Returns:
+        The best trial.
+
+    Raises:
+        HpoError: something is wrong with the arguments, or no trial was completed.
+    """
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", getattr(function, "__name__", "search")).strip("-")
+    made_up = f"{stem or 'search'}-{datetime.now():%Y%m%d-%H%M%S-%f}"  # noqa: DTZ005 - a name
+    values: dict[str, Any] = {
+        "name": name or made_up,
+        "objective": {
+            "function": _name_of(function),
+            "metric": metric,
+            "direction": direction,
+        },
+        "space": dict(space),
+        "search": {"sampler": sampler, "trials": trials, "seed": seed},
+        "stopping": {"rule": stopping} if isinstance(stopping, str) else dict(stopping),
+    }
+    if timeout is not None:
+        values["search"]["timeout"] = timeout
+    plan = spec.check(studyfile.StudyFile("hpo.search", Path.cwd(), values))
+    result = run_plan(
+        plan,
+        objective=FunctionObjective(function, metric, plan.spec.run.device),
+        storage=storage,
+        tracking=tracking,
+        listeners=listeners,
+    )
+    if result.outcome.state == "interrupted":
+        raise KeyboardInterrupt
+    if result.best is None:
+        failures = [trial.failure for trial in result.trials if trial.failure]
+        last = f" The last one: {failures[-1].message}." if failures else ""
+        raise HpoError(f"no trial of '{plan.spec.name}' was completed.{last}")
+    return result.best
+
+
+def best(study: str, *, storage: str | None = None) -> TrialRecord:
+    """The best trial of a study.
+
+    Raises:
+        HpoError: there is no such study, or it has no COMPLETE trial.
+    """
+    record = catalog.find(open_storage(storage_url(storage)), study)
+    found = record.best()
+    if found is None:
+        raise HpoError(f"study '{study}' has no complete trial yet.", f"See: hpo trials {study}")
+    return found
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    objective: Objective | None = None,
+    storage: str | None = None,
+    tracking: str | None = None,
+    listeners: Sequence[Listener] = (),
+    warn: Callable[[str], None] = _log.warning,
+) -> Result:
+    """Runs a checked plan; what `run`, `search` and the commands have in common."""
+    objective = objective or objectives.build(plan)
+    store = open_storage(storage_url(storage or plan.spec.storage))
+    record = catalog.find_or_create(store, plan)
+    uri = tracking_uri(tracking or plan.spec.tracking)
+    record.note_tracking(uri)
+    mirrors = [MlflowListener(uri, warn)] if uri else []
+    search = plan.spec.search
+    study = Study(
+        record,
+        samplers.build(
+            search.sampler,
+            plan.space,
+            seed=search.seed,
+            startup_trials=search.startup_trials,
+            estimator=search.estimator,
+            trials=plan.trials,
+        ),
+        pruners.build(plan.spec.stopping),
+        InlineExecutor(objective),
+        [*listeners, *mirrors],
+    )
+    try:
+        outcome = study.run()
+    finally:
+        for mirror in mirrors:
+            mirror.kill()
+    record = catalog.find(store, plan.spec.name)
+    return Result(record, outcome, gates.judge(plan.spec.gate, record.best()))
+
+
+def storage_url(given: str | None) -> str:
+    """What was given, or $HPO_STORAGE, or the default."""
+    return given or os.environ.get("HPO_STORAGE") or DEFAULT_STORAGE
+
+
+def tracking_uri(given: str | None) -> str | None:
+    """What was given, or $MLFLOW_TRACKING_URI, or the default; None for ``none``."""
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
+    return None if uri == "none" else uri
+
+
+def _name_of(function: Callable[..., Any]) -> str:
+    """The name under which `hpo resume` can find a function again, if it can."""
+    module = inspect.getmodule(function)
+    name = getattr(function, "__qualname__", "")
+    if module is None or not re.fullmatch(r"\w+", name):
+        return "__main__:search"
+    if module.__name__ == "__main__" and getattr(module, "__file__", None):
+        return f"{Path(str(module.__file__)).stem}:{name}"
+    return f"{module.__name__}:{name}"

@@ -1,0 +1,326 @@
+"""The studies of a storage: finding, making, reading and deleting them.
+
+What Optuna has no column for stands in the study's system attributes, under names with
+``hpo:`` in front.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from optuna.exceptions import DuplicatedStudyError
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.errors import (
+    ObjectiveError,
+    RunDirectoryError,
+    StudyChangedError,
+    StudyNotFoundError,
+    nearest,
+)
+from hpo.spec import Plan, from_stored
+from hpo.storage import Storage
+from hpo.trial import DRIVER, TrialRecord
+from mlflow_server.uris import masked
+
+SPEC = "hpo:spec"
+UID = "hpo:uid"
+STATE = "hpo:state"
+DIRECTORY = "hpo:directory"
+ORIGIN = "hpo:origin"
+TRACKING = "hpo:tracking"
+
+LEASE_SECONDS = 90.0
+"""A trial whose driver on another machine was silent for so long counts as abandoned."""
+
+_PACKAGES = ("hpo", "optuna", "torch", "numpy", "scikit-learn", "scikit-optimize", "mlflow")
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as the storage knows it.
+
+    Args:
+        storage: Where it is.
+        frozen: Optuna's view of it.
+    """
+
+    storage: Storage
+    frozen: FrozenStudy
+
+    @property
+    def id(self) -> int:
+        """Its row in the database."""
+        return self.frozen._study_id
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.frozen.study_name
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What hpo has noted about it."""
+        return self.frozen.system_attrs
+
+    @property
+    def uid(self) -> str:
+        """Tells apart studies that had the same name one after another."""
+        return str(self.attrs.get(UID, f"optuna-{self.id}"))
+
+    @property
+    def maximize(self) -> bool:
+        """Whether larger values are better."""
+        return bool(self.frozen.directions[0] is StudyDirection.MAXIMIZE)
+
+    @property
+    def directory(self) -> Path | None:
+        """Folder of its trials' metrics; None for a study that plain Optuna made."""
+        return Path(self.attrs[DIRECTORY]) if DIRECTORY in self.attrs else None
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Its study file, as it was run last.
+
+        Raises:
+            ObjectiveError: the study was not made by hpo.
+        """
+        if SPEC not in self.attrs:
+            raise ObjectiveError(
+                f"study '{self.name}' was not made by hpo, so it cannot be run.",
+                "It can be shown: hpo show, hpo trials, hpo best.",
+            )
+        return from_stored(self.attrs[SPEC])
+
+    @property
+    def tracking(self) -> str | None:
+        """MLflow's URI in the last run, unless it held a password."""
+        return self.attrs.get(TRACKING)
+
+    def note_tracking(self, uri: str | None) -> None:
+        """Notes where MLflow is; a URI with a password is not kept."""
+        kept = uri if uri and masked(uri) == uri else None
+        self.storage.set_study_system_attr(self.id, TRACKING, kept)
+        self.frozen.system_attrs[TRACKING] = kept
+
+    @property
+    def metric(self) -> str:
+        """Name of what is optimised."""
+        objective = self.attrs.get(SPEC, {}).get("objective", {})
+        return str(objective.get("metric", "value"))
+
+    def frozen_trials(self) -> list[FrozenTrial]:
+        """Optuna's trials, by number."""
+        return self.storage.get_all_trials(self.id, deepcopy=False)
+
+    def trials(self) -> list[TrialRecord]:
+        """Its trials, by number."""
+        return [TrialRecord.of(trial) for trial in self.frozen_trials()]
+
+    def counts(self) -> dict[str, int]:
+        """Number of trials in each state, under the keys of ``--json``."""
+        counted = Counter(trial.state for trial in self.frozen_trials())
+        order = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
+        return {state.lower(): counted[TrialState[state]] for state in order}
+
+    def ranked(self) -> list[TrialRecord]:
+        """COMPLETE trials, the best first; equals in the order of asking."""
+        complete = [t for t in self.trials() if t.state == "COMPLETE" and t.value is not None]
+        sign = -1.0 if self.maximize else 1.0
+        return sorted(complete, key=lambda trial: sign * (trial.value or 0.0))
+
+    def best(self) -> TrialRecord | None:
+        """The best COMPLETE trial, if there is one."""
+        return next(iter(self.ranked()), None)
+
+    @property
+    def state(self) -> str:
+        """running, finished, interrupted or failed."""
+        noted = self.attrs.get(STATE, {})
+        state = str(noted.get("state", "finished"))
+        if state == "running" and not is_alive(noted.get("driver", {})):
+            running = [t for t in self.frozen_trials() if t.state is TrialState.RUNNING]
+            if len(self.abandoned()) == len(running):
+                return "interrupted"
+        return state
+
+    @property
+    def state_reason(self) -> str:
+        """Why it is in that state; empty where there is nothing to say."""
+        if self.state == "interrupted" and self.attrs.get(STATE, {}).get("state") == "running":
+            return "its process died"
+        return str(self.attrs.get(STATE, {}).get("reason", ""))
+
+    def abandoned(self) -> list[FrozenTrial]:
+        """RUNNING trials whose driver is dead, or silent beyond its lease."""
+        silence = self.storage.seconds_since_heartbeat(self.id)
+        found = []
+        for trial in self.frozen_trials():
+            if trial.state is not TrialState.RUNNING:
+                continue
+            driver = trial.system_attrs.get(DRIVER, {})
+            if driver.get("host") == socket.gethostname():
+                dead = not is_alive(driver)
+            else:
+                dead = silence.get(trial._trial_id, 0.0) > LEASE_SECONDS
+            if dead:
+                found.append(trial)
+        return found
+
+    def note_state(self, state: str, reason: str = "") -> None:
+        """Notes what the study is doing."""
+        noted = {"state": state, "reason": reason, "driver": this_driver()}
+        self.storage.set_study_system_attr(self.id, STATE, noted)
+        self.frozen.system_attrs[STATE] = noted
+
+
+def this_driver() -> dict[str, Any]:
+    """Who drives a trial: this process on this host."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
+
+
+def is_alive(driver: dict[str, Any]) -> bool:
+    """Whether a driver on this host still runs; one on another host counts as dead."""
+    if driver.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(driver["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def every(storage: Storage) -> list[StudyRecord]:
+    """All studies, in the order they were made."""
+    return [StudyRecord(storage, frozen) for frozen in storage.get_all_studies()]
+
+
+def find(storage: Storage, name: str) -> StudyRecord:
+    """The study of that name.
+
+    Raises:
+        StudyNotFoundError: there is none.
+    """
+    studies = {record.name: record for record in every(storage)}
+    if name not in studies:
+        if not studies:
+            message = f"no study '{name}': {storage.url} holds no studies yet."
+            raise StudyNotFoundError(message, "Run one: hpo run FILE, or name a --storage.")
+        message = f"no study '{name}' in {storage.url}. {nearest(name, studies)}"
+        raise StudyNotFoundError(message, "List them: hpo studies")
+    return studies[name]
+
+
+def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
+    """The study that a plan describes: a new one, or the one of that name to go on with.
+
+    Raises:
+        StudyChangedError: a study of that name has another space or objective.
+        RunDirectoryError: its folder cannot be made.
+    """
+    directory = Path(plan.spec.run.directory).resolve() / plan.spec.name
+    direction = StudyDirection[plan.spec.objective.direction.upper()]
+    existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
+    if existing is None:
+        make_directory(directory)
+        try:
+            study_id = storage.create_new_study([direction], plan.spec.name)
+        except DuplicatedStudyError:  # another process was faster
+            return find_or_create(storage, plan)
+        for key, value in (
+            (UID, uuid.uuid4().hex),
+            (DIRECTORY, str(directory)),
+            (ORIGIN, _origin(plan.folder)),
+        ):
+            storage.set_study_system_attr(study_id, key, value)
+    else:
+        _refuse_change(existing, plan)
+        study_id = existing.id
+        make_directory(existing.directory or directory)
+    storage.set_study_system_attr(study_id, SPEC, plan.as_stored())
+    return find(storage, plan.spec.name)
+
+
+def delete(record: StudyRecord) -> None:
+    """Deletes a study and its run directory; what MLflow has of it stays there."""
+    record.storage.delete_study(record.id)
+    if record.directory is not None:
+        shutil.rmtree(record.directory, ignore_errors=True)
+
+
+def make_directory(directory: Path) -> None:
+    """Makes a folder.
+
+    Raises:
+        RunDirectoryError: it cannot be made or written to.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RunDirectoryError(
+            f"cannot write to the run directory {directory}: {error.strerror}.",
+            "Name another one: --set run.directory=/some/folder",
+        ) from error
+
+
+def _refuse_change(existing: StudyRecord, plan: Plan) -> None:
+    if plan.identity == existing.plan.identity:
+        return
+    before, after = existing.plan.identity["objective"], plan.identity["objective"]
+    changes = [
+        f"objective.{key}: {before.get(key)} -> {after.get(key)}"
+        for key in sorted({*before, *after})
+        if before.get(key) != after.get(key)
+    ]
+    changes += [f"space.{line}" for line in existing.plan.space.diff(plan.space)]
+    lines = "\n  ".join(changes)
+    raise StudyChangedError(
+        f"study '{plan.spec.name}' exists with another space or objective:\n  {lines}\n",
+        f"Give this one a name of its own: --set name={plan.spec.name}-2, "
+        f"or delete the other: hpo delete {plan.spec.name}",
+    )
+
+
+def _origin(folder: Path) -> dict[str, Any]:
+    """What the results depend on besides the file: versions and the git commit."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "packages": versions,
+        "git_commit": _git_commit(folder),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _git_commit(folder: Path) -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    command: Sequence[str] = (git, "-C", str(folder), "rev-parse", "HEAD")
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,141 @@
+"""The Typer application, and what all commands share."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from hpo.errors import HpoError, SpecError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from hpo.catalog import StudyRecord
+
+_P = ParamSpec("_P")
+
+GATE_FAILED = 3
+TOO_MANY_FAILURES = 4
+INTERRUPTED = 128  # plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM
+
+_PIPED_WIDTH = 10_000  # nothing is cut off or wrapped in a log
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # a help page laid out by Rich takes twice as long to appear
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hyperparameter search for deep learning: one YAML file, one command.",
+    epilog="Begin with: hpo check FILE, then hpo run FILE.",
+)
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", help="Where studies live. [env: HPO_STORAGE; default: sqlite:///hpo.db]"
+    ),
+]
+TrackingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking",
+        help="MLflow, or none. [env: MLFLOW_TRACKING_URI; default: sqlite:///mlflow.db]",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override the file: search.trials=200"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
+
+
+@app.callback()
+def _about(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Hyperparameter search for deep learning: one YAML file, one command."""
+    # `main` looks for --debug itself, so that it may stand anywhere; this line is for --help.
+
+
+def command(name: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
+    """Registers a command whose interruption exits with 130, at whatever it is interrupted."""
+
+    def register(function: Callable[_P, None]) -> Callable[_P, None]:
+        @app.command(name)
+        @functools.wraps(function)
+        def interruptible(*args: _P.args, **kwargs: _P.kwargs) -> None:
+            try:
+                function(*args, **kwargs)
+            except KeyboardInterrupt:
+                raise typer.Exit(INTERRUPTED + 2) from None
+
+        return interruptible
+
+    return register
+
+
+def stdout() -> Console:
+    """Where results go."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def stderr() -> Console:
+    """Where talk and progress go."""
+    from rich.console import Console
+
+    return Console(
+        stderr=True,
+        highlight=False,
+        soft_wrap=True,
+        width=None if sys.stderr.isatty() else _PIPED_WIDTH,
+    )
+
+
+def print_json(document: object) -> None:
+    """Prints one JSON document on stdout."""
+    from hpo.reports.summary import dumps
+
+    typer.echo(dumps(document))
+
+
+def print_table(table: Table, compact: Table | None = None) -> None:
+    """Prints a table on stdout; the compact one if the other is wider than the terminal."""
+    from rich.measure import Measurement
+
+    console = stdout()
+    needed = Measurement.get(console, console.options.update(max_width=_PIPED_WIDTH), table)
+    too_wide = compact is not None and needed.maximum > console.width
+    console.print(compact if too_wide else table)
+
+
+def explain(error: HpoError) -> None:
+    """Prints an error: what happened, where, and the next step."""
+    console = stderr()
+    if isinstance(error, SpecError):
+        n = len(error.mistakes)
+        console.print(f"[red]error:[/red] {n} mistake{'s' * (n > 1)} in the study file")
+        for mistake in error.mistakes:
+            console.print("  " + mistake.located(error.source), markup=False)
+        return
+    console.print("[red]error:[/red] ", end="")
+    console.print(error.message, markup=False)
+    if error.next_step:
+        console.print("  " + error.next_step, markup=False)
+
+
+def print_leaderboard(study: StudyRecord) -> None:
+    """Prints a study's best trials on stdout; nothing if it has none."""
+    from hpo.reports.leaderboard import leaderboard
+
+    ranked, metric = study.ranked(), study.metric
+    if ranked:
+        print_table(leaderboard(ranked, metric), leaderboard(ranked, metric, compact=True))

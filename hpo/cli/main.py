@@ -1,0 +1,31 @@
+"""The `hpo` command."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+
+from hpo.cli import files, runs, studies  # noqa: F401 - they register their commands
+from hpo.cli.app import app, explain
+from hpo.errors import HpoError
+
+
+def main() -> None:
+    """Runs the command line; errors that hpo explains exit with 1."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    if not debug:
+        warnings.simplefilter("ignore")  # libraries' advice to programmers
+    try:
+        app(arguments, prog_name="hpo")
+    except HpoError as error:
+        if debug:
+            raise
+        explain(error)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

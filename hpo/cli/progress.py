@@ -1,0 +1,147 @@
+"""What a running study shows on stderr: a live line in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from hpo.catalog import StudyRecord
+from hpo.listeners import Listener, Outcome
+from hpo.spec import Plan
+from hpo.trial import Scalar, TrialRecord
+from trainers import Report
+
+
+def listener(console: Console, plan: Plan) -> PlainProgress:
+    """The progress that suits where `console` writes to."""
+    return LiveProgress(console, plan) if console.is_terminal else PlainProgress(console, plan)
+
+
+class PlainProgress(Listener):
+    """One line per event, for logs and CI."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        self.console = console
+        self.plan = plan
+        self.metric = plan.spec.objective.metric
+        self.counts: Counter[str] = Counter()
+
+    def warn(self, message: str) -> None:
+        """Prints a warning."""
+        self.console.print(f"[yellow]warning:[/yellow] {escape(message)}")
+
+    def opened(self, study: StudyRecord) -> None:
+        """Says what begins."""
+        counts = {state.upper(): n for state, n in study.counts().items()}
+        self.counts.update({state: n for state, n in counts.items() if state != "WAITING"})
+        before = sum(counts.values())
+        trials = self.plan.trials
+        wanted = f"{trials} trials" if trials is not None else "trials until its timeout"
+        if before:
+            unfinished = f", {counts['WAITING']} of them unfinished" if counts["WAITING"] else ""
+            text = f"Going on with study '{study.name}': {before} of {wanted} are there{unfinished}"
+        else:
+            text = f"Study '{study.name}': {wanted}, {self.plan.spec.search.sampler}"
+        self.console.print(f"{escape(text)}, in {escape(study.storage.url)}")
+
+    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """Says how a trial ended."""
+        self.counts[trial.state] += 1
+        self.console.print(self.line(trial, best))
+
+    def line(self, trial: TrialRecord, best: TrialRecord | None) -> str:
+        """One trial in one line."""
+        value = "" if trial.value is None else f" {self.metric} {trial.value:.4g}"
+        why = trial.stopped_by or (
+            f"{trial.failure.kind}: {trial.failure.message}" if trial.failure else ""
+        )
+        seconds = f" in {trial.wall_seconds:.1f} s" if trial.wall_seconds is not None else ""
+        after = f" ({why})" if why else seconds
+        leader = ""
+        if best is not None and best.value is not None:
+            leader = (
+                "  best so far"
+                if best.number == trial.number
+                else f"  best {best.value:.4g}, trial {best.number}"
+            )
+        return escape(f"trial {trial.number} {trial.state}{value}{after}{leader}")
+
+
+class LiveProgress(PlainProgress):
+    """One line that is rewritten: best value, counts by state, time left."""
+
+    def __init__(self, console: Console, plan: Plan) -> None:
+        super().__init__(console, plan)
+        self._progress = Progress(
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.fields[now]}", style="dim"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task(
+            "", total=plan.trials, best="", counts="", now="", left=""
+        )
+        self._durations: list[float] = []
+        self._updated = 0.0
+
+    def opened(self, study: StudyRecord) -> None:
+        """Starts the live line."""
+        super().opened(study)
+        best = study.best()
+        self._update(best)
+        self._progress.start()
+
+    def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:  # noqa: ARG002
+        """Names the trial that runs."""
+        self._progress.update(self._task, now=f"trial {trial.number}")
+
+    def reported(self, number: int, report: Report) -> None:
+        """Shows the step, at most ten times a second."""
+        if time.monotonic() - self._updated > 0.1:
+            self._updated = time.monotonic()
+            epochs = self.plan.spec.objective.epochs
+            of = f"/{epochs}" if epochs else ""
+            self._progress.update(self._task, now=f"trial {number} step {report.step}{of}")
+
+    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """Counts it; only failures and new bests get a line that stays."""
+        self.counts[trial.state] += 1
+        if trial.wall_seconds is not None:
+            self._durations.append(trial.wall_seconds)
+        self._update(best)
+        is_best = best is not None and best.number == trial.number
+        if trial.failure or is_best:
+            style = "red" if trial.failure else "green"
+            self.console.print(f"[{style}]{self.line(trial, best)}[/{style}]")
+
+    def closed(self, study: StudyRecord, outcome: Outcome) -> None:  # noqa: ARG002
+        """Removes the live line."""
+        self._progress.stop()
+
+    def _update(self, best: TrialRecord | None) -> None:
+        done = self.counts["COMPLETE"] + self.counts["PRUNED"] + self.counts["FAIL"]
+        names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+        counts = "  ".join(f"{self.counts[s]} {n}" for s, n in names.items() if self.counts[s])
+        shown = "" if best is None else f"[bold]best {best.value:.4g}[/bold] (trial {best.number})"
+        self._progress.update(
+            self._task, completed=done, best=shown, counts=counts, left=self._left(done)
+        )
+
+    def _left(self, done: int) -> str:
+        trials = self.plan.trials
+        if trials is None or not self._durations:
+            return ""
+        recent = self._durations[-20:]
+        seconds = (trials - done) * sum(recent) / len(recent)
+        minutes, seconds = divmod(int(seconds), 60)
+        return f"{minutes}:{seconds:02d} left"

@@ -1,0 +1,117 @@
+"""Commands that run trials: run, resume."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpo.cli.app import (
+    GATE_FAILED,
+    INTERRUPTED,
+    TOO_MANY_FAILURES,
+    JsonOption,
+    SetOption,
+    StorageOption,
+    StudyArgument,
+    TrackingOption,
+    command,
+    print_json,
+    print_leaderboard,
+    stderr,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hpo.api import Result
+    from hpo.spec import Plan
+
+
+@command("run")
+def run(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file.")],
+    overrides: SetOption = None,
+    storage: StorageOption = None,
+    tracking: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a study file, or go on with its study.
+
+    Exits with 0 when done and the gate passed, 1 on an error, 3 when the gate failed, 4 when
+    too many trials failed, and 130 when interrupted.
+    """
+    from hpo import spec
+
+    _run(spec.load(file, overrides or []), storage, tracking, as_json=as_json)
+
+
+@command("resume")
+def resume(
+    study: StudyArgument,
+    overrides: SetOption = None,
+    storage: StorageOption = None,
+    tracking: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with an interrupted study.
+
+    With --set search.trials=200 a finished one goes on, too.
+    """
+    from hpo import catalog
+    from hpo.api import storage_url
+    from hpo.storage import open_storage
+
+    record = catalog.find(open_storage(storage_url(storage), create=False), study)
+    plan = record.plan.overridden(overrides or [])
+    _run(plan, storage_url(storage), tracking or record.tracking, as_json=as_json)
+
+
+def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool) -> None:
+    console = stderr()
+    with console.status("loading"):  # torch and Optuna take their seconds
+        from hpo.api import run_plan
+        from hpo.cli.progress import listener
+
+    progress = listener(console, plan)
+    result = run_plan(
+        plan, storage=storage, tracking=tracking, listeners=[progress], warn=progress.warn
+    )
+    _print(result, console, as_json=as_json)
+    if result.outcome.state == "interrupted":
+        raise typer.Exit(INTERRUPTED + (result.outcome.signal or 2))
+    if result.outcome.state == "failed":
+        raise typer.Exit(TOO_MANY_FAILURES)
+    if result.verdict and not result.verdict.passed:
+        raise typer.Exit(GATE_FAILED)
+
+
+def _print(result: Result, console: Console, *, as_json: bool) -> None:
+    from hpo.reports.summary import summary
+
+    study = result.study
+    if as_json:
+        verdict = result.verdict.as_json() if result.verdict else None
+        print_json({**summary(study), "gate": verdict})
+    else:
+        print_leaderboard(study)
+    name = study.name
+    if result.outcome.state == "interrupted":
+        console.print(f"Interrupted; nothing is lost. Go on: hpo resume {name}")
+        return
+    if result.outcome.state == "failed":
+        failures = [trial for trial in result.trials if trial.failure]
+        console.print(f"[red]failed:[/red] {result.outcome.reason}.")
+        with contextlib.suppress(IndexError):
+            last = failures[-1]
+            console.print(f"  the last, trial {last.number}: {last.failure.message}", markup=False)  # type: ignore[union-attr]  # chosen for having one
+        console.print(f"  See them all: hpo trials {name}")
+    if result.verdict:
+        style = "green" if result.verdict.passed else "red"
+        console.print(f"[{style}]{result.verdict.sentence}[/{style}]")
+    if study.tracking and study.tracking.startswith("sqlite"):
+        console.print(f"All trials: hpo trials {name}    curves and more: mlflow ui")
+    else:
+        console.print(f"All trials: hpo trials {name}")

@@ -1,0 +1,136 @@
+"""Commands about studies in a storage: studies, show, trials, best, delete, sync."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hpo.cli.app import (
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    TrackingOption,
+    command,
+    print_json,
+    print_leaderboard,
+    print_table,
+    stderr,
+    stdout,
+)
+from hpo.errors import HpoError
+
+if TYPE_CHECKING:
+    from hpo.catalog import StudyRecord
+
+
+def _find(study: str, storage: str | None) -> StudyRecord:
+    from hpo import catalog
+    from hpo.api import storage_url
+    from hpo.storage import open_storage
+
+    return catalog.find(open_storage(storage_url(storage), create=False), study)
+
+
+@command("studies")
+def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the studies of a storage."""
+    from hpo import catalog
+    from hpo.api import storage_url
+    from hpo.reports.leaderboard import studies_table
+    from hpo.reports.summary import summary
+    from hpo.storage import open_storage
+
+    found = catalog.every(open_storage(storage_url(storage), create=False))
+    if as_json:
+        print_json([summary(study) for study in found])
+    elif found:
+        print_table(studies_table(found))
+    else:
+        stderr().print("No studies yet. Run one: hpo run FILE")
+
+
+@command("show")
+def show(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Show a study: its state, its counts, its best trials."""
+    from hpo.reports.leaderboard import overview
+    from hpo.reports.summary import summary
+
+    record = _find(study, storage)
+    if as_json:
+        print_json(summary(record))
+        return
+    print_table(overview(record))
+    print_leaderboard(record)
+
+
+@command("trials")
+def trials(
+    study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False
+) -> None:
+    """List all trials of a study, with why each one ended."""
+    from hpo.reports.leaderboard import trials_table
+
+    record = _find(study, storage)
+    if as_json:
+        print_json([trial.as_json() for trial in record.trials()])
+    else:
+        found, metric = record.trials(), record.metric
+        print_table(trials_table(found, metric), trials_table(found, metric, compact=True))
+
+
+@command("best")
+def best(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Show the best trial of a study."""
+    from hpo.reports.leaderboard import best_table
+    from hpo.reports.summary import summary
+
+    record = _find(study, storage)
+    found = record.best()
+    if found is None:
+        raise HpoError(f"study '{study}' has no complete trial yet.", f"See: hpo trials {study}")
+    if as_json:
+        print_json(summary(record))
+    else:
+        print_table(best_table(found, record.metric))
+
+
+@command("delete")
+def delete(
+    study: StudyArgument,
+    storage: StorageOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a study, its trials and its run directory. MLflow keeps its copy."""
+    from hpo import catalog
+
+    record = _find(study, storage)
+    n = sum(record.counts().values())
+    if not yes:
+        if not sys.stdin.isatty():
+            raise typer.BadParameter("say --yes to delete without being asked.")
+        typer.confirm(f"Delete study '{study}' with {n} trials and {record.directory}?", abort=True)
+    catalog.delete(record)
+    stderr().print(f"Deleted study '{study}' with {n} trials.")
+
+
+@command("sync")
+def sync(
+    study: StudyArgument,
+    storage: StorageOption = None,
+    tracking: TrackingOption = None,
+) -> None:
+    """Bring MLflow up to date with a study."""
+    from hpo import tracking as mirror
+    from hpo.api import tracking_uri
+
+    record = _find(study, storage)
+    uri = tracking_uri(tracking or record.tracking)
+    if uri is None:
+        raise HpoError("tracking is 'none'.", "Name MLflow: --tracking http://...")
+    missing: list[str] = []
+    n = mirror.sync(record, uri, missing.append)
+    stdout().print(f"{n} trials of '{study}' written to MLflow.")
+    if missing:
+        raise HpoError(missing[0])

@@ -1,0 +1,99 @@
+"""The errors that hpo explains.
+
+::
+
+    HpoError                    what happened, and the next thing to type; the CLI exits with 1
+    ├── SpecError               the study file: every mistake at once, each with its line
+    ├── StudyNotFoundError      no study of that name in that storage
+    ├── StudyChangedError       the study exists with another space or objective
+    ├── StorageError            the database cannot be opened, read or written
+    ├── RunDirectoryError       the folder for metrics and checkpoints cannot be written
+    ├── ObjectiveError          the function or trainer cannot be loaded
+    └── SpaceExhaustedError     every configuration of a finite space has been tried
+
+A failed *trial* is not in this tree: it is a value, `hpo.trial.Failure`, and the study goes on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class HpoError(Exception):
+    """Something that hpo can explain.
+
+    Args:
+        message: What happened, with the value that caused it.
+        next_step: What to do or type now; empty when the message says it already.
+    """
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One mistake in a study file.
+
+    Args:
+        path: Keys from the top of the file, e.g. ``("space", "learning_rate", "float")``.
+        message: What is wrong and the nearest right thing, as sentences.
+        line: Line in the file, from 1; None when it came from ``--set`` or from Python.
+    """
+
+    path: tuple[str | int, ...]
+    message: str
+    line: int | None = None
+
+    def located(self, source: str) -> str:
+        """The mistake as one line of text, ``file:line: path: message``."""
+        place = f"{source}:{self.line}" if self.line else source
+        path = ".".join(map(str, self.path))
+        return f"{place}: {path}: {self.message}" if path else f"{place}: {self.message}"
+
+
+class SpecError(HpoError):
+    """The study file says something that cannot be run; all of its mistakes at once."""
+
+    def __init__(self, source: str, mistakes: Sequence[Mistake]) -> None:
+        self.source = source
+        self.mistakes = tuple(sorted(mistakes, key=lambda mistake: mistake.line or 0))
+        super().__init__("\n".join(mistake.located(source) for mistake in self.mistakes))
+
+
+class StudyNotFoundError(HpoError):
+    """No study of that name in that storage."""
+
+
+class StudyChangedError(HpoError):
+    """The study exists, with another space or objective than the file says."""
+
+
+class StorageError(HpoError):
+    """The database cannot be opened, read or written."""
+
+
+class RunDirectoryError(HpoError):
+    """The folder for metrics and checkpoints cannot be written."""
+
+
+class ObjectiveError(HpoError):
+    """The function or trainer named in the study file cannot be loaded."""
+
+
+class SpaceExhaustedError(HpoError):
+    """Every configuration of a finite space has been tried."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The sentence that helps with a misspelt name."""
+    candidates = sorted(known)
+    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(candidates)}."

@@ -1,0 +1,47 @@
+"""Who else wants to know what happens in a study: the terminal, MLflow, a user's callback."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hpo.trial import Scalar, TrialRecord
+from trainers import Report
+
+if TYPE_CHECKING:
+    from hpo.catalog import StudyRecord
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a study ended.
+
+    Args:
+        state: finished, interrupted or failed.
+        reason: Why, as a phrase; empty when there is nothing to say.
+        signal: The signal that interrupted it, if one did.
+    """
+
+    state: str
+    reason: str = ""
+    signal: int | None = None
+
+
+class Listener:
+    """Hears what happens in a study; a subclass overrides what it cares about."""
+
+    def opened(self, study: StudyRecord) -> None:
+        """The study begins, or goes on."""
+
+    def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:
+        """A trial starts from nothing, with this configuration."""
+
+    def reported(self, number: int, report: Report) -> None:
+        """A running trial reports a step."""
+
+    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """A trial is COMPLETE, PRUNED, FAIL, or WAITING to be taken up again."""
+
+    def closed(self, study: StudyRecord, outcome: Outcome) -> None:
+        """The study ends, or pauses."""

@@ -1,0 +1,209 @@
+"""A user's Python function as an objective.
+
+It is called with the trial, which is also the configuration. It returns a number or a dict of
+metrics, or yields dicts, one a step; or it calls ``trial.report(step, val_loss=...)``, which
+raises `optuna.TrialPruned` when the trial is to stop.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import numbers
+import queue
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from optuna import TrialPruned
+
+from hpo.errors import ObjectiveError, nearest
+from hpo.objectives import Steps
+from hpo.trial import Config, Job
+from trainers import Report
+
+
+class Trial(Config):
+    """What a user's function is called with: the configuration, and a few things more.
+
+    Attributes:
+        number: Number of the trial in its study, from 0.
+        seed: For everything random in this trial.
+        directory: The trial's own folder; it exists.
+        device: What the study file says: auto, cpu, cuda, ...
+    """
+
+    def __init__(self, job: Job, device: str, report: Callable[[Report], None]) -> None:
+        super().__init__(job.config)
+        self.number = job.trial
+        self.seed = job.seed
+        self.directory = job.directory
+        self.device = device
+        self._started = time.monotonic()
+        self._report = report
+
+    def report(self, step: int, **metrics: float) -> None:
+        """Reports metrics at a step.
+
+        Args:
+            step: Epoch or iteration; steps go up.
+            **metrics: Numbers by name, among them the study's metric.
+
+        Raises:
+            optuna.TrialPruned: the trial is to stop; let it pass.
+        """
+        self._report(self._as_report(step, metrics))
+
+    def _as_report(self, step: int, metrics: Mapping[str, Any]) -> Report:
+        return Report(step, _numbers(metrics), time.monotonic() - self._started)
+
+
+@dataclass(frozen=True)
+class _Returned:
+    value: Any
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: BaseException
+
+
+class _FunctionThread(threading.Thread):
+    """Runs a function, which waits after each report until it may go on."""
+
+    def __init__(self, function: Callable[[Trial], Any], job: Job, device: str) -> None:
+        super().__init__(name=f"trial-{job.trial}", daemon=True)
+        self.messages: queue.SimpleQueue[Report | _Returned | _Raised] = queue.SimpleQueue()
+        self.go_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._function = function
+        self._trial = Trial(job, device, self._report)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.messages.put(_Returned(self._function(self._trial)))
+        except BaseException as error:  # handed over, and raised where the trial is judged
+            self.messages.put(_Raised(error))
+
+    def _report(self, report: Report) -> None:
+        self.messages.put(report)
+        if not self.go_on.get():
+            raise TrialPruned
+
+
+class FunctionObjective:
+    """Runs a user's function.
+
+    Args:
+        function: Takes a `Trial`.
+        metric: Name of the number that it returns.
+        device: Handed on as ``trial.device``.
+    """
+
+    def __init__(self, function: Callable[[Trial], Any], metric: str, device: str) -> None:
+        self._function = function
+        self._metric = metric
+        self._device = device
+
+    def __call__(self, job: Job) -> Steps:
+        """Yields what the function reports and returns what it returns, as metrics."""
+        if inspect.isgeneratorfunction(self._function):
+            return self._generated(job)
+        return self._called(job)
+
+    def _generated(self, job: Job) -> Steps:
+        trial = Trial(job, self._device, _refuse_report)
+        steps, step = self._function(trial), 0
+        metrics: dict[str, float] = {}
+        try:
+            while True:
+                values = dict(next(steps))
+                step = int(values.pop("step", step + 1))
+                report = trial._as_report(step, values)  # noqa: SLF001 - its own kin
+                metrics.update(report.metrics)
+                yield report
+        except StopIteration as end:
+            return metrics | self._final(end.value, reported=bool(metrics))
+        finally:
+            steps.close()
+
+    def _called(self, job: Job) -> Steps:
+        """A function that calls back, turned into a generator by running it in a thread."""
+        thread = _FunctionThread(self._function, job, self._device)
+        metrics: dict[str, float] = {}
+        try:
+            while True:
+                match thread.messages.get():
+                    case Report() as reported:
+                        metrics.update(reported.metrics)
+                        yield reported
+                        thread.go_on.put(True)
+                    case _Returned(value):
+                        return metrics | self._final(value, reported=bool(metrics))
+                    case _Raised(error):
+                        raise error
+        except GeneratorExit:
+            thread.go_on.put(False)
+            thread.join()
+            raise
+        except KeyboardInterrupt:
+            thread.go_on.put(False)  # its next report ends it; nobody waits for that
+            raise
+
+    def _final(self, value: Any, *, reported: bool) -> dict[str, float]:
+        if value is None:
+            if not reported:
+                raise TypeError("the function returned nothing and reported nothing")
+            return {}
+        if isinstance(value, Mapping):
+            return _numbers(value)
+        return _numbers({self._metric: value})
+
+
+def find_function(name: str, folder: Path) -> Callable[[Trial], Any]:
+    """Imports ``package.module:function``, looking in `folder` first.
+
+    Raises:
+        ObjectiveError: the module cannot be imported or has no such function.
+    """
+    module_name, _, function_name = name.partition(":")
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        last_line = traceback.format_exception_only(error)[-1].strip()
+        raise ObjectiveError(
+            f"cannot import '{module_name}' (looked in {folder}): {last_line}.",
+            "Try it by itself: python -c 'import " + module_name + "'",
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise ObjectiveError(
+            f"'{module_name}' has no function '{function_name}'.", nearest(function_name, known)
+        )
+    return function  # type: ignore[no-any-return]  # whatever it is, it can be called
+
+
+def _refuse_report(_: Report) -> None:
+    raise TypeError("a generator yields its metrics; do not call trial.report in it")
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Metrics as floats; a tensor or array of one element counts as a number."""
+    numbers_ = {}
+    for name, value in metrics.items():
+        if isinstance(value, numbers.Real):
+            numbers_[str(name)] = float(value)
+            continue
+        try:
+            numbers_[str(name)] = float(value.item())
+        except (AttributeError, TypeError, ValueError, RuntimeError):
+            raise TypeError(f"metric '{name}' should be a number, not {value!r}") from None
+    return numbers_

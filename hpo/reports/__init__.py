@@ -1,0 +1,1 @@
+"""Reports: what a study found, for people (leaderboard) and for programs (summary)."""

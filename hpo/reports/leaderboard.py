@@ -1,0 +1,173 @@
+"""The leaderboard: a study's best trials as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+
+from hpo.catalog import StudyRecord
+from hpo.trial import TrialRecord
+
+
+def leaderboard(
+    trials: Sequence[TrialRecord], metric: str, *, limit: int = 10, compact: bool = False
+) -> Table:
+    """A table of trials in the given order.
+
+    Args:
+        trials: The best first.
+        metric: Name of the objective.
+        limit: How many to show.
+        compact: All parameters in one column, instead of a column each.
+    """
+    shown = trials[:limit]
+    table = _table("#", "trial", metric)
+    names = _add_params(table, shown, compact=compact)
+    for rank, trial in enumerate(shown, start=1):
+        style = "bold" if rank == 1 else None
+        cells = _param_cells(trial, names)
+        table.add_row(str(rank), str(trial.number), number(trial.value), *cells, style=style)
+    return table
+
+
+def trials_table(trials: Sequence[TrialRecord], metric: str, *, compact: bool = False) -> Table:
+    """All trials in the order of asking, with their state and why they ended early."""
+    table = _table("trial", "state", metric)
+    names = _add_params(table, trials, compact=compact)
+    table.add_column("steps", justify="right")
+    table.add_column("seconds", justify="right")
+    table.add_column("why", overflow="fold")
+    for trial in trials:
+        why = trial.stopped_by or (
+            f"{trial.failure.kind}: {trial.failure.message}" if trial.failure else ""
+        )
+        table.add_row(
+            str(trial.number),
+            f"[{STATE_STYLES[trial.state]}]{trial.state}[/]",
+            number(trial.value),
+            *_param_cells(trial, names),
+            str(trial.n_steps),
+            "" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
+            _escaped(why),
+        )
+    return table
+
+
+def _add_params(table: Table, trials: Sequence[TrialRecord], *, compact: bool) -> list[str] | None:
+    if compact:
+        table.add_column("params", overflow="fold")
+        return None
+    names = param_names(trials)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return names
+
+
+def _param_cells(trial: TrialRecord, names: list[str] | None) -> list[str]:
+    if names is None:
+        return ["  ".join(f"{name} {number(value)}" for name, value in trial.params.items())]
+    return [number(trial.params.get(name)) for name in names]
+
+
+def as_markdown(study: StudyRecord, limit: int = 10) -> str:
+    """The leaderboard in Markdown, for MLflow and pull requests."""
+    counts = ", ".join(f"{n} {state}" for state, n in study.counts().items() if n)
+    ranked = study.ranked()[:limit]
+    names = param_names(ranked)
+    rows = [
+        ["#", "trial", study.metric, *names],
+        ["--:"] * (3 + len(names)),
+        *(
+            [str(rank), str(t.number), number(t.value), *(number(t.params.get(n)) for n in names)]
+            for rank, t in enumerate(ranked, start=1)
+        ),
+    ]
+    table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    return f"**{study.name}**: {counts or 'no trials yet'}.\n\n" + (table if ranked else "")
+
+
+STATE_STYLES = {
+    "COMPLETE": "green",
+    "PRUNED": "yellow",
+    "FAIL": "red",
+    "RUNNING": "cyan",
+    "WAITING": "dim",
+}
+
+
+def param_names(trials: Iterable[TrialRecord]) -> list[str]:
+    """Names of all sampled parameters, in the order they first occur."""
+    return list(dict.fromkeys(name for trial in trials for name in trial.params))
+
+
+def number(value: object) -> str:
+    """A value in four significant digits; nothing for a parameter that was not active."""
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return _escaped(str(value))
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def studies_table(studies: Sequence[StudyRecord]) -> Table:
+    """One line a study."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("study", "state", "trials", "best", "metric", "why"):
+        table.add_column(column, justify="right" if column in ("trials", "best") else "left")
+    for study in studies:
+        best = study.best()
+        table.add_row(
+            study.name,
+            study.state,
+            str(sum(study.counts().values())),
+            number(best.value if best else None),
+            study.metric,
+            _escaped(study.state_reason),
+        )
+    return table
+
+
+def overview(study: StudyRecord) -> Table:
+    """What there is to know of a study before its trials."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    counts = ", ".join(f"{n} {state}" for state, n in study.counts().items() if n)
+    reason = f" ({study.state_reason})" if study.state_reason else ""
+    rows = {
+        "study": study.name,
+        "state": study.state + reason,
+        "trials": counts or "none",
+        "objective": f"{'maximize' if study.maximize else 'minimize'} {study.metric}",
+        "storage": study.storage.url,
+        "directory": str(study.directory or ""),
+    }
+    for name, value in rows.items():
+        table.add_row(f"[bold]{name}[/bold]", _escaped(value))
+    return table
+
+
+def best_table(trial: TrialRecord, metric: str) -> Table:
+    """One trial: its value, parameters and metrics."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("[bold]trial[/bold]", str(trial.number))
+    table.add_row(f"[bold]{metric}[/bold]", number(trial.value))
+    for name, value in trial.params.items():
+        table.add_row(name, number(value))
+    for name, metric_value in trial.metrics.items():
+        if name != metric:
+            table.add_row(f"[dim]{name}[/dim]", f"[dim]{number(metric_value)}[/dim]")
+    if trial.mlflow_run_id:
+        table.add_row("[dim]MLflow run[/dim]", f"[dim]{trial.mlflow_run_id}[/dim]")
+    return table

@@ -1,0 +1,451 @@
+"""What a study file says: parsed and validated once, here, and trusted afterwards.
+
+Every mistake in a file is collected, each with its line, the path to it and the nearest known
+name, and raised as one `SpecError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+
+import search_spaces
+from hpo import studyfile
+from hpo.errors import Mistake, SpecError, nearest
+from hpo.studyfile import StudyFile
+from search_spaces import Choice, Domain, Fixed, SearchSpace
+from trainers import METRICS as TRAINER_METRICS
+from trainers.config import FIELDS, check_value
+from trainers.data import names as data_names
+
+DEFAULT_STORAGE = "sqlite:///hpo.db"
+DEFAULT_TRACKING = "sqlite:///mlflow.db"
+DEFAULT_TRIALS = 50
+
+SamplerName = Literal["grid", "random", "sobol", "tpe", "gp", "skopt", "bayesian"]
+RuleName = Literal["none", "median", "percentile", "asha"]
+Direction = Literal["minimize", "maximize"]
+
+_SCALAR = {"type": ["string", "number", "boolean", "null"]}
+_BOUNDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
+_RANGE = {
+    "log": {"type": "boolean", "description": "Search on a logarithmic scale."},
+    "step": {"type": "number", "exclusiveMinimum": 0},
+    "points": {"type": "integer", "minimum": 2, "description": "Points of this range in a grid."},
+    "when": {"type": "object", "description": "Active only when another parameter has a value."},
+}
+
+
+def _form(kind: str, value: dict[str, Any], *others: str) -> dict[str, Any]:
+    keys = {name: schema for name, schema in _RANGE.items() if name in others or name == "when"}
+    if kind == "int":
+        keys["powers_of"] = {"type": "integer", "minimum": 2}
+    return {
+        "type": "object",
+        "properties": {kind: value, **keys},
+        "required": [kind],
+        "additionalProperties": False,
+    }
+
+
+_SPACE_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "use": {
+            "type": "array",
+            "items": {"type": "string", "enum": list(search_spaces.library.names())},
+            "description": "Ready-made spaces, merged left to right.",
+        }
+    },
+    "additionalProperties": {
+        "anyOf": [
+            _form("float", _BOUNDS, "log", "step", "points"),
+            _form("int", _BOUNDS, "log", "step", "points"),
+            _form("choice", {"type": "array", "items": _SCALAR, "minItems": 1}),
+            _form("fixed", _SCALAR),
+            {"type": "array", "items": _SCALAR, "minItems": 1, "description": "A choice."},
+            {**_SCALAR, "description": "A fixed value."},
+        ]
+    },
+}
+
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_REQUIREMENT = re.compile(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        match = _DURATION.fullmatch(value.strip())
+        if not match or not any(match.groups()):
+            raise ValueError(f"'{value}' is not a duration; write 90s, 30m, 1h30m or seconds")
+        hours, minutes, seconds = (float(part or 0) for part in match.groups())
+        return 3600 * hours + 60 * minutes + seconds
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+
+
+class _Model(BaseModel):
+    # Strict: a quoted "60" where a number belongs is a mistake worth telling.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ObjectiveSpec(_Model):
+    """What one trial does and which of its metrics is searched for."""
+
+    trainer: Literal["classifier"] | None = Field(None, description="A built-in trainer.")
+    function: str | None = Field(
+        None, description="Your own: `package.module:function`, found from the file's folder."
+    )
+    data: str | None = Field(None, description="Data set of the built-in trainer.")
+    metric: str = Field(description="The metric to optimise.")
+    direction: Direction = Field(
+        "minimize", description="Defaults to what is better for the trainer's metrics."
+    )
+    epochs: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Length of a trial; reaches the trial as `epochs`."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _natural_direction(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("trainer") and "direction" not in values:
+            natural = TRAINER_METRICS.get(str(values.get("metric")), "minimize")
+            return {**values, "direction": natural}
+        return values
+
+
+class SearchSpec(_Model):
+    """How configurations are chosen, and how many."""
+
+    sampler: SamplerName = Field("bayesian", description="`bayesian` chooses between gp and tpe.")
+    trials: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Trials in the whole study; a grid defaults to all of its points."
+    )
+    timeout: Seconds | None = Field(None, description="No trial is started after this long.")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="Seeds sampler, data split, trials.")
+    startup_trials: Annotated[int, Field(ge=1)] = Field(
+        10, description="tpe, gp, skopt: random trials before the model is asked."
+    )
+    estimator: Literal["GP", "RF", "ET"] = Field("GP", description="skopt: its surrogate model.")
+
+
+class StoppingSpec(_Model):
+    """Which trials are stopped early, judged by the metric at each step."""
+
+    rule: RuleName = Field("none", description="Optuna's pruners.")
+    startup_trials: Annotated[int, Field(ge=0)] = Field(
+        5, description="median, percentile: finished trials before any is stopped."
+    )
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(
+        0, description="median, percentile: steps before a trial may be stopped."
+    )
+    percentile: Annotated[float, Field(ge=0, le=100, strict=False)] = Field(
+        25.0, description="percentile: the share of trials that goes on."
+    )
+    min_steps: Annotated[int, Field(ge=1)] = Field(1, description="asha: steps of the first rung.")
+    reduction: Annotated[int, Field(ge=2)] = Field(
+        3, description="asha: one in so many goes on to the next rung."
+    )
+
+
+class RunSpec(_Model):
+    """Where and how trials run."""
+
+    executor: Literal["inline"] = Field("inline", description="inline: in this process, in turn.")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    threads: Annotated[int, Field(ge=1)] = Field(
+        1, description="CPU threads of a trial; small networks are fastest with one."
+    )
+    max_failures: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="End the study when more trials than this have failed."
+    )
+    directory: str = Field("hpo-runs", description="Folder for metrics and checkpoints.")
+
+
+class StudySpec(_Model):
+    """A study file, as written; `Plan` is what follows from it."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] = Field(
+        description="Letters, digits, '.', '_' and '-'; defaults to the file's name."
+    )
+    objective: ObjectiveSpec
+    space: Annotated[dict[str, Any], WithJsonSchema(_SPACE_SCHEMA)] = Field(
+        description="What may be searched."
+    )
+    search: SearchSpec = SearchSpec()
+    stopping: StoppingSpec = StoppingSpec()
+    run: RunSpec = RunSpec()
+    storage: str | None = Field(
+        None, description=f"Where studies live; $HPO_STORAGE or {DEFAULT_STORAGE}."
+    )
+    tracking: str | None = Field(
+        None,
+        description=f"MLflow's URI, or none; $MLFLOW_TRACKING_URI or {DEFAULT_TRACKING}.",
+    )
+    gate: dict[str, str] = Field(
+        default_factory=dict, description="What the best trial must reach: {val_error: '<= 0.03'}"
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study file that has been checked: nothing below has to be checked again.
+
+    Args:
+        spec: The file as written.
+        space: Its search space, ready-made parts merged in.
+        folder: Where its function is looked for.
+    """
+
+    spec: StudySpec
+    space: SearchSpace
+    folder: Path
+
+    @property
+    def trials(self) -> int | None:
+        """How many trials the study is to have; None when only its timeout ends it."""
+        search, size = self.spec.search, self.space.size
+        if search.sampler == "grid":
+            size = self.space.grid_size
+        if search.trials is None and search.timeout is None:
+            wanted = size if search.sampler == "grid" else DEFAULT_TRIALS
+        else:
+            wanted = search.trials
+        return min((n for n in (wanted, size) if n is not None), default=None)
+
+    def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The configuration that runs for sampled `params`."""
+        config: dict[str, Any] = self.space.complete(params)
+        if self.spec.objective.epochs is not None:
+            config["epochs"] = self.spec.objective.epochs
+        return config
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must stay the same for trials to belong to one study."""
+        objective = self.spec.objective.model_dump(mode="json", exclude_none=True)
+        return {"objective": objective, "space": self.space.to_dict()}
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of `identity`."""
+        text = json.dumps(self.identity, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def as_stored(self) -> dict[str, Any]:
+        """The resolved file, without anything that could hold a password."""
+        stored = self.spec.model_dump(mode="json", exclude={"storage", "tracking"})
+        return {**stored, "space": self.space.to_dict(), "folder": str(self.folder)}
+
+    def overridden(self, overrides: Sequence[str]) -> Plan:
+        """The same plan, but for ``a.b=value`` overrides.
+
+        Raises:
+            SpecError: the result cannot be run.
+        """
+        values = {key: value for key, value in self.as_stored().items() if key != "folder"}
+        name = f"study {self.spec.name}"
+        return check(studyfile.from_values(values, name, self.folder, overrides))
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Plan:
+    """Reads and checks a study file.
+
+    Args:
+        path: The YAML file.
+        overrides: ``search.trials=200`` strings that win over the file.
+
+    Raises:
+        SpecError: with every mistake in it.
+    """
+    return check(studyfile.read(path, overrides))
+
+
+def from_stored(stored: Mapping[str, Any]) -> Plan:
+    """The plan of a study in the storage; the inverse of `Plan.as_stored`."""
+    values = {key: value for key, value in stored.items() if key != "folder"}
+    return check(StudyFile("the stored study", Path(stored["folder"]), values))
+
+
+def check(file: StudyFile) -> Plan:
+    """Checks a study file, whole.
+
+    Raises:
+        SpecError: with every mistake in it.
+    """
+    values = {"name": Path(file.source).stem, **file.values}
+    mistakes: list[Mistake] = []
+    try:
+        spec = StudySpec.model_validate(values)
+    except ValidationError as error:
+        mistakes += [_as_mistake(file, details) for details in error.errors()]
+    space = _space(file, values.get("space"), mistakes)
+    objective = _part(ObjectiveSpec, values.get("objective"))
+    if objective:
+        mistakes += _objective_mistakes(file, objective)
+        mistakes += _gate_mistakes(file, objective, values.get("gate"))
+    if objective and space:
+        mistakes += _field_mistakes(file, objective, space)
+    search = _part(SearchSpec, values.get("search", {}))
+    if search and space and search.sampler == "grid":
+        mistakes += _grid_mistakes(file, space)
+    if mistakes or space is None:
+        raise SpecError(file.source, mistakes)
+    return Plan(spec, space, file.folder)
+
+
+def requirement(text: str) -> tuple[str, float] | None:
+    """Reads ``"<= 0.03"``; None when it is not of that form."""
+    match = _REQUIREMENT.fullmatch(text)
+    return (match[1], float(match[2])) if match else None
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a study file, with which editors complete and check it."""
+    schema = StudySpec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["required"] = [key for key in schema["required"] if key != "name"]
+    return schema
+
+
+_Part = TypeVar("_Part", bound=_Model)
+
+
+def _part(model: type[_Part], values: object) -> _Part | None:
+    """A section by itself, so that a mistake elsewhere does not hide those in here."""
+    try:
+        return model.model_validate(values)
+    except ValidationError:
+        return None
+
+
+def _space(file: StudyFile, values: object, mistakes: list[Mistake]) -> SearchSpace | None:
+    if not isinstance(values, dict):
+        return None  # already a mistake of the file's shape
+    try:
+        return search_spaces.parse(values)
+    except search_spaces.SpaceError as error:
+        mistakes += [file.mistake(("space", *p.path), p.message) for p in error.problems]
+        return None
+
+
+def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec) -> list[Mistake]:
+    def mistake(key: str, message: str) -> Mistake:
+        return file.mistake(("objective", key), message)
+
+    if (objective.trainer is None) == (objective.function is None):
+        return [mistake("trainer", "give either a `trainer` or a `function`.")]
+    if objective.function is not None:
+        found = []
+        if not re.fullmatch(r"[\w.]+:[\w.]+", objective.function):
+            found.append(mistake("function", "write it as `package.module:function`."))
+        if objective.data is not None:
+            found.append(mistake("data", "a function loads its own data; remove this key."))
+        return found
+    found = []
+    if objective.metric not in TRAINER_METRICS:
+        help_ = nearest(objective.metric, TRAINER_METRICS)
+        found.append(mistake("metric", f"unknown metric '{objective.metric}'. {help_}"))
+    if objective.data is None:
+        known = ", ".join(data_names())
+        found.append(mistake("data", f"the trainer needs a data set. Known: {known}."))
+    elif objective.data not in data_names():
+        help_ = nearest(objective.data, data_names())
+        found.append(mistake("data", f"unknown data set '{objective.data}'. {help_}"))
+    return found
+
+
+def _field_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpace) -> list[Mistake]:
+    found = []
+    for parameter in space.parameters:
+        path = ("space", parameter.name)
+        if parameter.name == "epochs" and objective.epochs is not None:
+            message = "the length is fixed by objective.epochs; keep one of the two."
+            found.append(file.mistake(path, message))
+        elif objective.trainer and parameter.name not in FIELDS:
+            help_ = nearest(parameter.name, FIELDS)
+            message = f"the trainer has no field '{parameter.name}'. {help_}"
+            found.append(file.mistake(path, message))
+        elif objective.trainer:
+            problems = (check_value(parameter.name, v) for v in _extremes(parameter.domain))
+            found += [file.mistake(path, problem) for problem in problems if problem]
+    return found
+
+
+def _extremes(domain: Domain) -> Sequence[Any]:
+    """Values that are legal only if all values of a domain are."""
+    match domain:
+        case Choice(options):
+            return options
+        case Fixed(value):
+            return [value]
+        case _:
+            return [domain.from_unit(0.0), domain.from_unit(1.0)]
+
+
+def _grid_mistakes(file: StudyFile, space: SearchSpace) -> list[Mistake]:
+    try:
+        space.grid_size  # noqa: B018 - asked for its error
+    except search_spaces.GridError as error:
+        return [file.mistake(("space", *p.path), p.message) for p in error.problems]
+    return []
+
+
+def _gate_mistakes(file: StudyFile, objective: ObjectiveSpec, gate: object) -> list[Mistake]:
+    found = []
+    for metric, text in gate.items() if isinstance(gate, dict) else ():
+        if isinstance(text, str) and requirement(text) is None:
+            message = f"'{text}' is no requirement; write '<= 0.03' or '>= 0.9'."
+            found.append(file.mistake(("gate", metric), message))
+        if objective.trainer and metric not in TRAINER_METRICS:
+            message = f"unknown metric '{metric}'. {nearest(metric, TRAINER_METRICS)}"
+            found.append(file.mistake(("gate", metric), message))
+    return found
+
+
+def _as_mistake(file: StudyFile, details: ErrorDetails) -> Mistake:
+    """Pydantic's finding in the words of a study file."""
+    path, value = details["loc"], details["input"]
+    match details["type"]:
+        case "extra_forbidden":
+            known = _keys_at(path[:-1])
+            message = f"unknown key '{path[-1]}'. {nearest(str(path[-1]), known)}"
+        case "missing":
+            message = f"'{path[-1]}' is missing."
+        case "literal_error":
+            known = re.findall(r"'([^']*)'", details.get("ctx", {}).get("expected", ""))
+            message = f"unknown {path[-1]} {value!r}. {nearest(str(value), known)}"
+        case "string_pattern_mismatch":
+            message = f"{value!r}: use letters, digits, '.', '_' and '-'."
+        case "model_type" | "dict_type":
+            message = f"{value!r} should be a mapping of keys to values."
+        case _:
+            text = details["msg"].removeprefix("Value error, ")
+            message = f"{value!r}: {text[0].lower()}{text[1:]}."
+    return file.mistake(path, message)
+
+
+def _keys_at(path: tuple[int | str, ...]) -> list[str]:
+    model: Any = StudySpec
+    for key in path:
+        model = model.model_fields[key].annotation
+    return list(model.model_fields)

@@ -1,0 +1,317 @@
+"""The loop: ask -> start -> report -> stop? -> tell."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.trial import TrialState
+
+from hpo import pruners
+from hpo.catalog import StudyRecord, this_driver
+from hpo.executors import Executor
+from hpo.interrupts import Interrupts
+from hpo.listeners import Listener, Outcome
+from hpo.samplers import SpaceSampler, derive_seed
+from hpo.trial import (
+    ATTEMPTS,
+    DRIVER,
+    FAILURE,
+    METRICS,
+    MLFLOW_RUN,
+    STOPPED_BY,
+    WALL_SECONDS,
+    Ended,
+    Event,
+    Failure,
+    FailureKind,
+    Job,
+    Reported,
+    Stopped,
+    TrialRecord,
+)
+from trainers import Report
+
+FAILURES_IN_A_ROW = 20
+"""So many trials failing one after another end a study: something is wrong with all of them."""
+
+_TRAINING = 1  # keeps a trial's seed apart from its sampler's
+
+
+class Study:
+    """Runs a study until it has its trials, its time is up, or somebody stops it.
+
+    Args:
+        record: The study in its storage.
+        sampler: Chooses configurations.
+        pruner: Stops trials early.
+        executor: Runs trials.
+        listeners: Hear what happens.
+    """
+
+    def __init__(
+        self,
+        record: StudyRecord,
+        sampler: SpaceSampler,
+        pruner: BasePruner,
+        executor: Executor,
+        listeners: Sequence[Listener] = (),
+    ) -> None:
+        self._record = record
+        self._plan = record.plan
+        self._storage = record.storage
+        self._sampler = sampler
+        self._executor = executor
+        self._listeners = listeners
+        self._optuna = optuna.load_study(
+            study_name=record.name, storage=record.storage, sampler=sampler, pruner=pruner
+        )
+        self._running: dict[int, _RunningTrial] = {}
+        self._interrupts = Interrupts()
+        self._best = record.best()
+        self._failures_in_a_row = 0
+        self._deadline = time.monotonic() + (self._plan.spec.search.timeout or math.inf)
+
+    def run(self) -> Outcome:
+        """Runs the loop; what an interrupt leaves behind can be run again."""
+        with self._interrupts.handled():
+            self._open()
+            try:
+                while self._running or self._wants_more():
+                    while self._executor.free and self._wants_more():
+                        self._executor.start(self._ask())
+                    for event in self._wait():
+                        self._handle(event)
+                outcome = self._verdict()
+            except KeyboardInterrupt:
+                outcome = Outcome("interrupted", "stopped by a signal", self._interrupts.received)
+                self._give_back()
+            self._close(outcome)
+        return outcome
+
+    # --- the steps of the loop ---
+
+    def _wants_more(self) -> bool:
+        states = [trial.state for trial in self._record.frozen_trials()]
+        if time.monotonic() >= self._deadline or self._too_many_failures(states):
+            return False
+        if TrialState.WAITING in states:
+            return True
+        wanted = self._plan.trials
+        return (wanted is None or len(states) < wanted) and not self._sampler.exhausted(
+            self._optuna
+        )
+
+    def _ask(self) -> Job:
+        trial = self._optuna.ask()
+        distributions = self._plan.space.distributions()
+        self._plan.space.walk(lambda p: trial._suggest(p.name, distributions[p.name]))
+        trial_id = trial._trial_id
+        before = self._storage.get_trial(trial_id).system_attrs
+        self._storage.set_trial_system_attr(trial_id, DRIVER, this_driver())
+        if DRIVER in before:  # it ran before, and was given back
+            attempts = before.get(ATTEMPTS, 1) + 1
+            self._storage.set_trial_system_attr(trial_id, ATTEMPTS, attempts)
+            self._storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
+            self._storage.restart(trial_id)
+        self._storage.flush(trial_id)
+        return self._start(trial)
+
+    def _start(self, trial: optuna.Trial) -> Job:
+        record = TrialRecord.of(self._storage.get_trial(trial._trial_id))
+        config = self._plan.config(record.params)
+        assert self._record.directory is not None  # noqa: S101 - a study with a plan has one
+        directory = self._record.directory / f"trial-{record.number:05d}"
+        self._running[record.number] = _RunningTrial(trial, MetricsLog(directory))
+        for listener in self._listeners:
+            listener.started(record, config)
+        seed = derive_seed(self._plan.spec.search.seed, record.number, _TRAINING)
+        return Job(record.number, config, seed, directory)
+
+    def _wait(self) -> Sequence[Event]:
+        with self._interrupts.allowed():
+            return self._executor.events()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Reported(number, report):
+                self._report(number, report)
+            case Ended(number, result):
+                self._tell(number, result)
+
+    def _report(self, number: int, report: Report) -> None:
+        running = self._running[number]
+        running.log.write(report)
+        running.metrics.update(report.metrics)
+        for listener in self._listeners:
+            listener.reported(number, report)
+        value = report.metrics.get(self._metric)
+        if value is None:  # reported, but not the metric: nothing to judge by
+            return
+        if not math.isfinite(value):
+            self._executor.stop(number)
+            self._tell(number, _diverged(self._metric, value, report.step))
+            return
+        running.trial.report(value, report.step)
+        if running.trial.should_prune():
+            self._executor.stop(number)
+            frozen = self._storage.get_trial(running.trial_id)
+            reason = pruners.reason(self._plan.spec.stopping, self._optuna, frozen)
+            self._tell(number, Stopped(reason))
+
+    def _tell(self, number: int, result: Mapping[str, float] | Stopped | Failure) -> None:
+        running = self._running.pop(number)
+        if isinstance(result, Mapping):
+            running.metrics.update(result)
+        verdict = self._judged(running.metrics) if isinstance(result, Mapping) else result
+        running.log.close()
+        storage, trial_id = self._storage, running.trial_id
+        finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
+        storage.set_trial_user_attr(trial_id, METRICS, finite)
+        storage.set_trial_system_attr(trial_id, WALL_SECONDS, running.wall_seconds)
+        match verdict:
+            case float() as value:
+                self._optuna.tell(running.trial, value)
+            case Stopped(reason):
+                storage.set_trial_system_attr(trial_id, STOPPED_BY, reason)
+                self._optuna.tell(running.trial, state=TrialState.PRUNED)
+            case Failure() as failure:
+                storage.set_trial_system_attr(trial_id, FAILURE, asdict(failure))
+                self._optuna.tell(running.trial, state=TrialState.FAIL)
+        failed = isinstance(verdict, Failure)
+        self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
+        self._announce(TrialRecord.of(storage.get_trial(trial_id)))
+
+    def _judged(self, metrics: Mapping[str, float]) -> float | Failure:
+        """The objective's value, or why there is none."""
+        value = metrics.get(self._metric)
+        if value is None:
+            reported = ", ".join(metrics) or "nothing"
+            message = f"no metric '{self._metric}' was reported; reported was: {reported}"
+            return Failure(FailureKind.CRASHED, message)
+        if not math.isfinite(value):
+            return _diverged(self._metric, value)
+        return value
+
+    def _announce(self, trial: TrialRecord) -> None:
+        if trial.state == "COMPLETE" and self._beats(trial):
+            self._best = trial
+        for listener in self._listeners:
+            listener.ended(trial, self._best)
+
+    def _beats(self, trial: TrialRecord) -> bool:
+        if self._best is None or self._best.value is None or trial.value is None:
+            return True
+        if self._record.maximize:
+            return trial.value > self._best.value
+        return trial.value < self._best.value
+
+    # --- beginning and end ---
+
+    @property
+    def _metric(self) -> str:
+        return self._plan.spec.objective.metric
+
+    def _open(self) -> None:
+        for trial in self._record.abandoned():
+            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self._record.note_state("running")
+        for listener in self._listeners:
+            listener.opened(self._record)
+
+    def _too_many_failures(self, states: Sequence[TrialState]) -> bool:
+        allowed = self._plan.spec.run.max_failures
+        in_all = allowed is not None and states.count(TrialState.FAIL) > allowed
+        return in_all or self._failures_in_a_row >= FAILURES_IN_A_ROW
+
+    def _verdict(self) -> Outcome:
+        states = [trial.state for trial in self._record.frozen_trials()]
+        failed = states.count(TrialState.FAIL)
+        if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+            return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
+        if self._too_many_failures(states):
+            limit = self._plan.spec.run.max_failures
+            return Outcome("failed", f"{failed} trials failed, more than max_failures = {limit}")
+        if failed and failed == len(states):
+            return Outcome("failed", f"all {failed} trials failed")
+        if time.monotonic() >= self._deadline:
+            return Outcome("finished", "its timeout was reached")
+        return Outcome("finished")
+
+    def _give_back(self) -> None:
+        """Puts running trials back, to be taken up again from the beginning."""
+        for number, running in list(self._running.items()):
+            self._executor.stop(number)
+            running.log.close()
+            self._storage.set_trial_state_values(running.trial_id, TrialState.WAITING)
+            del self._running[number]
+            self._announce(TrialRecord.of(self._storage.get_trial(running.trial_id)))
+
+    def _close(self, outcome: Outcome) -> None:
+        self._storage.flush()
+        self._record.note_state(outcome.state, outcome.reason)
+        for listener in self._listeners:
+            listener.closed(self._record, outcome)
+
+
+@dataclass
+class _RunningTrial:
+    """A trial between ask and tell."""
+
+    trial: optuna.Trial
+    log: MetricsLog
+
+    def __post_init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    @property
+    def trial_id(self) -> int:
+        return self.trial._trial_id
+
+    @property
+    def wall_seconds(self) -> float:
+        return time.monotonic() - self._started
+
+
+class MetricsLog:
+    """A trial's metrics.jsonl: one line a step, with every metric; the storage has only one.
+
+    Args:
+        directory: The trial's folder. The log of an earlier attempt is kept beside the new one.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / "metrics.jsonl"
+        if path.exists():
+            earlier = len(list(directory.glob("metrics*.jsonl")))
+            path.rename(directory / f"metrics-{earlier}.jsonl")
+        self._file: IO[str] = path.open("w", encoding="utf-8")
+
+    def write(self, report: Report) -> None:
+        """Writes one line, at once, so that a killed process loses none."""
+        line = {
+            "step": report.step,
+            "time_ms": time.time_ns() // 1_000_000,
+            "wall_seconds": report.wall_seconds,
+            "metrics": dict(report.metrics),
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def _diverged(metric: str, value: float, step: int | None = None) -> Failure:
+    where = "" if step is None else f" at step {step}"
+    return Failure(FailureKind.DIVERGED, f"{metric} became {value}{where}")

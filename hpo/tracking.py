@@ -1,0 +1,215 @@
+"""The mirror in MLflow: what happens in a study, told to `mlflow_server`.
+
+MLflow is never the truth. What it misses, because it was away or its process died, is told
+again from the storage and the run directory: at the start of the next run, or by ``hpo sync``.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hpo.catalog import SPEC, StudyRecord
+from hpo.listeners import Listener, Outcome
+from hpo.reports.leaderboard import as_markdown
+from hpo.reports.summary import best_json, dumps, summary
+from hpo.trial import MLFLOW_RUN, Scalar, TrialRecord
+from mlflow_server import Tracker
+from mlflow_server.protocol import (
+    Status,
+    StudyClosed,
+    StudyMetric,
+    TrialEnded,
+    TrialReported,
+    TrialStarted,
+)
+from trainers import Report
+
+_STATUSES: Mapping[str, Status] = {
+    "COMPLETE": "FINISHED",
+    "PRUNED": "FINISHED",  # MLflow has no such word; the tag hpo.stopped_by says it
+    "FAIL": "FAILED",
+    "WAITING": "KILLED",
+}
+_CLOSE_SECONDS = 60.0
+_CLOSE_SECONDS_PER_TRIAL = 0.5
+_CLOSE_SECONDS_IN_TROUBLE = 10.0
+
+
+class MlflowListener(Listener):
+    """Mirrors a study into MLflow, from a process of its own.
+
+    Args:
+        uri: MLflow's tracking URI.
+        warn: Called with a sentence when MLflow cannot be reached, and when something is
+            missing there at the end.
+    """
+
+    def __init__(self, uri: str, warn: Callable[[str], None]) -> None:
+        self._uri = uri
+        self._warn = warn
+        self._tracker: Tracker | None = None
+        self._row_ids: dict[int, int] = {}  # of trials that MLflow does not have yet, by number
+        self._in_trouble = False
+
+    def opened(self, study: StudyRecord) -> None:
+        """Opens the experiment and tells what MLflow missed of earlier runs."""
+        self._study = study
+        self._tracker = Tracker(
+            self._uri,
+            study=study.name,
+            uid=study.uid,
+            tags=_study_tags(study),
+            artifacts={"study.yaml": _as_yaml(study.attrs.get(SPEC, {}))},
+            on_mirrored=self._note_mirrored,
+            on_trouble=self._note_trouble,
+            log_path=study.directory / "mlflow.log" if study.directory else None,
+        )
+        for trial in study.trials():
+            if trial.state in ("COMPLETE", "PRUNED", "FAIL") and trial.mlflow_run_id is None:
+                self._tell_again(trial)
+
+    def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:
+        """Starts the trial's run."""
+        self._row_ids[trial.number] = trial.id
+        self._send(
+            TrialStarted(trial.number, dict(config), trial.started_ms or _now_ms(), _tags(trial))
+        )
+
+    def reported(self, number: int, report: Report) -> None:
+        """Logs a step."""
+        self._send(TrialReported(number, report.step, dict(report.metrics), _now_ms()))
+
+    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """Ends the trial's run, and plots the best value so far."""
+        self._row_ids.setdefault(trial.number, trial.id)
+        ended_ms = trial.ended_ms or _now_ms()
+        self._send(TrialEnded(trial.number, _STATUSES[trial.state], ended_ms, _tags(trial)))
+        if best is not None and best.value is not None and trial.state == "COMPLETE":
+            self._send(StudyMetric("best_value", best.value, trial.number, ended_ms))
+
+    def closed(self, study: StudyRecord, outcome: Outcome) -> None:
+        """Writes what was found to the study's run, and waits until MLflow has everything."""
+        if self._tracker is None:
+            return
+        self._tracker.poll()
+        statuses: dict[str, Status] = {"interrupted": "KILLED", "failed": "FAILED"}
+        final = StudyClosed(
+            statuses.get(outcome.state, "FINISHED"), _study_tags(study), _artifacts(study)
+        )
+        seconds = _CLOSE_SECONDS + _CLOSE_SECONDS_PER_TRIAL * len(self._row_ids)
+        self._tracker.close(final, _CLOSE_SECONDS_IN_TROUBLE if self._in_trouble else seconds)
+        if self._row_ids:
+            self._warn(
+                f"MLflow misses {len(self._row_ids)} trials of this study. Nothing is lost; "
+                f"when it is back: hpo sync {study.name}"
+            )
+
+    def kill(self) -> None:
+        """Ends the mirror at once."""
+        if self._tracker is not None:
+            self._tracker.kill()
+
+    def _send(self, message: Any) -> None:
+        if self._tracker is not None:
+            self._tracker.send(message)
+            self._tracker.poll()
+
+    def _note_mirrored(self, number: int, run_id: str) -> None:
+        self._in_trouble = False
+        row_id = self._row_ids.pop(number, None)
+        if row_id is not None:
+            self._study.storage.annotate(row_id, MLFLOW_RUN, run_id)
+
+    def _note_trouble(self, message: str) -> None:
+        if not self._in_trouble:
+            self._warn(f"{message} The search goes on without it.")
+        self._in_trouble = True
+
+    def _tell_again(self, trial: TrialRecord) -> None:
+        config = self._study.plan.config(trial.params)
+        self.started(trial, config)
+        for step, time_ms, metrics in _steps(self._study, trial):
+            self._send(TrialReported(trial.number, step, metrics, time_ms))
+        self.ended(trial, None)
+
+
+def sync(study: StudyRecord, uri: str, warn: Callable[[str], None]) -> int:
+    """Brings MLflow up to date with the storage.
+
+    Returns:
+        How many trials MLflow has got that it missed before.
+    """
+    missed = [trial for trial in study.trials() if trial.mlflow_run_id is None]
+    listener = MlflowListener(uri, warn)
+    listener.opened(study)
+    listener.closed(study, Outcome(study.state))
+    still = {trial.number for trial in study.trials() if trial.mlflow_run_id is None}
+    return sum(trial.number not in still for trial in missed)
+
+
+def _steps(study: StudyRecord, trial: TrialRecord) -> Iterator[tuple[int, int, dict[str, float]]]:
+    """A trial's steps with their times and metrics.
+
+    They come from its run directory; where that is gone, the storage has the objective alone.
+    """
+    log = (study.directory or Path()) / f"trial-{trial.number:05d}" / "metrics.jsonl"
+    if log.exists():
+        for line in log.read_text(encoding="utf-8").splitlines():
+            entry = json.loads(line)
+            yield entry["step"], entry["time_ms"], entry["metrics"]
+        return
+    values = study.storage.get_trial(trial.id).intermediate_values
+    for step, value in values.items():
+        yield step, trial.ended_ms or _now_ms(), {study.metric: value}
+
+
+def _tags(trial: TrialRecord) -> dict[str, str]:
+    tags = {"hpo.state": trial.state, "hpo.attempts": str(trial.attempts)}
+    if trial.stopped_by:
+        tags["hpo.stopped_by"] = trial.stopped_by
+    if trial.failure:
+        tags["hpo.failure"] = f"{trial.failure.kind}: {trial.failure.message}"
+    return tags
+
+
+def _study_tags(study: StudyRecord) -> dict[str, str]:
+    seen = summary(study)
+    tags = {
+        "hpo.state": seen["state"],
+        "hpo.metric": seen["metric"],
+        "hpo.direction": seen["direction"],
+        "hpo.sampler": str(seen["sampler"]),
+        "mlflow.note.content": as_markdown(study),
+    }
+    best = study.best()
+    if best:
+        tags |= {"hpo.best_trial": str(best.number), "hpo.best_value": str(best.value)}
+        tags |= {f"best.{name}": str(value) for name, value in best.params.items()}
+    return tags
+
+
+def _artifacts(study: StudyRecord) -> dict[str, str]:
+    best = study.best()
+    artifacts = {"leaderboard.md": as_markdown(study), "summary.json": dumps(summary(study))}
+    if best:
+        artifacts["best.json"] = dumps(best_json(best))
+    return artifacts
+
+
+def _as_yaml(values: Mapping[str, Any]) -> str:
+    from ruamel.yaml import YAML
+
+    text = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(dict(values), text)
+    return text.getvalue()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,222 @@
+"""What a trial is: the job that runs, the events it sends, and the record that stays.
+
+The words (DESIGN: *spec* is what the user wrote): *params* were sampled, the *config* runs.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from trainers import Diverged, Report
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+Scalar: TypeAlias = str | int | float | bool | None
+
+# Where Optuna's tables keep what Optuna has no column for.
+METRICS = "metrics"  # a user attribute, since users look for it; the others are system attributes
+WALL_SECONDS = "hpo:wall_seconds"
+STOPPED_BY = "hpo:stopped_by"
+FAILURE = "hpo:failure"
+ATTEMPTS = "hpo:attempts"
+DRIVER = "hpo:driver"
+MLFLOW_RUN = "hpo:mlflow_run"
+
+
+class FailureKind(StrEnum):
+    """Why a trial failed."""
+
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    DIVERGED = "DIVERGED"
+    CRASHED = "CRASHED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a trial failed: a value, so that the study goes on.
+
+    Args:
+        kind: One of five, for programs.
+        message: One sentence, for people.
+        traceback: Python's, where there was one.
+    """
+
+    kind: FailureKind
+    message: str
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """The failure that an exception in a trial means."""
+        # torch.OutOfMemoryError by its name: a search must not import torch to find out.
+        out_of_memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        if out_of_memory:
+            kind = FailureKind.OUT_OF_MEMORY
+        elif isinstance(error, Diverged):
+            kind = FailureKind.DIVERGED
+        else:
+            kind = FailureKind.CRASHED
+        message = str(error) if isinstance(error, Diverged) else f"{type(error).__name__}: {error}"
+        return cls(kind, message, "".join(traceback.format_exception(error)))
+
+
+class Config(Mapping[str, Any]):
+    """A configuration: a mapping whose keys also read as attributes, ``config.learning_rate``."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["_values"][name]
+        except KeyError:
+            known = ", ".join(self.__dict__.get("_values", {}))
+            raise AttributeError(f"no '{name}' in this configuration: {known}") from None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._values})"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One configuration to run, and all that an executor needs to know of it.
+
+    Args:
+        trial: Number of the trial in its study, from 0.
+        config: What runs.
+        seed: Seeds everything random in this trial; follows from the study's seed and `trial`.
+        directory: The trial's own folder (metrics.jsonl, checkpoints).
+    """
+
+    trial: int
+    config: Mapping[str, Scalar]
+    seed: int
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A running trial measured itself."""
+
+    trial: int
+    report: Report
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A trial that ended itself early by raising `optuna.TrialPruned`."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial's code ended: final metrics, or why there are none."""
+
+    trial: int
+    result: Mapping[str, float] | Stopped | Failure
+
+
+Event: TypeAlias = Reported | Ended
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """A trial as the storage knows it, ready to be shown.
+
+    Args:
+        id: Its row in the database.
+        number: From 0, in the order of asking.
+        state: Optuna's: WAITING, RUNNING, COMPLETE, PRUNED or FAIL.
+        value: The objective; of a PRUNED trial the last one reported.
+        params: What was sampled.
+        metrics: The last value of each.
+        n_steps: How many steps were reported.
+        stopped_by: Which rule stopped it and why, when PRUNED.
+        failure: Why, when FAIL.
+        attempts: 1, and one more for each time it was taken up again.
+        wall_seconds: Of the last attempt.
+        mlflow_run_id: Its run in MLflow, once it is there.
+        started_ms: When it started, in ms since the epoch.
+        ended_ms: When it ended.
+    """
+
+    id: int
+    number: int
+    state: str
+    value: float | None
+    params: Mapping[str, Scalar]
+    metrics: Mapping[str, float]
+    n_steps: int
+    stopped_by: str | None
+    failure: Failure | None
+    attempts: int
+    wall_seconds: float | None
+    mlflow_run_id: str | None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> TrialRecord:
+        """Reads Optuna's trial."""
+        attrs = trial.system_attrs
+        failure = attrs.get(FAILURE)
+        return cls(
+            id=trial._trial_id,
+            number=trial.number,
+            state=trial.state.name,
+            value=trial.value,
+            params=dict(trial.params),
+            metrics=trial.user_attrs.get(METRICS, {}),
+            n_steps=len(trial.intermediate_values),
+            stopped_by=attrs.get(STOPPED_BY),
+            failure=Failure(FailureKind(failure["kind"]), failure["message"], failure["traceback"])
+            if failure
+            else None,
+            attempts=attrs.get(ATTEMPTS, 1),
+            wall_seconds=attrs.get(WALL_SECONDS),
+            mlflow_run_id=attrs.get(MLFLOW_RUN),
+            started_ms=_as_ms(trial.datetime_start),
+            ended_ms=_as_ms(trial.datetime_complete),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable keys of ``hpo trials --json``."""
+        failure = self.failure
+        return {
+            "trial": self.number,
+            "state": self.state,
+            "value": self.value,
+            "params": dict(self.params),
+            "metrics": dict(self.metrics),
+            "n_steps": self.n_steps,
+            "stopped_by": self.stopped_by,
+            "failure": {"kind": failure.kind.value, "message": failure.message}
+            if failure
+            else None,
+            "attempts": self.attempts,
+            "wall_seconds": self.wall_seconds,
+            "mlflow_run_id": self.mlflow_run_id,
+        }
+
+
+def _as_ms(local: datetime | None) -> int | None:
+    return int(local.timestamp() * 1000) if local else None
