@@ -1,0 +1,25 @@
+"""Values as people write them in YAML, on one line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+
+# Bare in YAML 1.2, and in the 1.1 of other tools (where `yes` and `off` are booleans).
+_BARE = re.compile(
+    r"(?!(?:true|false|null|yes|no|on|off|y|n)$)[a-z_][\w./-]*", re.IGNORECASE | re.ASCII
+)
+
+
+def flow(value: object) -> str:
+    """Writes a scalar, list or mapping in YAML's flow style: `{float: [0.1, 1.0], log: true}`."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{flow(key)}: {flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str):
+        return value if _BARE.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    return str(value)
