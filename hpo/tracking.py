@@ -74,11 +74,8 @@ class MlflowListener(Listener):
                 self._tell_again(trial)
 
     def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:
-        """Starts the trial's run."""
-        self._row_ids[trial.number] = trial.id
-        self._send(
-            TrialStarted(trial.number, dict(config), trial.started_ms or _now_ms(), _tags(trial))
-        )
+        """Starts the trial's run, in place of an earlier attempt's."""
+        self._start(trial, config, fresh=True)
 
     def reported(self, number: int, report: Report) -> None:
         """Logs a step."""
@@ -114,6 +111,11 @@ class MlflowListener(Listener):
         if self._tracker is not None:
             self._tracker.kill()
 
+    def _start(self, trial: TrialRecord, config: Mapping[str, Scalar], *, fresh: bool) -> None:
+        self._row_ids[trial.number] = trial.id
+        started_ms = trial.started_ms or _now_ms()
+        self._send(TrialStarted(trial.number, dict(config), started_ms, _tags(trial), fresh))
+
     def _send(self, message: Any) -> None:
         if self._tracker is not None:
             self._tracker.send(message)
@@ -131,8 +133,8 @@ class MlflowListener(Listener):
         self._in_trouble = True
 
     def _tell_again(self, trial: TrialRecord) -> None:
-        config = self._study.plan.config(trial.params)
-        self.started(trial, config)
+        # What MLflow has of it already is not written twice.
+        self._start(trial, self._study.plan.config(trial.params), fresh=False)
         for step, time_ms, metrics in _steps(self._study, trial):
             self._send(TrialReported(trial.number, step, metrics, time_ms))
         self.ended(trial, None)

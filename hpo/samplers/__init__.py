@@ -7,7 +7,7 @@ from typing import Any
 
 from hpo.errors import HpoError, nearest
 from hpo.samplers.base import SpaceSampler, derive_seed
-from hpo.samplers.model_based import Estimator, SkoptSampler, gp, tpe
+from hpo.samplers.model_based import Estimator, OptunaSampler, SkoptSampler, gp, tpe
 from hpo.samplers.plain import GridSampler, RandomSampler, SobolSampler
 from search_spaces import SearchSpace, parse
 
@@ -72,6 +72,7 @@ def _bayesian(space: SearchSpace, trials: int | None) -> str:
 __all__ = [
     "NAMES",
     "GridSampler",
+    "OptunaSampler",
     "RandomSampler",
     "SkoptSampler",
     "SobolSampler",

@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hpo.errors import SpaceExhaustedError
 from search_spaces import SearchSpace
 
-_REDRAWS = 8
-_LISTED = 100_000
+_DRAWS = 2  # a model that repeats itself once will do so again, and each draw fits it anew
+LISTED = 100_000  # a finite space of so many configurations is listed, a larger one drawn from
 
 
 class SpaceSampler(BaseSampler):
@@ -124,11 +124,11 @@ class SpaceSampler(BaseSampler):
             return self.draw(study, trial, derive_seed(self.seed, trial.number))
         taken = self.taken(study, but=trial)
         if len(taken) < self.size:
-            for redraw in range(_REDRAWS):
+            for redraw in range(_DRAWS):
                 params = self.draw(study, trial, derive_seed(self.seed, trial.number, redraw))
                 if self.space.key(params) not in taken:
                     return params
-            return self._any_new(taken, derive_seed(self.seed, trial.number, _REDRAWS))
+            return self._any_new(taken, derive_seed(self.seed, trial.number, _DRAWS))
         raise SpaceExhaustedError(
             f"all {self.size:,} configurations of this space have been tried.",
             "Widen the space, or take the best of them: hpo best STUDY",
@@ -137,7 +137,7 @@ class SpaceSampler(BaseSampler):
     def _any_new(self, taken: set[str], seed: int) -> dict[str, Any]:
         """A random configuration that was not tried; for when a model insists on its favourite."""
         rng = np.random.default_rng(seed)
-        if self.size is not None and self.size <= _LISTED:
+        if self.size is not None and self.size <= LISTED:
             every = (self.space.free_params(config) for config in self.space.grid())
             new = [params for params in every if self.space.key(params) not in taken]
             return new[rng.integers(len(new))]

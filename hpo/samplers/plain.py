@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from optuna.trial import FrozenTrial
 from scipy.stats import qmc
 
 from hpo.errors import SpaceExhaustedError
-from hpo.samplers.base import SpaceSampler
+from hpo.samplers.base import LISTED, SpaceSampler
 from search_spaces import Parameter, SearchSpace
 
 
@@ -35,10 +36,19 @@ class GridSampler(SpaceSampler):
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         taken = self.taken(study, but=trial)
-        for params in self._points:
+        points = self._points if self.size <= LISTED else self._random_points(seed)
+        for params in points:
             if self.space.key(params) not in taken:
                 return params
         raise SpaceExhaustedError(f"all {self.size:,} points of the grid have been tried.")
+
+    def _random_points(self, seed: int) -> Iterator[dict[str, Any]]:
+        """Points of a grid too large to list; nobody lives to see it half tried."""
+        rng = np.random.default_rng(seed)
+        values = {p.name: p.domain.grid() for p in self.space.free}
+        while True:
+            config = self.space.walk(lambda p: values[p.name][rng.integers(len(values[p.name]))])
+            yield self.space.free_params(config)
 
     @cached_property
     def _points(self) -> list[dict[str, Any]]:

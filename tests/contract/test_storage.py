@@ -1,0 +1,271 @@
+"""What a storage promises, on every kind of database."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import optuna
+import pytest
+import sqlalchemy as sa
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.errors import StorageError
+from hpo.storage import Storage, masked, open_storage
+
+
+@pytest.fixture
+def storage(database_url: str) -> Iterator[Storage]:
+    opened = open_storage(database_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def study_id(storage: Storage) -> int:
+    return storage.create_new_study([StudyDirection.MINIMIZE], "s")
+
+
+def _objective(trial: optuna.Trial) -> float:
+    """Touches everything that a trial can have, and ends in every way that it can."""
+    x = trial.suggest_float("x", 0.0, 1.0)
+    trial.suggest_float("rate", 1e-5, 1.0, log=True)
+    trial.suggest_int("n", 1, 9, step=2)
+    trial.suggest_categorical("kind", ["a", "b", None, True])
+    trial.set_user_attr("note", {"deep": [1, 2.5, "ü"]})
+    for step in range(4):
+        trial.report(math.nan if x < 0.1 else x / (step + 1), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    if x > 0.9:
+        raise RuntimeError("failed")
+    return math.inf if x > 0.85 else x
+
+
+def _run(storage: optuna.storages.BaseStorage, n_trials: int = 30) -> optuna.Study:
+    study = optuna.create_study(
+        storage=storage,
+        study_name="same",
+        sampler=optuna.samplers.TPESampler(seed=3, n_startup_trials=5),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=3),
+    )
+    study.optimize(_objective, n_trials=n_trials, catch=RuntimeError)
+    return study
+
+
+def _content(trial: FrozenTrial) -> tuple[object, ...]:
+    return (
+        trial.number,
+        trial.state,
+        trial.values,
+        trial.params,
+        trial.distributions,
+        {k: str(v) for k, v in trial.intermediate_values.items()},  # NaN is not equal to NaN
+        trial.user_attrs,
+        trial.datetime_complete is not None,
+    )
+
+
+def test_an_optuna_study_ends_the_same_as_in_memory(storage: Storage) -> None:
+    ours, reference = _run(storage), _run(InMemoryStorage())
+    assert [_content(t) for t in ours.trials] == [_content(t) for t in reference.trials]
+    states = {t.state for t in ours.trials}
+    assert states == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+
+
+def test_plain_optuna_reads_what_was_written(storage: Storage, database_url: str) -> None:
+    ours = _run(storage)
+    url = database_url.replace("postgresql://", "postgresql+psycopg2://")
+    read = optuna.load_study(study_name="same", storage=RDBStorage(url))
+    assert [_content(t) for t in read.trials] == [_content(t) for t in ours.trials]
+    for mine, theirs in zip(ours.trials, read.trials, strict=True):
+        assert mine.datetime_start is not None
+        assert theirs.datetime_start is not None
+        assert abs((mine.datetime_start - theirs.datetime_start).total_seconds()) < 1e-3
+
+
+def test_what_plain_optuna_wrote_is_read(storage: Storage, database_url: str) -> None:
+    url = database_url.replace("postgresql://", "postgresql+psycopg2://")
+    theirs = _run(RDBStorage(url))
+    study_id = storage.get_study_id_from_name("same")
+    assert [_content(t) for t in storage.get_all_trials(study_id)] == [
+        _content(t) for t in theirs.trials
+    ]
+
+
+def test_a_trial_costs_two_transactions(storage: Storage) -> None:
+    commits: list[int] = []
+    study = optuna.create_study(storage=storage)
+    sa.event.listen(storage._engine, "commit", lambda _: commits.append(1))
+    trial = study.ask()
+    for i in range(8):
+        trial.suggest_float(f"x{i}", 0, 1)
+    storage.flush(trial._trial_id)
+    for step in range(5):
+        trial.report(1.0, step)
+    trial.set_user_attr("k", 1)
+    study.tell(trial, 1.0)
+    assert len(commits) == 2
+    (read,) = storage.get_all_trials(study._study_id)
+    assert len(read.params) == 8
+    assert len(read.intermediate_values) == 5
+
+
+def test_a_draft_id_stays_valid(storage: Storage, study_id: int) -> None:
+    draft_id = storage.create_new_trial(study_id)
+    assert storage.get_all_trials(study_id) == []
+    storage.flush(draft_id)
+    (seen,) = storage.get_all_trials(study_id)
+    assert seen._trial_id != draft_id
+    assert seen.state is TrialState.RUNNING
+    storage.set_trial_user_attr(seen._trial_id, "by", "row id")
+    storage.set_trial_user_attr(draft_id, "and", "draft id")
+    storage.set_trial_state_values(draft_id, TrialState.COMPLETE, [0.5])
+    assert storage.get_trial(draft_id).user_attrs == {"by": "row id", "and": "draft id"}
+    assert storage.get_trial(seen._trial_id).value == 0.5
+
+
+def test_a_running_trial_is_seen_by_others(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    trial_id = storage.create_new_trial(study_id)
+    distribution = optuna.distributions.FloatDistribution(0, 1)
+    storage.set_trial_param(trial_id, "x", 0.25, distribution)
+    storage.flush(trial_id)
+    other = open_storage(database_url)
+    (seen,) = other.get_all_trials(study_id)
+    assert (seen.state, seen.params) == (TrialState.RUNNING, {"x": 0.25})
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    (seen,) = other.get_all_trials(study_id)
+    assert (seen.state, seen.value) == (TrialState.COMPLETE, 1.0)
+    other.close()
+
+
+def test_a_waiting_trial_is_claimed_once(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    other = open_storage(database_url)
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_param(trial_id, "x", 0.5, optuna.distributions.FloatDistribution(0, 1))
+    storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    row_id = storage.get_all_trials(study_id)[0]._trial_id
+    claims = [s.set_trial_state_values(row_id, TrialState.RUNNING) for s in (other, storage)]
+    assert claims == [True, False]
+    other.set_trial_state_values(row_id, TrialState.COMPLETE, [2.0])
+    (seen,) = storage.get_all_trials(study_id)
+    assert (seen.value, seen.params) == (2.0, {"x": 0.5})
+    other.close()
+
+
+def test_a_finished_trial_cannot_be_told_again(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    trial_id = storage.create_new_trial(study_id)
+    storage.flush(trial_id)
+    row_id = storage.get_all_trials(study_id)[0]._trial_id
+    other = open_storage(database_url)
+    other.set_trial_state_values(row_id, TrialState.COMPLETE, [1.0])
+    with pytest.raises(UpdateFinishedTrialError):
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [2.0])
+    assert open_storage(database_url).get_trial(row_id).value == 1.0
+    other.close()
+
+
+def test_a_finished_trial_can_be_annotated(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    trial_id = storage.create_new_trial(study_id)
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    row_id = storage.get_all_trials(study_id)[0]._trial_id
+    storage.annotate(row_id, "late", "news")
+    assert storage.get_trial(row_id).system_attrs["late"] == "news"
+    assert open_storage(database_url).get_trial(row_id).system_attrs["late"] == "news"
+
+
+def test_a_restarted_trial_has_no_steps(storage: Storage, study_id: int) -> None:
+    trial_id = storage.create_new_trial(study_id)
+    storage.flush(trial_id)
+    for step in range(3):
+        storage.set_trial_intermediate_value(trial_id, step, 1.0)
+    storage.set_trial_state_values(trial_id, TrialState.WAITING)
+    row_id = storage.get_all_trials(study_id)[0]._trial_id
+    assert storage.set_trial_state_values(row_id, TrialState.RUNNING)
+    storage.restart(row_id)
+    storage.set_trial_intermediate_value(row_id, 0, 7.0)
+    storage.set_trial_state_values(row_id, TrialState.PRUNED)
+    assert storage.get_trial(row_id).intermediate_values == {0: 7.0}
+
+
+def test_a_heartbeat_has_an_age(storage: Storage, study_id: int) -> None:
+    silent, heard = (storage.create_new_trial(study_id) for _ in range(2))
+    storage.flush()
+    storage.heartbeat(heard)
+    ages = storage.seconds_since_heartbeat(study_id)
+    assert list(ages) == [storage.get_trial(heard)._trial_id]
+    assert 0.0 <= next(iter(ages.values())) < 5.0
+    assert storage.get_trial(silent).state is TrialState.RUNNING
+
+
+def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:
+    kept = _run(storage, n_trials=3)
+    gone = storage.create_new_study([StudyDirection.MAXIMIZE], "gone")
+    trial_id = storage.create_new_trial(gone)
+    storage.set_trial_intermediate_value(trial_id, 1, 1.0)
+    storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    storage.delete_study(gone)
+    assert [s.study_name for s in storage.get_all_studies()] == ["same"]
+    assert len(storage.get_all_trials(kept._study_id)) == 3
+    with storage._engine.connect() as connection:
+        trials = connection.execute(sa.text("SELECT count(*) FROM trials")).scalar()
+        values = connection.execute(
+            sa.text("SELECT count(*) FROM trial_intermediate_values")
+        ).scalar()
+    assert trials == 3
+    assert values == sum(len(t.intermediate_values) for t in kept.trials)
+
+
+def test_processes_at_once_number_trials_without_gaps(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    script = textwrap.dedent(
+        """
+        import sys
+        from hpo.storage import open_storage
+        from optuna.trial import TrialState
+        storage = open_storage(sys.argv[1])
+        for _ in range(15):
+            trial_id = storage.create_new_trial(int(sys.argv[2]))
+            storage.flush(trial_id)
+            storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+        """
+    )
+    command = [sys.executable, "-c", script, database_url, str(study_id)]
+    processes = [subprocess.Popen(command) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    assert [t.number for t in storage.get_all_trials(study_id)] == list(range(45))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("nonsense", "is not a storage URL"),
+        ("mysql://u:secret@h/d", "SQLite or PostgreSQL, not mysql"),
+        ("sqlite:////nowhere/at/all/hpo.db", "mkdir -p /nowhere/at/all"),
+        ("postgresql://u:secret@127.0.0.1:9/d", "127.0.0.1:9"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_explained(url: str, message: str) -> None:
+    with pytest.raises(StorageError) as error:
+        open_storage(url)
+    assert message in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_a_password_is_masked() -> None:
+    assert masked("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
