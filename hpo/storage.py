@@ -486,6 +486,7 @@ class Storage(BaseStorage):
         with self._engine.begin() as connection:
             claimed = connection.execute(claim).rowcount == 1
         if claimed:
+            self._backend.record_heartbeat(trial_id)
             self._take_over(self._backend.get_trial(trial_id))
         return claimed
 
@@ -557,6 +558,8 @@ class Storage(BaseStorage):
             .returning(_trials.c.trial_id, _trials.c.number)
         )
         row_id, assigned = connection.execute(insert).one()
+        if trial.state is TrialState.RUNNING:
+            connection.execute(sa.insert(_heartbeats).values(trial_id=row_id))
         return row_id, assigned
 
     def _update_state(self, connection: sa.Connection, row_id: int, trial: FrozenTrial) -> None:

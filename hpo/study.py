@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from hpo import pruners
 from hpo.catalog import StudyRecord, this_driver
 from hpo.executors import Executor
+from hpo.heartbeat import heartbeat
 from hpo.interrupts import Interrupts
 from hpo.listeners import Listener, Outcome
 from hpo.samplers import SpaceSampler, derive_seed
@@ -81,7 +82,7 @@ class Study:
 
     def run(self) -> Outcome:
         """Runs the loop; what an interrupt leaves behind can be run again."""
-        with self._interrupts.handled():
+        with self._interrupts.handled(), heartbeat(self._storage, self._running_ids):
             self._open()
             try:
                 while self._running or self._wants_more():
@@ -214,6 +215,9 @@ class Study:
         return trial.value < self._best.value
 
     # --- beginning and end ---
+
+    def _running_ids(self) -> list[int]:
+        return [running.trial_id for running in list(self._running.values())]
 
     @property
     def _metric(self) -> str:

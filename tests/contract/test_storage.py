@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 
 import optuna
@@ -17,6 +18,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import StorageError
+from hpo.heartbeat import heartbeat
 from hpo.storage import Storage, masked, open_storage
 
 
@@ -40,10 +42,10 @@ def _objective(trial: optuna.Trial) -> float:
     trial.suggest_categorical("kind", ["a", "b", None, True])
     trial.set_user_attr("note", {"deep": [1, 2.5, "ü"]})
     for step in range(4):
-        trial.report(math.nan if x < 0.1 else x / (step + 1), step)
-        if trial.should_prune():
+        trial.report(math.nan if step == 0 else x / (step + 1), step)
+        if step > 0 and trial.should_prune():
             raise optuna.TrialPruned
-    if x > 0.9:
+    if 0.4 < x < 0.6:
         raise RuntimeError("failed")
     return math.inf if x > 0.85 else x
 
@@ -202,14 +204,26 @@ def test_a_restarted_trial_has_no_steps(storage: Storage, study_id: int) -> None
     assert storage.get_trial(row_id).intermediate_values == {0: 7.0}
 
 
-def test_a_heartbeat_has_an_age(storage: Storage, study_id: int) -> None:
-    silent, heard = (storage.create_new_trial(study_id) for _ in range(2))
+def test_a_trial_has_a_heartbeat_from_its_start(storage: Storage, study_id: int) -> None:
+    first, second = (storage.create_new_trial(study_id) for _ in range(2))
     storage.flush()
-    storage.heartbeat(heard)
+    with storage._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01'"))
+    storage.heartbeat(second)
     ages = storage.seconds_since_heartbeat(study_id)
-    assert list(ages) == [storage.get_trial(heard)._trial_id]
-    assert 0.0 <= next(iter(ages.values())) < 5.0
-    assert storage.get_trial(silent).state is TrialState.RUNNING
+    assert ages[storage.get_trial(first)._trial_id] > 1e6
+    assert 0.0 <= ages[storage.get_trial(second)._trial_id] < 5.0
+
+
+def test_a_driver_keeps_the_heartbeats_of_its_trials_young(storage: Storage, study_id: int) -> None:
+    trial_id = storage.create_new_trial(study_id)
+    storage.flush()
+    with storage._engine.begin() as connection:
+        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01'"))
+    deadline = time.monotonic() + 30.0
+    with heartbeat(storage, lambda: [trial_id], interval=0.01):
+        while next(iter(storage.seconds_since_heartbeat(study_id).values())) > 5.0:
+            assert time.monotonic() < deadline, "no heartbeat came"
 
 
 def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:
