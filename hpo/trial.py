@@ -61,7 +61,7 @@ class Failure:
         out_of_memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
         if out_of_memory:
             kind = FailureKind.OUT_OF_MEMORY
-        elif isinstance(error, Diverged):
+        elif isinstance(error, (Diverged, OverflowError, FloatingPointError)):
             kind = FailureKind.DIVERGED
         else:
             kind = FailureKind.CRASHED

@@ -13,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.samplers.base import SpaceSampler
+from hpo.samplers.experience import Experience
 from search_spaces import Choice, Parameter, SearchSpace
 
 Estimator = Literal["GP", "RF", "ET"]
@@ -25,14 +26,24 @@ class OptunaSampler(SpaceSampler):
         space: The space to draw from.
         seed: Of all of its randomness.
         make: Makes Optuna's sampler from a seed.
+        knows_pruned: Whether that sampler learns from PRUNED trials by itself.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, make: Callable[[int], BaseSampler]) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        make: Callable[[int], BaseSampler],
+        *,
+        knows_pruned: bool,
+    ) -> None:
         super().__init__(space, seed)
         self._make = make
+        self._knows_pruned = knows_pruned
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         sampler = self._make(seed)
+        study = Experience(study, knows_pruned=self._knows_pruned)
         known = sampler.infer_relative_search_space(study, trial)
         jointly = sampler.sample_relative(study, trial, known)
 
@@ -52,7 +63,7 @@ def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSample
     def make(trial_seed: int) -> BaseSampler:
         return TPESampler(seed=trial_seed, n_startup_trials=startup_trials, multivariate=True)
 
-    return OptunaSampler(space, seed, make)
+    return OptunaSampler(space, seed, make, knows_pruned=True)
 
 
 def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
@@ -63,7 +74,7 @@ def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler
             seed=trial_seed, n_startup_trials=startup_trials, warn_independent_sampling=False
         )
 
-    return OptunaSampler(space, seed, make)
+    return OptunaSampler(space, seed, make, knows_pruned=False)
 
 
 class SkoptSampler(SpaceSampler):
@@ -137,8 +148,8 @@ class SkoptSampler(SpaceSampler):
         sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
         return [
             ([self._coordinate(p, trial.params) for p in self.space.free], sign * trial.value)
-            for trial in study.get_trials(
-                deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)
+            for trial in Experience(study, knows_pruned=False).get_trials(
+                deepcopy=False, states=(TrialState.COMPLETE,)
             )
             if trial.value is not None and math.isfinite(trial.value)
         ]

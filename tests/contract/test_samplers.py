@@ -11,6 +11,8 @@ from optuna.trial import TrialState, create_trial
 from hpo import samplers
 from hpo.errors import HpoError, SpaceExhaustedError
 from hpo.samplers import SpaceSampler
+from hpo.samplers.experience import Experience
+from hpo.trial import FAILURE
 from search_spaces import GridError, SearchSpace, parse
 
 NAMES = samplers.NAMES
@@ -142,17 +144,37 @@ def test_a_model_finds_what_chance_does_not(name: str, n_trials: int, distance: 
     assert -study.best_value < distance
 
 
-def test_failed_trials_do_not_disturb_a_model(name: str) -> None:
-    space = parse(WIDE)
-    study = _study(samplers.build(name, space, seed=0, startup_trials=2))
-    for i in range(8):
+@pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
+def test_a_model_learns_where_trials_fail(name: str) -> None:
+    """Trials above 0.5 fail; uniform draws would put half of the last 16 there."""
+    space = parse({"x": {"float": [0.0, 1.0]}, "y": {"float": [0.0, 1.0]}})
+    study = _study(samplers.build(name, space, seed=0, startup_trials=8))
+    failed = []
+    for _ in range(24):
         trial = study.ask()
-        value = _value(_suggest(trial, space))
-        if i % 3 == 0:
+        config = _suggest(trial, space)
+        failed.append(config["x"] > 0.5)
+        if failed[-1]:
             study.tell(trial, state=TrialState.FAIL)
         else:
-            study.tell(trial, value)
-    assert len(study.trials) == 8
+            study.tell(trial, config["y"])
+    assert sum(failed[:8]) >= 2
+    assert sum(failed[-16:]) <= 4  # 4 or fewer of 16 fair coins: 4 in a hundred
+
+
+def test_a_trial_lost_with_its_machine_teaches_nothing() -> None:
+    study = _study(samplers.build("random", WIDE, seed=0))
+    space = parse(WIDE)
+    for kind in ("LOST", "DIVERGED", None):
+        trial = study.ask()
+        _suggest(trial, space)
+        if kind is None:
+            study.tell(trial, 1.0)
+        else:
+            study._storage.set_trial_system_attr(trial._trial_id, FAILURE, {"kind": kind})
+            study.tell(trial, state=TrialState.FAIL)
+    seen = Experience(study, knows_pruned=False).get_trials(states=(TrialState.COMPLETE,))
+    assert [t.number for t in seen] == [1, 2]
 
 
 def test_a_space_without_anything_to_search_has_one_trial(name: str) -> None:
