@@ -65,6 +65,12 @@ class MlflowListener(Listener):
             uid=study.uid,
             tags=_study_tags(study),
             artifacts={"study.yaml": _as_yaml(study.attrs.get(SPEC, {}))},
+            experiment_tags={
+                # What MLflow's pages show first: models rather than language models' traces.
+                "mlflow.experimentKind": "custom_model_development",
+                "mlflow.experiment.primaryMetric.name": study.metric,
+                "mlflow.experiment.primaryMetric.greaterIsBetter": str(study.maximize),
+            },
             on_mirrored=self._note_mirrored,
             on_trouble=self._note_trouble,
             log_path=study.directory / "mlflow.log" if study.directory else None,

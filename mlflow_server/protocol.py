@@ -28,12 +28,14 @@ class StudyOpened:
         uid: What tells it from another study of the same name, for good.
         tags: Tags of the parent run.
         artifacts: Text files of the parent run, by file name.
+        experiment_tags: Tags of the experiment, if it has to be made.
     """
 
     study: str
     uid: str
     tags: Mapping[str, str] = field(default_factory=dict)
     artifacts: Mapping[str, str] = field(default_factory=dict)
+    experiment_tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

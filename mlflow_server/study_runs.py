@@ -145,7 +145,9 @@ class StudyRuns:
     def _open_experiment(self) -> str:
         experiment = self._client.get_experiment_by_name(self._study.study)
         if experiment is None:
-            return self._client.create_experiment(self._study.study)
+            return self._client.create_experiment(
+                self._study.study, tags=dict(self._study.experiment_tags)
+            )
         if experiment.lifecycle_stage == LifecycleStage.DELETED:
             self._client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)

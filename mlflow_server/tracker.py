@@ -49,6 +49,7 @@ class Tracker:
         uid: What tells the study from another of the same name.
         tags: Tags of the parent run.
         artifacts: Text files of the parent run, by file name.
+        experiment_tags: Tags of the experiment, if it has to be made.
         on_mirrored: Called from `poll` with a trial and its run id when it is in MLflow.
         on_trouble: Called from `poll` with a sentence, once per streak of failures.
         log_path: Where the mirror's log goes; it has none without.
@@ -64,6 +65,7 @@ class Tracker:
         artifacts: Mapping[str, str],
         on_mirrored: Callable[[int, str], None],
         on_trouble: Callable[[str], None],
+        experiment_tags: Mapping[str, str] | None = None,
         log_path: Path | None = None,
     ) -> None:
         self._uri = uri
@@ -78,7 +80,7 @@ class Tracker:
         self._is_complete = False
         self._threads: list[threading.Thread] = []
         self._process = self._start(log_path)
-        self.send(StudyOpened(study, uid, tags, artifacts))
+        self.send(StudyOpened(study, uid, tags, artifacts, experiment_tags or {}))
 
     @property
     def experiment_id(self) -> str | None:
