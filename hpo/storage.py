@@ -19,6 +19,7 @@ import uuid
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ _steps = models.TrialIntermediateValueModel.__table__
 _user_attrs = models.TrialUserAttributeModel.__table__
 _system_attrs = models.TrialSystemAttributeModel.__table__
 _heartbeats = models.TrialHeartbeatModel.__table__
+
+
+_NEW_TRIALS = sa.select(_trials.c.trial_id).where(
+    _trials.c.study_id == sa.bindparam("study_id"), _trials.c.trial_id > sa.bindparam("last_id")
+)
 
 
 def open_storage(url: str, *, create: bool = True) -> Storage:
@@ -198,6 +204,7 @@ class Storage(BaseStorage):
         self._engine: sa.engine.Engine = backend.engine
         self._is_postgresql = self._engine.dialect.name == "postgresql"
         self._insert = postgresql.insert if self._is_postgresql else sqlite.insert
+        self._upserts: dict[sa.Table, Any] = {}
         self._known: dict[int, _KnownStudy] = {}
         self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
@@ -431,7 +438,7 @@ class Storage(BaseStorage):
             trials = [*study.finished.values(), *study.elsewhere.values(), *mine]
             if states is not None:
                 trials = [trial for trial in trials if trial.state in states]
-            trials.sort(key=lambda trial: trial.number)
+            trials.sort(key=attrgetter("number"))
             return copy.deepcopy(trials) if deepcopy else trials
 
     # --- inside ---
@@ -442,13 +449,12 @@ class Storage(BaseStorage):
         with self._engine.connect() as connection:
             new = set(
                 connection.execute(
-                    sa.select(_trials.c.trial_id).where(
-                        _trials.c.study_id == study_id, _trials.c.trial_id > study.last_id
-                    )
+                    _NEW_TRIALS, {"study_id": study_id, "last_id": study.last_id}
                 ).scalars()
             )
         study.last_id = max(new, default=study.last_id)
-        wanted = (new | study.elsewhere.keys()) - self._open.keys() - study.finished.keys()
+        unfinished = new | study.elsewhere.keys()
+        wanted = {i for i in unfinished if i not in self._open and i not in study.finished}
         if not wanted:
             return study
         for trial in self._backend._get_trials(study_id, None, wanted, _ABOVE_EVERY_ID):
@@ -634,9 +640,13 @@ class Storage(BaseStorage):
     ) -> None:
         if not rows:
             return
-        insert = self._insert(table)
-        changed = {name: insert.excluded[name] for name in rows[0] if name not in unique}
-        connection.execute(insert.on_conflict_do_update(index_elements=unique, set_=changed), rows)
+        statement = self._upserts.get(table)
+        if statement is None:  # building it takes longer than running it
+            insert = self._insert(table)
+            changed = {name: insert.excluded[name] for name in rows[0] if name not in unique}
+            statement = insert.on_conflict_do_update(index_elements=unique, set_=changed)
+            self._upserts[table] = statement
+        connection.execute(statement, rows)
 
 
 def _running_trial() -> FrozenTrial:

@@ -85,11 +85,11 @@ class Study:
         with self._interrupts.handled(), heartbeat(self._storage, self._running_ids):
             self._open()
             try:
-                while self._running or self._wants_more():
-                    while self._executor.free and self._wants_more():
-                        self._executor.start(self._ask())
+                self._fill()
+                while self._running:
                     for event in self._wait():
                         self._handle(event)
+                    self._fill()
                 outcome = self._verdict()
             except KeyboardInterrupt:
                 outcome = Outcome("interrupted", "stopped by a signal", self._interrupts.received)
@@ -98,6 +98,11 @@ class Study:
         return outcome
 
     # --- the steps of the loop ---
+
+    def _fill(self) -> None:
+        """Starts as many trials as there is room for."""
+        while self._executor.free and self._wants_more():
+            self._executor.start(self._ask())
 
     def _wants_more(self) -> bool:
         states = [trial.state for trial in self._record.frozen_trials()]

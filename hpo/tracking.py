@@ -120,7 +120,10 @@ class MlflowListener(Listener):
     def _start(self, trial: TrialRecord, config: Mapping[str, Scalar], *, fresh: bool) -> None:
         self._row_ids[trial.number] = trial.id
         started_ms = trial.started_ms or _now_ms()
-        self._send(TrialStarted(trial.number, dict(config), started_ms, _tags(trial), fresh))
+        is_new = fresh and trial.attempts == 1
+        self._send(
+            TrialStarted(trial.number, dict(config), started_ms, _tags(trial), fresh, is_new)
+        )
 
     def _send(self, message: Any) -> None:
         if self._tracker is not None:

@@ -49,6 +49,7 @@ class TrialStarted:
         tags: Tags of its run.
         fresh: Training begins from nothing, so the run of an earlier attempt is replaced;
             otherwise that run goes on, if there is one.
+        is_new: There was no earlier attempt, so there is no run to look for.
     """
 
     trial: int
@@ -56,6 +57,7 @@ class TrialStarted:
     started_ms: int
     tags: Mapping[str, str] = field(default_factory=dict)
     fresh: bool = True
+    is_new: bool = False
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,9 @@ class StudyRuns:
         from another driver, whose mirror created the run meanwhile: that costs a look.
         """
         trial = pending.trial
-        if trial not in self.trial_runs and _start_ms(pending) >= self._opened_ms:
+        is_new = pending.started is not None and pending.started.is_new
+        is_known = is_new or trial in self.trial_runs or _start_ms(pending) < self._opened_ms
+        if not is_known:
             for run in self._search(f"tags.`hpo.trial` = '{trial}'"):
                 self.trial_runs[trial] = run.info.run_id
         return self.trial_runs.get(trial)
