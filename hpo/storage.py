@@ -370,14 +370,19 @@ class Storage(BaseStorage):
                 if trial:
                     trial.system_attrs = {**trial.system_attrs, key: value}
 
-    def restart(self, trial_id: int) -> None:
-        """Forgets the steps that an interrupted attempt of this trial had reported."""
+    def put_back(self, trial_id: int) -> None:
+        """Makes a RUNNING trial WAITING, without the steps that its attempt reported.
+
+        They go now rather than when it is taken up again, since Optuna's `Trial` reads them as
+        it is made and ignores a second report of a step.
+        """
         with self._lock:
             opened = self._writable(trial_id)
+            opened.trial.intermediate_values = {}
+            opened.steps.clear()
             with self._engine.begin() as connection:
                 connection.execute(sa.delete(_steps).where(_steps.c.trial_id == opened.row_id))
-            opened.trial.intermediate_values.clear()
-            opened.steps.clear()
+            self.set_trial_state_values(trial_id, TrialState.WAITING)
 
     def flush(self, trial_id: int | None = None) -> None:
         """Writes what is pending of one trial, or of all, in one transaction."""

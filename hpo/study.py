@@ -126,7 +126,6 @@ class Study:
             attempts = before.get(ATTEMPTS, 1) + 1
             self._storage.set_trial_system_attr(trial_id, ATTEMPTS, attempts)
             self._storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
-            self._storage.restart(trial_id)
         self._storage.flush(trial_id)
         return self._start(trial)
 
@@ -230,7 +229,7 @@ class Study:
 
     def _open(self) -> None:
         for trial in self._record.abandoned():
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            self._storage.put_back(trial._trial_id)
         self._record.note_state("running")
         for listener in self._listeners:
             listener.opened(self._record)
@@ -259,7 +258,7 @@ class Study:
         for number, running in list(self._running.items()):
             self._executor.stop(number)
             running.log.close()
-            self._storage.set_trial_state_values(running.trial_id, TrialState.WAITING)
+            self._storage.put_back(running.trial_id)
             del self._running[number]
             self._announce(TrialRecord.of(self._storage.get_trial(running.trial_id)))
 

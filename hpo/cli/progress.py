@@ -54,6 +54,9 @@ class PlainProgress(Listener):
         self.counts[trial.state] += 1
         self.console.print(self.line(trial, best))
 
+    def done(self) -> None:
+        """Everything is over, errors included; nothing more is shown."""
+
     def line(self, trial: TrialRecord, best: TrialRecord | None) -> str:
         """One trial in one line."""
         value = "" if trial.value is None else f" {self.metric} {trial.value:.4g}"
@@ -125,6 +128,10 @@ class LiveProgress(PlainProgress):
             self.console.print(f"[{style}]{self.line(trial, best)}[/{style}]")
 
     def closed(self, study: StudyRecord, outcome: Outcome) -> None:  # noqa: ARG002
+        """Says what is waited for now."""
+        self._progress.update(self._task, now="writing the last to MLflow", left="")
+
+    def done(self) -> None:
         """Removes the live line."""
         self._progress.stop()
 

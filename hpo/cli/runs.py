@@ -76,9 +76,12 @@ def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool
         from hpo.cli.progress import listener
 
     progress = listener(console, plan)
-    result = run_plan(
-        plan, storage=storage, tracking=tracking, listeners=[progress], warn=progress.warn
-    )
+    try:
+        result = run_plan(
+            plan, storage=storage, tracking=tracking, listeners=[progress], warn=progress.warn
+        )
+    finally:
+        progress.done()
     _print(result, console, as_json=as_json)
     if result.outcome.state == "interrupted":
         raise typer.Exit(INTERRUPTED + (result.outcome.signal or 2))

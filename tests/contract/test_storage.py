@@ -190,18 +190,20 @@ def test_a_finished_trial_can_be_annotated(
     assert open_storage(database_url).get_trial(row_id).system_attrs["late"] == "news"
 
 
-def test_a_restarted_trial_has_no_steps(storage: Storage, study_id: int) -> None:
-    trial_id = storage.create_new_trial(study_id)
-    storage.flush(trial_id)
+def test_a_trial_that_was_put_back_starts_from_nothing(storage: Storage) -> None:
+    study = optuna.create_study(storage=storage)
+    trial = study.ask()
+    trial.suggest_float("x", 0.0, 1.0)
     for step in range(3):
-        storage.set_trial_intermediate_value(trial_id, step, 1.0)
-    storage.set_trial_state_values(trial_id, TrialState.WAITING)
-    row_id = storage.get_all_trials(study_id)[0]._trial_id
-    assert storage.set_trial_state_values(row_id, TrialState.RUNNING)
-    storage.restart(row_id)
-    storage.set_trial_intermediate_value(row_id, 0, 7.0)
-    storage.set_trial_state_values(row_id, TrialState.PRUNED)
-    assert storage.get_trial(row_id).intermediate_values == {0: 7.0}
+        trial.report(1.0, step)
+    storage.flush()
+    storage.put_back(trial._trial_id)
+    again = study.ask()
+    assert (again.number, again.params) == (trial.number, trial.params)
+    again.report(7.0, 0)
+    study.tell(again, state=TrialState.PRUNED)
+    (ended,) = study.trials
+    assert ended.intermediate_values == {0: 7.0}
 
 
 def test_a_trial_has_a_heartbeat_from_its_start(storage: Storage, study_id: int) -> None:
