@@ -1,0 +1,83 @@
+"""What the documents say is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from hpo import spec, studyfile
+from search_spaces import library
+from trainers.config import FIELDS
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+
+
+def _uncommented(text: str) -> str:
+    return "".join(line for line in text.splitlines(True) if not line.startswith("#"))
+
+
+def test_the_readme_shows_the_example_as_it_is() -> None:
+    (name, shown) = re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", README, re.DOTALL)[0]
+    assert shown == _uncommented((ROOT / name).read_text(encoding="utf-8"))
+
+
+def test_the_readmes_python_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"\{'x': 0\.\d+\} \d", done.stdout)
+
+
+def test_the_readmes_commands_exist() -> None:
+    from hpo.cli.main import app
+
+    known = {command.name for command in app.registered_commands}
+    shown = set(re.findall(r"^\$ hpo (\w+)", README, re.MULTILINE))
+    (row,) = re.findall(r"^\| commands \| (.*) \|$", README, re.MULTILINE)
+    assert shown <= known
+    assert set(re.findall(r"`(\w+)`", row)) == known
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=str)
+def test_an_example_is_a_good_study_file(path: Path) -> None:
+    assert spec.load(path).trials
+
+
+def _keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> set[str]:
+    keys = set()
+    for name, value in schema["properties"].items():
+        inner = definitions.get(value.get("$ref", "").rpartition("/")[2])
+        keys |= _keys(inner, definitions, f"{name}.") if inner else {prefix + name}
+    return keys
+
+
+def test_the_guide_has_every_key_of_a_study_file() -> None:
+    schema = spec.json_schema()
+    listed = set(re.findall(r"^\| `([a-z_.]+)` \| [^|]*\| ", GUIDE, re.MULTILINE))
+    assert listed == _keys(schema, schema["$defs"])
+
+
+def test_the_guide_has_every_ready_made_space_and_field() -> None:
+    assert [name for name in library.names() if f"`{name}`" not in GUIDE] == []
+    assert [name for name in FIELDS if f"`{name}`" not in GUIDE] == []
+
+
+def test_the_guides_space_is_a_good_one() -> None:
+    (text,) = re.findall(r"## Spaces\n\n```yaml\n(.*?)```", GUIDE, re.DOTALL)
+    values = {
+        "name": "guide",
+        "objective": {"trainer": "classifier", "data": "digits", "metric": "val_error"},
+        **YAML(typ="safe", pure=True).load(text),
+    }
+    plan = spec.check(studyfile.from_values(values, "the guide", ROOT))
+    assert plan.space.by_name["width"].domain.size == 1
