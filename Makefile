@@ -31,6 +31,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 demo: $(VENV)/.user
 	mkdir -p demo
 	cd demo && ../$(BIN)/hpo run ../examples/digits.yaml
+	@echo
+	@echo "The study is in demo/. Look at it:"
+	@echo "  cd demo && ../$(BIN)/hpo trials digits-mlp"
+	@echo "  cd demo && ../$(BIN)/mlflow ui       then open http://127.0.0.1:5000"
 
 test: lint unit
 

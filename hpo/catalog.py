@@ -295,7 +295,7 @@ def _refuse_change(existing: StudyRecord, plan: Plan) -> None:
     changes += [f"space.{line}" for line in existing.plan.space.diff(plan.space)]
     lines = "\n  ".join(changes)
     raise StudyChangedError(
-        f"study '{plan.spec.name}' exists with another space or objective:\n  {lines}\n",
+        f"study '{plan.spec.name}' exists with another space or objective:\n  {lines}",
         f"Give this one a name of its own: --set name={plan.spec.name}-2, "
         f"or delete the other: hpo delete {plan.spec.name}",
     )

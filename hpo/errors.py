@@ -45,16 +45,18 @@ class Mistake:
     Args:
         path: Keys from the top of the file, e.g. ``("space", "learning_rate", "float")``.
         message: What is wrong and the nearest right thing, as sentences.
-        line: Line in the file, from 1; None when it came from ``--set`` or from Python.
+        line: Line in the file, from 1; None when it has none.
+        override: The ``--set`` text that said it, if the file did not.
     """
 
     path: tuple[str | int, ...]
     message: str
     line: int | None = None
+    override: str | None = None
 
     def located(self, source: str) -> str:
         """The mistake as one line of text, ``file:line: path: message``."""
-        place = f"{source}:{self.line}" if self.line else source
+        place = self.override or (f"{source}:{self.line}" if self.line else source)
         path = ".".join(map(str, self.path))
         return f"{place}: {path}: {self.message}" if path else f"{place}: {self.message}"
 

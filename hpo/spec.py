@@ -297,14 +297,20 @@ def check(file: StudyFile) -> Plan:
     try:
         spec = StudySpec.model_validate(values)
     except ValidationError as error:
-        mistakes += [_as_mistake(file, details) for details in error.errors()]
+        mistakes += [
+            _as_mistake(file, details)
+            for details in error.errors()
+            if details["loc"][0] != "gate" or len(details["loc"]) == 1  # said better below
+        ]
     space = _space(file, values.get("space"), mistakes)
     objective = _part(ObjectiveSpec, values.get("objective"))
     if objective:
-        mistakes += _objective_mistakes(file, objective)
+        whole = not any(mistake.path[:1] == ("objective",) for mistake in mistakes)
+        mistakes += _objective_mistakes(file, objective, whole=whole)
         mistakes += _gate_mistakes(file, objective, values.get("gate"))
+        mistakes += _name_mistakes(file, objective, values.get("space"))
     if objective and space:
-        mistakes += _field_mistakes(file, objective, space)
+        mistakes += _value_mistakes(file, objective, space)
     search = _part(SearchSpec, values.get("search", {}))
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
@@ -331,11 +337,15 @@ _Part = TypeVar("_Part", bound=_Model)
 
 
 def _part(model: type[_Part], values: object) -> _Part | None:
-    """A section by itself, so that a mistake elsewhere does not hide those in here."""
+    """What is right in a section, so that one mistake does not hide another."""
+    if not isinstance(values, dict):
+        return None
     try:
         return model.model_validate(values)
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        wrong = {details["loc"][0] for details in error.errors() if details["loc"]}
+        right = {key: value for key, value in values.items() if key not in wrong}
+        return _part(model, right) if len(right) < len(values) else None
 
 
 def _space(file: StudyFile, values: object, mistakes: list[Mistake]) -> SearchSpace | None:
@@ -348,12 +358,15 @@ def _space(file: StudyFile, values: object, mistakes: list[Mistake]) -> SearchSp
         return None
 
 
-def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec) -> list[Mistake]:
+def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: bool) -> list[Mistake]:
+    """Mistakes between keys; what is missing is told only of a section that is `whole`."""
+
     def mistake(key: str, message: str) -> Mistake:
         return file.mistake(("objective", key), message)
 
     if (objective.trainer is None) == (objective.function is None):
-        return [mistake("trainer", "give either a `trainer` or a `function`.")]
+        message = "give either a `trainer` or a `function`."
+        return [mistake("trainer", message)] if whole or objective.trainer else []
     if objective.function is not None:
         found = []
         if not re.fullmatch(r"[\w.]+:[\w.]+", objective.function):
@@ -365,28 +378,36 @@ def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec) -> list[Mista
     if objective.metric not in TRAINER_METRICS:
         help_ = nearest(objective.metric, TRAINER_METRICS)
         found.append(mistake("metric", f"unknown metric '{objective.metric}'. {help_}"))
-    if objective.data is None:
+    if objective.data is None and whole:
         known = ", ".join(data_names())
         found.append(mistake("data", f"the trainer needs a data set. Known: {known}."))
-    elif objective.data not in data_names():
+    elif objective.data is not None and objective.data not in data_names():
         help_ = nearest(objective.data, data_names())
         found.append(mistake("data", f"unknown data set '{objective.data}'. {help_}"))
     return found
 
 
-def _field_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpace) -> list[Mistake]:
+def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> list[Mistake]:
+    """Parameters that the trainer does not know, or that are said twice."""
     found = []
-    for parameter in space.parameters:
-        path = ("space", parameter.name)
-        if parameter.name == "epochs" and objective.epochs is not None:
+    for name in space if isinstance(space, dict) else ():
+        path = ("space", str(name))
+        if name == "epochs" and objective.epochs is not None:
             message = "the length is fixed by objective.epochs; keep one of the two."
             found.append(file.mistake(path, message))
-        elif objective.trainer and parameter.name not in FIELDS:
-            help_ = nearest(parameter.name, FIELDS)
-            message = f"the trainer has no field '{parameter.name}'. {help_}"
-            found.append(file.mistake(path, message))
-        elif objective.trainer:
+        elif objective.trainer and name not in FIELDS and name != "use":
+            help_ = nearest(str(name), FIELDS)
+            found.append(file.mistake(path, f"the trainer has no field '{name}'. {help_}"))
+    return found
+
+
+def _value_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpace) -> list[Mistake]:
+    """Values that the trainer refuses."""
+    found = []
+    for parameter in space.parameters:
+        if objective.trainer and parameter.name in FIELDS:
             problems = (check_value(parameter.name, v) for v in _extremes(parameter.domain))
+            path = ("space", parameter.name)
             found += [file.mistake(path, problem) for problem in problems if problem]
     return found
 
@@ -413,9 +434,9 @@ def _grid_mistakes(file: StudyFile, space: SearchSpace) -> list[Mistake]:
 def _gate_mistakes(file: StudyFile, objective: ObjectiveSpec, gate: object) -> list[Mistake]:
     found = []
     for metric, text in gate.items() if isinstance(gate, dict) else ():
-        if isinstance(text, str) and requirement(text) is None:
-            message = f"'{text}' is no requirement; write '<= 0.03' or '>= 0.9'."
-            found.append(file.mistake(("gate", metric), message))
+        if not isinstance(text, str) or requirement(text) is None:
+            message = f"{text!r} is no requirement; write '<= 0.03' or '>= 0.9', in quotes."
+            found.append(file.mistake(("gate", str(metric)), message))
         if objective.trainer and metric not in TRAINER_METRICS:
             message = f"unknown metric '{metric}'. {nearest(metric, TRAINER_METRICS)}"
             found.append(file.mistake(("gate", metric), message))

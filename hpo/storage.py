@@ -83,12 +83,34 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
     # RDBStorage fills a template into the URL with str.format, so braces are doubled.
     template = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
+        _refuse_foreign_tables(parsed)
         return Storage(RDBStorage(template, engine_kwargs))
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         raise _cannot_open(parsed, cause or error) from error
     except RuntimeError as error:  # Optuna's check of the schema version
         raise StorageError(f"{masked(url)}: {error}") from error
+
+
+def _refuse_foreign_tables(url: sa.engine.URL) -> None:
+    """Refuses a database whose tables have Optuna's names but are not Optuna's.
+
+    Raises:
+        StorageError: it is another program's, MLflow's for example.
+    """
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    inspector = sa.inspect(engine)
+    tables = set(inspector.get_table_names())
+    ours = "studies" in tables and {"study_id", "study_name"} <= {
+        column["name"] for column in inspector.get_columns("studies")
+    }
+    foreign = bool(tables & {"alembic_version", "studies"}) and not ours
+    engine.dispose()
+    if foreign:
+        raise StorageError(
+            f"storage '{url.render_as_string()}' holds another program's tables.",
+            "Name another database with --storage.",
+        )
 
 
 def masked(url: str) -> str:
@@ -547,11 +569,11 @@ class Storage(BaseStorage):
 
     def _insert_trial(self, connection: sa.Connection, opened: _OpenTrial) -> tuple[int, int]:
         trial, study_id = opened.trial, opened.study_id
-        if self._is_postgresql:
-            # Numbers follow one another only if one process at a time makes a trial. SQLite
-            # needs no such lock: its writers take turns anyway.
-            lock = sa.select(_studies.c.study_id).where(_studies.c.study_id == study_id)
-            connection.execute(lock.with_for_update())
+        # Numbers follow one another only if one process at a time makes a trial. (SQLite knows
+        # no such lock and needs none: its writers take turns.)
+        lock = sa.select(_studies.c.study_id).where(_studies.c.study_id == study_id)
+        if connection.execute(lock.with_for_update()).first() is None:
+            raise StorageError("the study was deleted while it ran.", "Run it again: hpo run FILE")
         number = (
             sa.select(sa.func.coalesce(sa.func.max(_trials.c.number) + 1, 0))
             .where(_trials.c.study_id == study_id)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import IO
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from hpo import pruners
 from hpo.catalog import StudyRecord, this_driver
+from hpo.errors import StorageError
 from hpo.executors import Executor
 from hpo.heartbeat import heartbeat
 from hpo.interrupts import Interrupts
@@ -91,6 +93,10 @@ class Study:
                         self._handle(event)
                     self._fill()
                 outcome = self._verdict()
+            except UpdateFinishedTrialError as error:
+                raise StorageError(
+                    f"{error}, or its study was deleted.", f"See: hpo show {self._record.name}"
+                ) from error
             except KeyboardInterrupt:
                 outcome = Outcome("interrupted", "stopped by a signal", self._interrupts.received)
                 self._give_back()

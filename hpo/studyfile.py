@@ -13,7 +13,7 @@ from hpo.errors import HpoError, Mistake, SpecError
 if TYPE_CHECKING:
     from ruamel.yaml import YAML, Node
 
-YamlPath = tuple[str | int, ...]
+KeyPath = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,24 +24,25 @@ class StudyFile:
         source: Name for messages: the path as the user typed it.
         folder: Where functions and data files named in it are looked for.
         values: The YAML document.
-        lines: Line of each key and item, from 1, by its path.
+        lines: Line of each key and item, from 1, by its path as strings.
+        overrides: The ``--set`` texts, by the path that they set.
     """
 
     source: str
     folder: Path
     values: Mapping[str, Any]
-    lines: Mapping[YamlPath, int] = field(default_factory=dict)
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    overrides: Mapping[KeyPath, str] = field(default_factory=dict)
 
-    def line_of(self, path: YamlPath) -> int | None:
-        """The line of `path`, or of the nearest key above it that has one."""
-        for length in range(len(path), 0, -1):
-            if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return None
-
-    def mistake(self, path: YamlPath, message: str) -> Mistake:
-        """A mistake with its line."""
-        return Mistake(path, message, self.line_of(path))
+    def mistake(self, path: tuple[str | int, ...], message: str) -> Mistake:
+        """A mistake where `path` stands, or the nearest key above it that has a place."""
+        names = tuple(map(str, path))
+        for length in range(len(names), 0, -1):
+            if names[:length] in self.overrides:
+                return Mistake(path, message, override=self.overrides[names[:length]])
+            if names[:length] in self.lines:
+                return Mistake(path, message, self.lines[names[:length]])
+        return Mistake(path, message)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
@@ -71,9 +72,8 @@ def parse(text: str, source: str, folder: Path, overrides: Sequence[str] = ()) -
         raise SpecError(source, [Mistake((), "the file is empty.")])
     if not isinstance(values, dict):
         raise SpecError(source, [Mistake((), "a study file is a mapping of keys to values.", 1)])
-    for override in overrides:
-        _override(values, lines, override)
-    return StudyFile(source, folder, values, lines)
+    places = dict(_override(values, override) for override in overrides)
+    return StudyFile(source, folder, values, lines, places)
 
 
 def from_values(
@@ -81,9 +81,8 @@ def from_values(
 ) -> StudyFile:
     """Like `read`, from values that Python code made; they are not changed."""
     mine: dict[str, Any] = copy.deepcopy(dict(values))
-    for override in overrides:
-        _override(mine, {}, override)
-    return StudyFile(source, folder, mine)
+    places = dict(_override(mine, override) for override in overrides)
+    return StudyFile(source, folder, mine, {}, places)
 
 
 def _instead_of(path: Path) -> str:
@@ -101,10 +100,10 @@ def _yaml() -> YAML:
     return YAML(typ="safe", pure=True)
 
 
-def _load(text: str, source: str) -> tuple[Any, dict[YamlPath, int]]:
+def _load(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-    lines: dict[YamlPath, int] = {}
+    lines: dict[KeyPath, int] = {}
     try:
         node = _yaml().compose(text)
         if node is not None:
@@ -119,7 +118,7 @@ def _load(text: str, source: str) -> tuple[Any, dict[YamlPath, int]]:
         raise SpecError(source, [Mistake((), f"not valid YAML: {error}.")]) from None
 
 
-def _note_lines(node: Node, path: YamlPath, lines: dict[YamlPath, int]) -> None:
+def _note_lines(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> None:
     from ruamel.yaml.nodes import MappingNode, SequenceNode
 
     if isinstance(node, MappingNode):
@@ -128,24 +127,25 @@ def _note_lines(node: Node, path: YamlPath, lines: dict[YamlPath, int]) -> None:
             _note_lines(value, (*path, key.value), lines)
     elif isinstance(node, SequenceNode):
         for i, item in enumerate(node.value):
-            lines[(*path, i)] = item.start_mark.line + 1
-            _note_lines(item, (*path, i), lines)
+            lines[(*path, str(i))] = item.start_mark.line + 1
+            _note_lines(item, (*path, str(i)), lines)
 
 
-def _override(values: dict[str, Any], lines: dict[YamlPath, int], override: str) -> None:
+def _override(values: dict[str, Any], override: str) -> tuple[KeyPath, str]:
+    """Sets what ``a.b=value`` says; returns the path and how it was typed."""
     name, equals, text = override.partition("=")
-    source = f"--set {override}"
-    keys = name.split(".")
-    if not equals or not all(keys):
-        raise SpecError(source, [Mistake((), "write --set key.key=value.")])
-    value, _ = _load(text, source)
+    typed = f"--set {override}"
+    keys = tuple(name.split("."))
+    if not equals or not text.strip() or not all(keys):
+        raise SpecError(
+            typed, [Mistake((), "write --set key.key=value, for example search.trials=5")]
+        )
+    value, _ = _load(text, typed)
     inner = values
     for depth, key in enumerate(keys[:-1], start=1):
         inner = inner.setdefault(key, {})
         if not isinstance(inner, dict):
             where = ".".join(keys[:depth])
-            raise SpecError(source, [Mistake((), f"'{where}' holds {inner!r}, not keys.")])
+            raise SpecError(typed, [Mistake((), f"'{where}' holds {inner!r}, not keys.")])
     inner[keys[-1]] = value
-    # What the command line says stands on no line of the file.
-    for path in [path for path in lines if path[: len(keys)] == tuple(keys)]:
-        del lines[path]
+    return keys, typed

@@ -54,6 +54,7 @@ class MlflowListener(Listener):
         self._warn = warn
         self._tracker: Tracker | None = None
         self._row_ids: dict[int, int] = {}  # of trials that MLflow does not have yet, by number
+        self._logged: dict[int, dict[str, float]] = {}  # last of each metric, by running trial
         self._in_trouble = False
 
     def opened(self, study: StudyRecord) -> None:
@@ -85,13 +86,19 @@ class MlflowListener(Listener):
 
     def reported(self, number: int, report: Report) -> None:
         """Logs a step."""
+        self._logged.setdefault(number, {}).update(report.metrics)
         self._send(TrialReported(number, report.step, dict(report.metrics), _now_ms()))
 
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """Ends the trial's run, and plots the best value so far."""
         self._row_ids.setdefault(trial.number, trial.id)
         ended_ms = trial.ended_ms or _now_ms()
-        self._send(TrialEnded(trial.number, _STATUSES[trial.state], ended_ms, _tags(trial)))
+        logged = self._logged.pop(trial.number, {})
+        # What a function returns at its end was not a step.
+        returned = {k: v for k, v in trial.metrics.items() if logged.get(k) != v}
+        self._send(
+            TrialEnded(trial.number, _STATUSES[trial.state], ended_ms, _tags(trial), returned)
+        )
         if best is not None and best.value is not None and trial.state == "COMPLETE":
             self._send(StudyMetric("best_value", best.value, trial.number, ended_ms))
 
@@ -106,7 +113,7 @@ class MlflowListener(Listener):
         )
         seconds = _CLOSE_SECONDS + _CLOSE_SECONDS_PER_TRIAL * len(self._row_ids)
         self._tracker.close(final, _CLOSE_SECONDS_IN_TROUBLE if self._in_trouble else seconds)
-        if self._row_ids:
+        if self._row_ids and not self._in_trouble:  # else it was said already
             self._warn(
                 f"MLflow misses {len(self._row_ids)} trials of this study. Nothing is lost; "
                 f"when it is back: hpo sync {study.name}"
@@ -138,13 +145,17 @@ class MlflowListener(Listener):
 
     def _note_trouble(self, message: str) -> None:
         if not self._in_trouble:
-            self._warn(f"{message} The search goes on without it.")
+            self._warn(
+                f"{message} The search goes on without it; nothing is lost. "
+                f"When it is back: hpo sync {self._study.name}"
+            )
         self._in_trouble = True
 
     def _tell_again(self, trial: TrialRecord) -> None:
         # What MLflow has of it already is not written twice.
         self._start(trial, self._study.plan.config(trial.params), fresh=False)
         for step, time_ms, metrics in _steps(self._study, trial):
+            self._logged.setdefault(trial.number, {}).update(metrics)
             self._send(TrialReported(trial.number, step, metrics, time_ms))
         self.ended(trial, None)
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from trainers import Diverged, Report
+from trainers import ConfigError, Diverged, Report
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -65,8 +65,20 @@ class Failure:
             kind = FailureKind.DIVERGED
         else:
             kind = FailureKind.CRASHED
-        message = str(error) if isinstance(error, Diverged) else f"{type(error).__name__}: {error}"
-        return cls(kind, message, "".join(traceback.format_exception(error)))
+        ours = isinstance(error, (ConfigError, Diverged))  # these are sentences already
+        message = str(error) if ours else f"{type(error).__name__}: {error}"
+        return cls(kind, message.rstrip("."), "".join(traceback.format_exception(error)))
+
+    @property
+    def summary(self) -> str:
+        """Kind and message in one line."""
+        return f"{self.kind}: {' '.join(self.message.split())}"
+
+    @property
+    def place(self) -> str:
+        """The innermost line of code, ``File "train.py", line 4, in train``; may be empty."""
+        files = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
+        return files[-1] if files else ""
 
 
 class Config(Mapping[str, Any]):

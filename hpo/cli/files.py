@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,7 +91,7 @@ def _try_one_step(plan: Plan) -> str:
 
     from hpo import objectives
     from hpo.executors import InlineExecutor
-    from hpo.trial import Failure, Job, Reported
+    from hpo.trial import Failure, Job, Reported, Stopped
 
     executor = InlineExecutor(objectives.build(plan))
     params = plan.space.free_params(plan.space.sample(np.random.default_rng(plan.spec.search.seed)))
@@ -105,21 +106,28 @@ def _try_one_step(plan: Plan) -> str:
         executor.stop(0)
     first = events[0]
     if isinstance(first, Reported):
-        _demand_metric(plan, set(first.report.metrics))
+        if plan.spec.objective.trainer:
+            # A function may report a loss as it goes and return its metric at the end.
+            _demand_metric(plan, first.report.metrics)
         values = ", ".join(f"{k} {v:.4g}" for k, v in first.report.metrics.items())
         return f"tried      one step, {seconds:.2f} s: {values}{_estimate(plan, seconds)}"
     if isinstance(first.result, Failure):
-        raise HpoError(
-            f"a trial failed: {first.result.message}.\n  with {params}", first.result.traceback
-        )
-    return f"tried      one trial, {seconds:.2f} s: {first.result}"
+        failure = first.result
+        raise HpoError(f"a trial failed: {failure.message}.\n  with {params}", failure.place)
+    if isinstance(first.result, Stopped):
+        return f"tried      one trial, which stopped itself: {first.result.reason}"
+    _demand_metric(plan, first.result)
+    values = ", ".join(f"{k} {v:.4g}" for k, v in first.result.items())
+    return f"tried      one trial, {seconds:.2f} s: {values}"
 
 
-def _demand_metric(plan: Plan, reported: set[str]) -> None:
+def _demand_metric(plan: Plan, metrics: Mapping[str, float]) -> None:
     metric = plan.spec.objective.metric
-    # A function may report a loss as it goes and return its metric at the end.
-    if plan.spec.objective.trainer and metric not in reported:
-        raise HpoError(f"no metric '{metric}' was reported; reported was: {', '.join(reported)}.")
+    if metric not in metrics:
+        raise HpoError(
+            f"no metric '{metric}' was reported; reported was: {', '.join(metrics) or 'nothing'}.",
+            "Name one of them as objective.metric, or report it.",
+        )
 
 
 def _estimate(plan: Plan, seconds: float) -> str:

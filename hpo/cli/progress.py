@@ -60,9 +60,7 @@ class PlainProgress(Listener):
     def line(self, trial: TrialRecord, best: TrialRecord | None) -> str:
         """One trial in one line."""
         value = "" if trial.value is None else f" {self.metric} {trial.value:.4g}"
-        why = trial.stopped_by or (
-            f"{trial.failure.kind}: {trial.failure.message}" if trial.failure else ""
-        )
+        why = trial.stopped_by or (trial.failure.summary if trial.failure else "")
         seconds = f" in {trial.wall_seconds:.1f} s" if trial.wall_seconds is not None else ""
         after = f" ({why})" if why else seconds
         leader = ""
@@ -129,7 +127,7 @@ class LiveProgress(PlainProgress):
 
     def closed(self, study: StudyRecord, outcome: Outcome) -> None:  # noqa: ARG002
         """Says what is waited for now."""
-        self._progress.update(self._task, now="writing the last to MLflow", left="")
+        self._progress.update(self._task, now="finishing", left="")
 
     def done(self) -> None:
         """Removes the live line."""

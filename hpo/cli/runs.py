@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +65,7 @@ def resume(
 
     record = catalog.find(open_storage(storage_url(storage), create=False), study)
     plan = record.plan.overridden(overrides or [])
-    _run(plan, storage_url(storage), tracking or record.tracking, as_json=as_json)
+    _run(plan, storage, tracking or record.tracking, as_json=as_json)
 
 
 def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool) -> None:
@@ -82,7 +81,8 @@ def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool
         )
     finally:
         progress.done()
-    _print(result, console, as_json=as_json)
+    elsewhere = storage or plan.spec.storage
+    _print(result, console, elsewhere, as_json=as_json)
     if result.outcome.state == "interrupted":
         raise typer.Exit(INTERRUPTED + (result.outcome.signal or 2))
     if result.outcome.state == "failed":
@@ -91,7 +91,7 @@ def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool
         raise typer.Exit(GATE_FAILED)
 
 
-def _print(result: Result, console: Console, *, as_json: bool) -> None:
+def _print(result: Result, console: Console, storage: str | None, *, as_json: bool) -> None:
     from hpo.reports.summary import summary
 
     study = result.study
@@ -100,17 +100,17 @@ def _print(result: Result, console: Console, *, as_json: bool) -> None:
         print_json({**summary(study), "gate": verdict})
     else:
         print_leaderboard(study)
-    name = study.name
+    # Typed in the same folder, the next command is to find the same study.
+    name = study.name if storage is None else f"{study.name} --storage {study.storage.url}"
     if result.outcome.state == "interrupted":
         console.print(f"Interrupted; nothing is lost. Go on: hpo resume {name}")
         return
     if result.outcome.state == "failed":
-        failures = [trial for trial in result.trials if trial.failure]
+        failures = [trial.failure for trial in result.trials if trial.failure]
         console.print(f"[red]failed:[/red] {result.outcome.reason}.")
-        with contextlib.suppress(IndexError):
-            last = failures[-1]
-            console.print(f"  the last, trial {last.number}: {last.failure.message}", markup=False)  # type: ignore[union-attr]  # chosen for having one
-        console.print(f"  See them all: hpo trials {name}")
+        if failures:
+            console.print(f"  the last: {failures[-1].summary}", markup=False)
+            console.print(f"  {failures[-1].place}", markup=False)
     if result.verdict:
         style = "green" if result.verdict.passed else "red"
         console.print(f"[{style}]{result.verdict.sentence}[/{style}]")

@@ -41,7 +41,7 @@ class InlineExecutor:
             ended = Ended(trial, end.value)
         except TrialPruned as pruned:
             ended = Ended(trial, Stopped(str(pruned) or "the trial itself"))
-        except Exception as error:  # a failed trial is a value
+        except (Exception, SystemExit) as error:  # a failed trial is a value
             ended = Ended(trial, Failure.of(error))
         self._running = None
         return [ended]

@@ -14,7 +14,6 @@ import queue
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,15 +171,14 @@ def find_function(name: str, folder: Path) -> Callable[[Trial], Any]:
         ObjectiveError: the module cannot be imported or has no such function.
     """
     module_name, _, function_name = name.partition(":")
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    _look_first_in(folder, module_name.partition(".")[0])
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        last_line = traceback.format_exception_only(error)[-1].strip()
+    except (Exception, SystemExit) as error:
+        cause = f"{type(error).__name__}: {error}"
         raise ObjectiveError(
-            f"cannot import '{module_name}' (looked in {folder}): {last_line}.",
-            "Try it by itself: python -c 'import " + module_name + "'",
+            f"cannot import '{module_name}' (looked in {folder}): {cause}.",
+            f"Try it by itself: python -c 'import {module_name}'",
         ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
@@ -189,6 +187,17 @@ def find_function(name: str, folder: Path) -> Callable[[Trial], Any]:
             f"'{module_name}' has no function '{function_name}'.", nearest(function_name, known)
         )
     return function  # type: ignore[no-any-return]  # whatever it is, it can be called
+
+
+def _look_first_in(folder: Path, package: str) -> None:
+    """Puts `folder` in front of ``sys.path``, before a `package` that another study imported."""
+    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
+    importlib.invalidate_caches()
+    here = [folder / package, folder / f"{package}.py"]
+    imported = getattr(sys.modules.get(package), "__file__", None)
+    if imported and any(path.exists() for path in here) and folder not in Path(imported).parents:
+        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
+            del sys.modules[name]
 
 
 def _refuse_report(_: Report) -> None:

@@ -40,9 +40,7 @@ def trials_table(trials: Sequence[TrialRecord], metric: str, *, compact: bool = 
     table.add_column("seconds", justify="right")
     table.add_column("why", overflow="fold")
     for trial in trials:
-        why = trial.stopped_by or (
-            f"{trial.failure.kind}: {trial.failure.message}" if trial.failure else ""
-        )
+        why = trial.stopped_by or (trial.failure.summary if trial.failure else "")
         table.add_row(
             str(trial.number),
             f"[{STATE_STYLES[trial.state]}]{trial.state}[/]",

@@ -1,0 +1,424 @@
+"""Each mistake is one message that names the place and the next step; nobody sees a traceback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.harness import HPO, Done, Folder, clean_environment
+
+STUDY = """\
+name: digits
+objective:
+  trainer: classifier
+  data: digits
+  metric: val_error
+  epochs: 2
+space:
+  use: [sgd]
+  learning_rate: {float: [0.01, 1.0], log: true}
+  dropout: {float: [0.0, 0.5], step: 0.1}
+  schedule: [constant, linear]
+  final_lr_fraction: {float: [0.01, 0.1], points: 3, when: {schedule: linear}}
+search:
+  sampler: random
+  trials: 2
+stopping:
+  rule: none
+run:
+  device: cpu
+gate:
+  val_error: "<= 0.9"
+"""
+FUNCTION = """\
+name: s
+objective: {function: "objectives:train", metric: loss}
+space: {x: {float: [0, 1]}}
+search: {sampler: random, trials: 2}
+"""
+
+
+def explained(done: Done, code: int = 1) -> str:
+    """What was explained, once it is sure that it was explained."""
+    assert done.code == code, done
+    assert done.out == ""
+    errors = [line for line in done.err.splitlines() if line.lower().startswith("error: ")]
+    assert len(errors) == 1, done.err
+    return done.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place", "message"),
+    [
+        ("  epochs:", "  epoch:", "6: objective.epoch", "unknown key 'epoch'. Did you mean 'epo"),
+        ("search:", "serch:", "13: serch", "unknown key 'serch'. Did you mean 'search'?"),
+        ("  trials: 2", "  trails: 2", "15: search.trails", "Did you mean 'trials'?"),
+        ("random", "randm", "14: search.sampler", "sampler 'randm'. Did you mean 'random'?"),
+        ("classifier", "clasifier", "3: objective.trainer", "Did you mean 'classifier'?"),
+        ("data: digits", "data: digit", "4: objective.data", "'digit'. Did you mean 'digits'?"),
+        ("metric: val_error", "metric: val_eror", "5: objective.metric", "mean 'val_error'?"),
+        ("metric: val_error", "metric: speed", "5: objective.metric", "Known: "),
+        ("rule: none", "rule: medain", "17: stopping.rule", "Did you mean 'median'?"),
+        ("[sgd]", "[sdg]", "8: space.use.0", "ready-made space 'sdg'. Did you mean 'sgd'?"),
+        ("dropout:", "dropuot:", "10: space.dropuot", "Did you mean 'dropout'?"),
+        ("[0.01, 1.0]", "[1.0, 0.01]", "9: space.learning_rate.float", "[0.01, 1.0]"),
+        ("[0.01, 1.0]", "[0, 1.0]", "9: space.learning_rate.float", "log range cannot start at 0"),
+        ("[0.01, 1.0]", '["0.01", 1.0]', "9: space.learning_rate.float", "remove the quotes"),
+        ("{float: [0.01, 1.0]", "{flot: [0.01, 1.0]", "9: space.learning_rate.flot", "'float'"),
+        ("[0.01, 1.0]", "[0.01]", "9: space.learning_rate.float", "[low, high]"),
+        ("[0.0, 0.5]", "[0.0, 1.5]", "10: space.dropout", "1.5"),
+        ("{schedule:", "{shedule:", "12: space.final_lr_fraction", "Did you mean 'schedule'?"),
+        ("linear}}", "linaer}}", "12: space.final_lr_fraction", "'linear'"),
+        ("[constant, linear]", "[]", "11: space.schedule", "empty"),
+        ("[constant, linear]", "[linear, cosin]", "11: space.schedule", "cosin"),
+        ("sampler: random", "sampler: grid", "9: space.learning_rate", "`points: 5`"),
+        ("trials: 2", 'trials: "2"', "15: search.trials", "'2'"),
+        ("trials: 2", "trials: 0", "15: search.trials", "0"),
+        ("trials: 2", "trials: 2.5", "15: search.trials", "2.5"),
+        ("trials: 2", "timeout: 5 minutes", "15: search.timeout", "write 90s, 30m, 1h30m"),
+        ("name: digits\n", "name: a/b\n", "1: name", "use letters"),
+        ("  metric: val_error\n", "", "objective.metric", "is missing"),
+        ("  data: digits\n", "", "objective.data", "Known: breast_cancer, digits"),
+        ("  trainer: classifier\n", "", "objective.trainer", "either a `trainer` or a `function`"),
+        ("val_error: \"", "val_eror: \"", "21: gate.val_eror", "Did you mean 'val_error'?"),
+        ("<= 0.9", "=< 0.9", "21: gate.val_error", "write '<= 0.03'"),
+        ("\"<= 0.9\"", "0.9", "21: gate.val_error", "'<= "),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_study_file_is_named_with_its_line_and_the_next_step(
+    folder: Folder, old: str, new: str, place: str, message: str
+) -> None:
+    assert old in STUDY
+    folder.write("study.yaml", STUDY.replace(old, new, 1))
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    assert "1 mistake in the study file" in error
+    assert place in error
+    assert message in error
+    assert not (folder.path / "hpo.db").exists()
+    assert not (folder.path / "hpo-runs").exists()
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(folder: Folder) -> None:
+    text = STUDY
+    changes = [
+        ("  data: digits", "  dta: digits", "objective.dta"),
+        ("metric: val_error", "metric: val_eror", "objective.metric"),
+        ("[sgd]", "[sdg]", "space.use.0"),
+        ("[0.01, 1.0]", "[1.0, 0.01]", "space.learning_rate.float"),
+        ("dropout:", "dropuot:", "space.dropuot"),
+        ("random", "randm", "search.sampler"),
+        ("trials: 2", 'trials: "2"', "search.trials"),
+        ("rule: none", "rule: medain", "stopping.rule"),
+        ("device:", "devise:", "run.devise"),
+        ("<= 0.9", "=< 0.9", "gate.val_error"),
+    ]
+    for old, new, _ in changes:
+        text = text.replace(old, new, 1)
+    folder.write("study.yaml", text)
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    missing = [place for _, _, place in changes if f": {place}: " not in error]
+    assert not missing, error
+    lines = [int(line.split(":")[1]) for line in error.splitlines() if "study.yaml:" in line]
+    assert lines == sorted(lines)
+
+
+def test_all_mistakes_of_a_grid_are_told_at_once(folder: Folder) -> None:
+    text = STUDY.replace("random", "grid").replace("metric: val_error", "metric: val_eror")
+    folder.write("study.yaml", text)
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    assert "objective.metric" in error
+    assert "space.learning_rate" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("", ["study.yaml", "is empty"]),
+        ("# only a comment\n", ["study.yaml", "is empty"]),
+        ("- a\n- b\n", ["study.yaml:1", "a mapping of keys to values"]),
+        ("just text\n", ["study.yaml:1", "a mapping of keys to values"]),
+        ("name: [a\nobjective: 3\n", ["study.yaml:2", "not valid YAML"]),
+        ("name: a\nname: b\n", ["study.yaml:2", "duplicate key", "name"]),
+        ("name: a\n\tobjective: 3\n", ["study.yaml:2", "not valid YAML"]),
+        ("name: a\nobjective: classifier\nspace: 3\n", ["study.yaml:2", "study.yaml:3", "mapping"]),
+        ("name: a\n", ["'objective' is missing", "'space' is missing"]),
+        ("1: 2\n", ["study.yaml:1: 1: "]),
+        ("{}\n", ["'objective' is missing", "'space' is missing"]),
+    ],
+)
+def test_what_is_no_study_file_is_explained(
+    folder: Folder, text: str, fragments: list[str]
+) -> None:
+    folder.write("study.yaml", text)
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    for fragment in fragments:
+        assert fragment in error
+
+
+def test_a_file_that_is_not_text_is_explained(folder: Folder) -> None:
+    (folder.path / "study.yaml").write_bytes(b"\xff\xfe\x00name")
+
+    assert "study.yaml" in explained(folder.hpo("run", "study.yaml"))
+
+
+def test_a_missing_file_is_explained_with_the_files_that_are_there(folder: Folder) -> None:
+    folder.write("study.yaml", STUDY)
+
+    error = explained(folder.hpo("run", "studdy.yaml"))
+
+    assert "no such file: studdy.yaml" in error
+    assert "study.yaml" in error.replace("studdy.yaml", "")
+
+
+@pytest.mark.parametrize(
+    ("override", "fragments"),
+    [
+        ("search.trals=3", ["--set search.trals=3", "unknown key 'trals'", "mean 'trials'?"]),
+        ("search.trials", ["--set search.trials", "=value"]),
+        ("=3", ["--set =3", "=value"]),
+        ("search.trials=[", ["--set search.trials=[", "not valid YAML"]),
+        ("search.trials=many", ["search.trials", "'many'"]),
+        ("name.first=3", ["--set name.first=3", "'name'"]),
+        ("space.x.float=[1, 0]", ["space.x.float", "swap them"]),
+    ],
+)
+def test_a_wrong_override_is_named_as_it_was_typed(
+    folder: Folder, override: str, fragments: list[str]
+) -> None:
+    folder.write("study.yaml", FUNCTION)
+
+    error = explained(folder.hpo("run", "study.yaml", "--set", override))
+
+    for fragment in fragments:
+        assert fragment in error
+    assert "study.yaml:4" not in error  # nothing is wrong in the file
+
+
+def test_an_override_without_a_value_changes_nothing_silently(folder: Folder) -> None:
+    folder.write("study.yaml", FUNCTION)
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+
+    done = folder.hpo("run", "study.yaml", "--set", "search.trials=")
+
+    assert "search.trials" in explained(done)
+
+
+@pytest.mark.parametrize(
+    ("function", "module", "fragments"),
+    [
+        ("nowhere:train", "", ["'nowhere'", "looked in", "No module named 'nowhere'"]),
+        ("objectives:trian", "def train(trial): return 1\n", ["'trian'", "mean 'train'?"]),
+        ("objectives:train", "train = 3\n", ["'objectives'", "'train'"]),
+        ("objectives:train", "raise ValueError('boom')\n", ["'objectives'", "boom"]),
+        ("objectives:train", "def train(:\n", ["'objectives'", "objectives.py", "line 1"]),
+        ("objectives:train", "import sys\nsys.exit(3)\n", ["'objectives'"]),
+        ("objectives:train", "import no_such_module\n", ["'no_such_module'"]),
+        ("objectives", "", ["study.yaml:2: objective.function", "package.module:function"]),
+    ],
+    ids=["module", "name", "no-function", "raises", "syntax", "exits", "import", "no-colon"],
+)
+def test_a_function_that_cannot_be_loaded_is_explained_before_a_study_is_made(
+    folder: Folder, function: str, module: str, fragments: list[str]
+) -> None:
+    folder.write("objectives.py", module)
+    folder.write("study.yaml", FUNCTION.replace("objectives:train", function))
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    for fragment in fragments:
+        assert fragment in error
+    assert not (folder.path / "hpo.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "fragments"),
+    [
+        ("hpo.db", ["'hpo.db' is not a storage URL", "sqlite:///hpo.db"]),
+        ("mysql://u:secret@host/d", ["not mysql", "postgresql://"]),
+        ("sqlite:////no/such/folder/x.db", ["/no/such/folder", "mkdir -p /no/such/folder"]),
+        ("sqlite:///study.yaml", ["study.yaml", "not a database", "--storage"]),
+        ("sqlite:////proc/x.db", ["/proc", "--storage"]),
+        ("sqlite:///.", ["cannot open storage 'sqlite:///.'", "--storage"]),
+        ("postgresql://me:secret@127.0.0.1:9/d", ["127.0.0.1", "refused", "server runs"]),
+        ("postgresql://me:secret@nowhere.invalid/d", ["nowhere.invalid", "host"]),
+    ],
+    ids=["path", "mysql", "folder", "no-database", "proc", "is-folder", "refused", "unknown-host"],
+)
+def test_a_storage_that_cannot_be_opened_is_explained_and_no_password_printed(
+    folder: Folder, url: str, fragments: list[str]
+) -> None:
+    folder.write("study.yaml", FUNCTION)
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+
+    error = explained(folder.hpo("run", "study.yaml", "--storage", url))
+
+    assert error.startswith("error: ")
+    for fragment in fragments:
+        assert fragment in error
+    assert "secret" not in error
+
+
+def test_a_database_of_somebody_elses_is_refused_and_left_alone(folder: Folder) -> None:
+    import sqlite3
+
+    path = folder.path / "other.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table studies (name text)")
+    connection.close()
+    folder.write("study.yaml", FUNCTION)
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+
+    explained(folder.hpo("run", "study.yaml", "--storage", "sqlite:///other.db"))
+
+
+def test_reading_where_there_is_no_storage_says_so_and_makes_no_file(folder: Folder) -> None:
+    for command in ("show", "trials", "best", "resume", "delete", "sync"):
+        error = explained(folder.hpo(command, "s"))
+        assert "no storage 'sqlite:///hpo.db'" in error
+        assert "--storage" in error
+        assert not (folder.path / "hpo.db").exists()
+
+
+def test_an_unknown_study_is_told_with_the_nearest_one(folder: Folder) -> None:
+    folder.write("study.yaml", FUNCTION.replace("name: s", "name: digits-mlp"))
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+    folder.hpo("run", "study.yaml")
+
+    for command in ("show", "trials", "best", "resume", "delete", "sync"):
+        error = explained(folder.hpo(command, "digit-mlp"))
+        assert "no study 'digit-mlp'" in error
+        assert "Did you mean 'digits-mlp'?" in error
+        assert "hpo studies" in error
+
+
+def test_a_study_of_that_name_with_another_space_is_refused_with_the_difference(
+    folder: Folder,
+) -> None:
+    folder.write("study.yaml", FUNCTION)
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+    folder.hpo("run", "study.yaml")
+
+    for override, difference in (
+        ("space.x={float: [0, 2]}", "space.x: {float: [0.0, 1.0]} -> {float: [0.0, 2.0]}"),
+        ("space.y=[1, 2]", "y: {choice: [1, 2]}"),
+        ("objective.metric=value", "objective.metric: loss -> value"),
+        ("objective.direction=maximize", "objective.direction: minimize -> maximize"),
+    ):
+        error = explained(folder.hpo("run", "study.yaml", "--set", override))
+        assert "study 's' exists with another space or objective" in error
+        assert difference in error
+        assert "--set name=s-2" in error
+        assert "hpo delete s" in error
+        assert "\n\n" not in error
+    assert "exists with another" in explained(folder.hpo("resume", "s", "--set", "space.y=3"))
+    assert folder.states("s") == {"COMPLETE": 2}
+
+
+def test_a_run_directory_under_a_file_is_explained_and_no_study_made(folder: Folder) -> None:
+    folder.write("study.yaml", FUNCTION)
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+    folder.write("file", "")
+
+    error = explained(folder.hpo("run", "study.yaml", "--set", "run.directory=file"))
+
+    assert f"{folder.path}/file/s" in error
+    assert "--set run.directory=" in error
+    assert folder.hpo("studies", "--json").json == []
+
+
+@pytest.fixture
+def unprivileged() -> list[str]:
+    """What stands before a command that is to respect permissions, even if root runs the tests."""
+    if os.geteuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        pytest.skip("root may write everywhere, and there is no setpriv to give that up")
+    return [setpriv, "--bounding-set=-dac_override,-dac_read_search"]
+
+
+@pytest.mark.parametrize(
+    ("storage", "fragments"),
+    [
+        ("sqlite:///hpo.db", ["cannot open storage", "can be written"]),
+        ("sqlite:///{elsewhere}/hpo.db", ["run directory", "--set run.directory="]),
+    ],
+    ids=["storage", "run-directory"],
+)
+def test_a_read_only_folder_is_explained(
+    tmp_path: Path, unprivileged: list[str], storage: str, fragments: list[str]
+) -> None:
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.mkdir()
+    (folder / "study.yaml").write_text(FUNCTION)
+    (folder / "objectives.py").write_text("def train(trial): return trial.x\n")
+    folder.chmod(0o555)
+    url = storage.format(elsewhere=elsewhere)
+    command = [*unprivileged, str(HPO), "run", "study.yaml", "--storage", url]
+
+    done = subprocess.run(
+        command, cwd=folder, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+
+    folder.chmod(0o755)
+    error = explained(Done(done.returncode, done.stdout, done.stderr))
+    assert "Traceback" not in error
+    assert str(folder) in error
+    for fragment in fragments:
+        assert fragment in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rnu", "study.yaml"], "Did you mean 'run'?"),
+        (["run"], "FILE"),
+        (["run", "study.yaml", "--trials", "3"], "--trials"),
+        (["best"], "STUDY"),
+    ],
+)
+def test_a_command_line_that_is_wrong_is_a_usage_error(
+    folder: Folder, arguments: list[str], message: str
+) -> None:
+    assert message in explained(folder.hpo(*arguments), code=2)
+
+
+def test_a_device_that_is_not_there_is_told_before_a_study_is_made(folder: Folder) -> None:
+    folder.write("study.yaml", STUDY.replace("device: cpu", "device: cuda:77"))
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    assert "'cuda:77'" in error
+    assert "cpu" in error
+    assert not (folder.path / "hpo.db").exists()
+
+
+def test_a_batch_larger_than_the_data_is_told_with_the_largest_possible(folder: Folder) -> None:
+    folder.write("study.yaml", STUDY.replace("use: [sgd]", "batch_size: 5000"))
+
+    for command in ("run", "check"):
+        done = folder.hpo(command, "study.yaml")
+        assert done.code in (1, 4)
+        assert "batch_size" in done.err
+        assert "at most 1078" in done.err or "at most 1077" in done.err
+
+
+def test_a_password_in_a_postgresql_url_is_never_printed(folder: Folder) -> None:
+    folder.write("study.yaml", FUNCTION)
+
+    done = folder.hpo("studies", HPO_STORAGE="postgresql://me:secret@127.0.0.1:9/d")
+
+    assert "secret" not in explained(done)

@@ -1,0 +1,215 @@
+"""hpo from Python: `hpo.run`, `hpo.search` and `hpo.best` do what the commands do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpo
+from tests.acceptance.harness import Folder
+
+SPACE = {"x": {"float": [0, 1]}, "kind": ["a", "b"]}
+
+
+@pytest.fixture(autouse=True)
+def _in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "none")
+    monkeypatch.delenv("HPO_STORAGE", raising=False)
+
+
+def by_attribute(trial: Any) -> float:
+    return float((trial.x - 0.3) ** 2 + (trial.kind == "b"))
+
+
+def by_key(config: Any) -> dict[str, float]:
+    return {"value": (config["x"] - 0.3) ** 2 + (config["kind"] == "b"), "size": 3}
+
+
+def steps(trial: Any) -> Iterator[dict[str, float]]:
+    for step in range(1, 4):
+        yield {"value": (trial.x - 0.3) ** 2 + 1 / step}
+
+
+def reports(trial: hpo.Trial) -> float:
+    for step in range(1, 4):
+        trial.report(step, value=trial.number + 1 / step)
+    return float(trial.number)
+
+
+@pytest.mark.parametrize("function", [by_attribute, by_key, steps])
+def test_search_finds_the_best_configuration_of_a_function(function: Any) -> None:
+    best = hpo.search(function, space=SPACE, trials=12, sampler="random", name="s")
+
+    assert best.params.keys() == {"x", "kind"}
+    assert best.value == min(t["value"] for t in _trials("s") if t["value"] is not None)
+    assert hpo.best("s") == best
+
+
+def test_search_stops_reporting_trials_by_a_rule() -> None:
+    stopping = {"rule": "median", "startup_trials": 2}
+
+    best = hpo.search(reports, space=SPACE, trials=6, sampler="random", name="s", stopping=stopping)
+
+    assert best.number == 0
+    assert [trial["state"] for trial in _trials("s")] == ["COMPLETE"] * 2 + ["PRUNED"] * 4
+
+
+def test_search_maximizes_a_named_metric() -> None:
+    best = hpo.search(
+        lambda trial: {"accuracy": trial.x},
+        space={"x": {"int": [0, 4]}},
+        metric="accuracy",
+        direction="maximize",
+        sampler="grid",
+        trials=5,
+    )
+
+    assert best.params == {"x": 4}
+    assert best.metrics == {"accuracy": 4.0}
+
+
+def test_search_again_under_the_same_name_goes_on() -> None:
+    hpo.search(by_attribute, space=SPACE, trials=3, sampler="random", name="s")
+
+    hpo.search(by_attribute, space=SPACE, trials=5, sampler="random", name="s")
+
+    assert len(_trials("s")) == 5
+
+
+def test_search_makes_up_a_new_name_each_time() -> None:
+    for _ in range(2):
+        hpo.search(by_attribute, space=SPACE, trials=1, sampler="random")
+
+    names = [study.name for study in _studies()]
+    assert len(set(names)) == 2
+    assert all(name.startswith("by_attribute-") for name in names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"space": {"x": {"float": [1, 0]}}}, "space.x.float"),
+        ({"sampler": "randm"}, "Did you mean 'random'?"),
+        ({"direction": "up"}, "direction"),
+        ({"trials": 0}, "trials"),
+        ({"stopping": "medain"}, "Did you mean 'median'?"),
+        ({"storage": "mysql://host/d"}, "not mysql"),
+        ({"timeout": "soon"}, "timeout"),
+    ],
+)
+def test_search_with_a_wrong_argument_is_an_hpo_error_that_names_it(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(hpo.HpoError, match=message):
+        hpo.search(by_attribute, **{"space": SPACE, "trials": 1, **arguments})
+
+
+def test_search_without_any_complete_trial_raises_the_last_failure() -> None:
+    def fails(trial: Any) -> float:
+        raise RuntimeError(f"x is {trial.x}")
+
+    with pytest.raises(hpo.HpoError, match="RuntimeError: x is 1"):
+        hpo.search(fails, space={"x": 1}, trials=1, sampler="random")
+
+
+def test_run_takes_a_mapping_and_gives_a_result_to_read() -> None:
+    values = {
+        "name": "s",
+        "objective": {"function": "objectives:train", "metric": "loss"},
+        "space": {"x": {"int": [0, 3]}},
+        "search": {"sampler": "grid"},
+        "gate": {"loss": "<= 0"},
+    }
+    before = repr(values)
+    Path("objectives.py").write_text("def train(trial): return float(trial.x)\n")
+
+    result = hpo.run(values, "search.trials=4")
+
+    assert result.outcome.state == "finished"
+    assert [trial.state for trial in result.trials] == ["COMPLETE"] * 4
+    assert result.best is not None
+    assert result.best.params == {"x": 0}
+    assert result.verdict is not None
+    assert result.verdict.passed
+    assert repr(values) == before
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_run_takes_a_path_and_overrides_like_the_command(folder: Folder, *, as_text: bool) -> None:
+    folder.write("functions.py", "def train(trial): return float(trial.x)\n")
+    file = folder.study(
+        {
+            "objective": {"function": "functions:train", "metric": "loss"},
+            "space": {"x": {"int": [0, 9]}},
+            "search": {"sampler": "random", "trials": 5},
+        },
+        "mine.yaml",
+    )
+
+    result = hpo.run(file if as_text else Path(file), "search.trials=3")
+
+    told = [(trial["params"], trial["value"]) for trial in folder.trials("mine")]
+    assert told == [(trial.params, trial.value) for trial in result.trials]
+    assert len(told) == 3
+    assert hpo.best("mine") == result.best
+
+
+def test_two_folders_may_have_functions_of_the_same_name(tmp_path: Path) -> None:
+    values = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / "same_name.py").write_text(f"def train(trial): return {number}\n")
+        (folder / "study.yaml").write_text(
+            f"name: s{number}\n"
+            "objective: {function: 'same_name:train', metric: loss}\n"
+            "space: {x: 1}\n"
+        )
+        best = hpo.run(folder / "study.yaml").best
+        assert best is not None
+        values.append(best.value)
+
+    assert values == [1.0, 2.0]
+
+
+def test_best_of_an_unknown_study_is_an_hpo_error() -> None:
+    hpo.search(by_attribute, space=SPACE, trials=1, sampler="random", name="digits")
+
+    with pytest.raises(hpo.HpoError, match="Did you mean 'digits'"):
+        hpo.best("digit")
+
+
+def test_a_built_sampler_works_in_a_plain_optuna_study() -> None:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = hpo.samplers.build("grid", {"x": {"int": [0, 4]}}, seed=0)
+    study = optuna.create_study(sampler=sampler)
+
+    study.optimize(lambda trial: trial.suggest_int("x", 0, 4), n_trials=100)
+
+    assert sorted(trial.params["x"] for trial in study.trials) == [0, 1, 2, 3, 4]
+
+
+def _studies() -> list[Any]:
+    from hpo import catalog
+    from hpo.storage import open_storage
+
+    storage = open_storage("sqlite:///hpo.db")
+    found = catalog.every(storage)
+    storage.close()
+    return found
+
+
+def _trials(study: str) -> list[dict[str, Any]]:
+    from hpo import catalog
+    from hpo.storage import open_storage
+
+    storage = open_storage("sqlite:///hpo.db")
+    found = [trial.as_json() for trial in catalog.find(storage, study).trials()]
+    storage.close()
+    return found
