@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -39,7 +40,9 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 
 
 def test_the_readmes_commands_exist() -> None:
-    from hpo.cli.main import app
+    from hpo.cli.app import app
+
+    importlib.import_module("hpo.cli.main")  # registers the commands
 
     known = {command.name for command in app.registered_commands}
     shown = set(re.findall(r"^\$ hpo (\w+)", README, re.MULTILINE))
@@ -54,7 +57,7 @@ def test_an_example_is_a_good_study_file(path: Path) -> None:
 
 
 def _keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> set[str]:
-    keys = set()
+    keys: set[str] = set()
     for name, value in schema["properties"].items():
         inner = definitions.get(value.get("$ref", "").rpartition("/")[2])
         keys |= _keys(inner, definitions, f"{name}.") if inner else {prefix + name}
