@@ -1,4 +1,4 @@
-"""Databases to hold every storage to its contract: a SQLite file and a real PostgreSQL."""
+"""Databases for all tests: a SQLite file and a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -25,13 +25,11 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     server.cleanup()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, once of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/hpo.db"
-    server = sa.engine.make_url(request.getfixturevalue("postgresql_server"))
-    name = f"contract{next(_names)}"
+@pytest.fixture
+def postgresql_url(postgresql_server: str) -> str:
+    """The URL of an empty database."""
+    server = sa.engine.make_url(postgresql_server)
+    name = f"test{next(_names)}"
     admin = sa.create_engine(
         server.set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
     )
@@ -39,3 +37,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         connection.execute(sa.text(f"CREATE DATABASE {name}"))
     admin.dispose()
     return server.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/hpo.db"
+    return str(request.getfixturevalue("postgresql_url"))
