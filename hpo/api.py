@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from hpo.gates import Verdict
 from hpo.listeners import Listener, Outcome
 from hpo.objectives import Objective
 from hpo.objectives.function import FunctionObjective
-from hpo.spec import DEFAULT_STORAGE, DEFAULT_TRACKING, Plan
+from hpo.places import storage_url, tracking_uri
+from hpo.spec import Plan
 from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
@@ -205,17 +205,6 @@ def run_plan(
             mirror.kill()
     record = catalog.find(store, plan.spec.name)
     return Result(record, outcome, gates.judge(plan.spec.gate, record.best()))
-
-
-def storage_url(given: str | None) -> str:
-    """What was given, or $HPO_STORAGE, or the default."""
-    return given or os.environ.get("HPO_STORAGE") or DEFAULT_STORAGE
-
-
-def tracking_uri(given: str | None) -> str | None:
-    """What was given, or $MLFLOW_TRACKING_URI, or the default; None for ``none``."""
-    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_TRACKING
-    return None if uri == "none" else uri
 
 
 def _name_of(function: Callable[..., Any]) -> str:

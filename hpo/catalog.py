@@ -292,7 +292,7 @@ def _refuse_change(existing: StudyRecord, plan: Plan) -> None:
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     ]
-    changes += [f"space.{line}" for line in existing.plan.space.diff(plan.space)]
+    changes += [f"space: {line}" for line in existing.plan.space.diff(plan.space)]
     lines = "\n  ".join(changes)
     raise StudyChangedError(
         f"study '{plan.spec.name}' exists with another space or objective:\n  {lines}",

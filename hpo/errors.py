@@ -97,5 +97,7 @@ class SpaceExhaustedError(HpoError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """The sentence that helps with a misspelt name."""
     candidates = sorted(known)
+    if not candidates:
+        return ""
     close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
     return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(candidates)}."

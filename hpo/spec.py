@@ -29,14 +29,13 @@ from pydantic_core import ErrorDetails
 import search_spaces
 from hpo import studyfile
 from hpo.errors import Mistake, SpecError, nearest
+from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING
 from hpo.studyfile import StudyFile
 from search_spaces import Choice, Domain, Fixed, SearchSpace
 from trainers import METRICS as TRAINER_METRICS
 from trainers.config import FIELDS, check_value
 from trainers.data import names as data_names
 
-DEFAULT_STORAGE = "sqlite:///hpo.db"
-DEFAULT_TRACKING = "sqlite:///mlflow.db"
 DEFAULT_TRIALS = 50
 
 SamplerName = Literal["grid", "random", "sobol", "tpe", "gp", "skopt", "bayesian"]
@@ -87,6 +86,7 @@ _SPACE_SCHEMA = {
 }
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_TRIAL_ATTRIBUTES = ("device", "directory", "number", "report", "seed")
 _REQUIREMENT = re.compile(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
 
@@ -368,7 +368,7 @@ def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: boo
         message = "give either a `trainer` or a `function`."
         return [mistake("trainer", message)] if whole or objective.trainer else []
     if objective.function is not None:
-        found = []
+        found: list[Mistake] = []
         if not re.fullmatch(r"[\w.]+:[\w.]+", objective.function):
             found.append(mistake("function", "write it as `package.module:function`."))
         if objective.data is not None:
@@ -394,6 +394,9 @@ def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> 
         path = ("space", str(name))
         if name == "epochs" and objective.epochs is not None:
             message = "the length is fixed by objective.epochs; keep one of the two."
+            found.append(file.mistake(path, message))
+        elif objective.function and name in _TRIAL_ATTRIBUTES:
+            message = f"trial.{name} means something else already; choose another name."
             found.append(file.mistake(path, message))
         elif objective.trainer and name not in FIELDS and name != "use":
             help_ = nearest(str(name), FIELDS)
@@ -459,9 +462,14 @@ def _as_mistake(file: StudyFile, details: ErrorDetails) -> Mistake:
             message = f"{value!r}: use letters, digits, '.', '_' and '-'."
         case "model_type" | "dict_type":
             message = f"{value!r} should be a mapping of keys to values."
+        case "value_error":
+            message = details["msg"].removeprefix("Value error, ") + "."
+        case "int_type" | "float_type" | "int_from_float":
+            kind = "a whole number" if "int" in details["type"] else "a number"
+            quoted = isinstance(value, str) and re.fullmatch(r"[-+.\de]+", value)
+            message = f"{value!r} should be {kind}{'; remove the quotes' if quoted else ''}."
         case _:
-            text = details["msg"].removeprefix("Value error, ")
-            message = f"{value!r}: {text[0].lower()}{text[1:]}."
+            message = f"{value!r}: {details['msg'][0].lower()}{details['msg'][1:]}."
     return file.mistake(path, message)
 
 

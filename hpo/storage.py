@@ -84,12 +84,25 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
     template = parsed.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     try:
         _refuse_foreign_tables(parsed)
-        return Storage(RDBStorage(template, engine_kwargs))
+        return Storage(_with_tables(template, engine_kwargs))
     except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
         cause = error.__cause__ if isinstance(error, StorageInternalError) else error
         raise _cannot_open(parsed, cause or error) from error
     except RuntimeError as error:  # Optuna's check of the schema version
         raise StorageError(f"{masked(url)}: {error}") from error
+
+
+def _with_tables(template: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
+    """Optuna's storage; when several processes make its tables at once, all but one fail."""
+    for pause in (0.1, 0.3, 1.0):
+        try:
+            return RDBStorage(template, dict(engine_kwargs))
+        except (sa.exc.SQLAlchemyError, StorageInternalError) as error:
+            cause = str(error.__cause__ or error).lower()
+            if not any(sign in cause for sign in ("already exists", "unique constraint", "locked")):
+                raise
+            time.sleep(pause)
+    return RDBStorage(template, engine_kwargs)
 
 
 def _refuse_foreign_tables(url: sa.engine.URL) -> None:
@@ -108,7 +121,7 @@ def _refuse_foreign_tables(url: sa.engine.URL) -> None:
     engine.dispose()
     if foreign:
         raise StorageError(
-            f"storage '{url.render_as_string()}' holds another program's tables.",
+            f"storage '{_shown(url)}' holds another program's tables.",
             "Name another database with --storage.",
         )
 
@@ -119,6 +132,11 @@ def masked(url: str) -> str:
         return sa.engine.make_url(url).render_as_string(hide_password=True)
     except sa.exc.ArgumentError:
         return url
+
+
+def _shown(url: sa.engine.URL) -> str:
+    """A URL as a user would write it, without its password."""
+    return url.set(drivername=url.get_backend_name()).render_as_string(hide_password=True)
 
 
 class _SqliteConnection(sqlite3.Connection):
@@ -143,6 +161,10 @@ def _parse(url: str) -> sa.engine.URL:
             "Write sqlite:///hpo.db or postgresql://user:password@host/database.",
         ) from error
     backend = parsed.get_backend_name()
+    if backend == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise StorageError(
+            f"storage '{url}' is in memory only and would be lost.", "Write sqlite:///hpo.db"
+        )
     if backend in ("postgresql", "postgres"):
         # SQLAlchemy 2.1 made psycopg 3 the default driver; hpo installs psycopg2.
         return parsed.set(drivername="postgresql+psycopg2")
@@ -156,7 +178,7 @@ def _parse(url: str) -> sa.engine.URL:
 
 def _cannot_open(parsed: sa.engine.URL, error: BaseException) -> StorageError:
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-    url = parsed.render_as_string(hide_password=True)
+    url = _shown(parsed)
     if parsed.get_backend_name() != "sqlite":
         return StorageError(
             f"cannot open storage '{url}': {cause}.",
@@ -236,7 +258,7 @@ class Storage(BaseStorage):
     @property
     def url(self) -> str:
         """The database's URL, its password masked."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return _shown(self._engine.url)
 
     def close(self) -> None:
         """Writes what is pending and gives the connections back."""

@@ -170,10 +170,11 @@ class Study:
             self._executor.stop(number)
             self._tell(number, _diverged(self._metric, value, report.step))
             return
-        running.trial.report(value, report.step)
-        if running.trial.should_prune():
+        # Not by Optuna's trial.report, which ignores a second report of a step.
+        self._storage.set_trial_intermediate_value(running.trial_id, report.step, value)
+        frozen = self._storage.get_trial(running.trial_id)
+        if self._optuna.pruner.prune(self._optuna, frozen):
             self._executor.stop(number)
-            frozen = self._storage.get_trial(running.trial_id)
             reason = pruners.reason(self._plan.spec.stopping, self._optuna, frozen)
             self._tell(number, Stopped(reason))
 
@@ -254,7 +255,7 @@ class Study:
             limit = self._plan.spec.run.max_failures
             return Outcome("failed", f"{failed} trials failed, more than max_failures = {limit}")
         if failed and failed == len(states):
-            return Outcome("failed", f"all {failed} trials failed")
+            return Outcome("failed", "every trial failed")
         if time.monotonic() >= self._deadline:
             return Outcome("finished", "its timeout was reached")
         return Outcome("finished")

@@ -60,6 +60,8 @@ def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise HpoError(f"no such file: {path}.", _instead_of(path)) from None
+    except IsADirectoryError:
+        raise HpoError(f"{path} is a folder, not a study file.", _instead_of(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise HpoError(f"cannot read {path}: {error}.") from error
     return parse(text, str(path), path.resolve().parent, overrides)
@@ -86,7 +88,7 @@ def from_values(
 
 
 def _instead_of(path: Path) -> str:
-    folder = path.parent if path.parent.is_dir() else Path()
+    folder = path if path.is_dir() else path.parent if path.parent.is_dir() else Path()
     others = sorted(str(other) for other in folder.glob("*.y*ml"))
     if others:
         return f"YAML files in {folder.resolve()}: {', '.join(others)}."

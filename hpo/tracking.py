@@ -45,11 +45,19 @@ class MlflowListener(Listener):
 
     Args:
         uri: MLflow's tracking URI.
-        warn: Called with a sentence when MLflow cannot be reached, and when something is
-            missing there at the end.
+        warn: Called with a sentence when MLflow cannot be reached, or when something is missing
+            there at the end.
+        in_trouble: What follows from MLflow's being away; ``{study}`` is the study's name.
     """
 
-    def __init__(self, uri: str, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        warn: Callable[[str], None],
+        in_trouble: str = "The search goes on without it; nothing is lost. "
+        "When it is back: hpo sync {study}",
+    ) -> None:
+        self._consequence = in_trouble
         self._uri = uri
         self._warn = warn
         self._tracker: Tracker | None = None
@@ -145,10 +153,7 @@ class MlflowListener(Listener):
 
     def _note_trouble(self, message: str) -> None:
         if not self._in_trouble:
-            self._warn(
-                f"{message} The search goes on without it; nothing is lost. "
-                f"When it is back: hpo sync {self._study.name}"
-            )
+            self._warn(f"{message} {self._consequence.format(study=self._study.name)}")
         self._in_trouble = True
 
     def _tell_again(self, trial: TrialRecord) -> None:
@@ -167,7 +172,7 @@ def sync(study: StudyRecord, uri: str, warn: Callable[[str], None]) -> int:
         How many trials MLflow has got that it missed before.
     """
     missed = [trial for trial in study.trials() if trial.mlflow_run_id is None]
-    listener = MlflowListener(uri, warn)
+    listener = MlflowListener(uri, warn, "Nothing is lost; try again when it is back.")
     listener.opened(study)
     listener.closed(study, Outcome(study.state))
     still = {trial.number for trial in study.trials() if trial.mlflow_run_id is None}

@@ -66,7 +66,7 @@ class Failure:
         else:
             kind = FailureKind.CRASHED
         ours = isinstance(error, (ConfigError, Diverged))  # these are sentences already
-        message = str(error) if ours else f"{type(error).__name__}: {error}"
+        message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
         return cls(kind, message.rstrip("."), "".join(traceback.format_exception(error)))
 
     @property

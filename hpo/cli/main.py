@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-import warnings
-
-from hpo.cli import files, runs, studies  # noqa: F401 - they register their commands
-from hpo.cli.app import app, explain
-from hpo.errors import HpoError
 
 
 def main() -> None:
-    """Runs the command line; errors that hpo explains exit with 1."""
+    """Runs the command line; errors that hpo explains exit with 1, Ctrl-C with 130."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # while something was imported, before any command began
+        sys.exit(130)
+
+
+def _main() -> None:
+    import logging
+    import warnings
+
+    from hpo.cli import files, runs, studies  # noqa: F401 - they register their commands
+    from hpo.cli.app import app, explain
+    from hpo.errors import HpoError
+
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")

@@ -21,6 +21,7 @@ from hpo.cli.app import (
     print_leaderboard,
     stderr,
 )
+from hpo.places import DEFAULT_TRACKING
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +61,7 @@ def resume(
     With --set search.trials=200 a finished one goes on, too.
     """
     from hpo import catalog
-    from hpo.api import storage_url
+    from hpo.places import storage_url
     from hpo.storage import open_storage
 
     record = catalog.find(open_storage(storage_url(storage), create=False), study)
@@ -114,7 +115,14 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
     if result.verdict:
         style = "green" if result.verdict.passed else "red"
         console.print(f"[{style}]{result.verdict.sentence}[/{style}]")
-    if study.tracking and study.tracking.startswith("sqlite"):
-        console.print(f"All trials: hpo trials {name}    curves and more: mlflow ui")
-    else:
-        console.print(f"All trials: hpo trials {name}")
+    console.print(f"All trials: hpo trials {name}{_mlflow_hint(study.tracking)}")
+
+
+def _mlflow_hint(tracking: str | None) -> str:
+    if tracking is None:
+        return ""
+    if tracking.startswith("http"):
+        return f"    curves and more: {tracking}"
+    # mlflow looks into mlflow.db by itself
+    where = "" if tracking == DEFAULT_TRACKING else f" --backend-store-uri {tracking}"
+    return f"    curves and more: mlflow ui{where}"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def _find(study: str, storage: str | None) -> StudyRecord:
     from hpo import catalog
-    from hpo.api import storage_url
+    from hpo.places import storage_url
     from hpo.storage import open_storage
 
     return catalog.find(open_storage(storage_url(storage), create=False), study)
@@ -37,7 +37,7 @@ def _find(study: str, storage: str | None) -> StudyRecord:
 def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List the studies of a storage."""
     from hpo import catalog
-    from hpo.api import storage_url
+    from hpo.places import storage_url
     from hpo.reports.leaderboard import studies_table
     from hpo.reports.summary import summary
     from hpo.storage import open_storage
@@ -123,7 +123,7 @@ def sync(
 ) -> None:
     """Bring MLflow up to date with a study."""
     from hpo import tracking as mirror
-    from hpo.api import tracking_uri
+    from hpo.places import tracking_uri
 
     record = _find(study, storage)
     uri = tracking_uri(tracking or record.tracking)

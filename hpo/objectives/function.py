@@ -121,7 +121,10 @@ class FunctionObjective:
         metrics: dict[str, float] = {}
         try:
             while True:
-                values = dict(next(steps))
+                yielded = next(steps)
+                if not isinstance(yielded, Mapping):
+                    raise TypeError(f"a generator yields dicts of metrics, not {yielded!r}")
+                values = dict(yielded)
                 step = int(values.pop("step", step + 1))
                 report = trial._as_report(step, values)  # noqa: SLF001 - its own kin
                 metrics.update(report.metrics)

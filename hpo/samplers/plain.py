@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial
-from scipy.stats import qmc
 
 from hpo.errors import SpaceExhaustedError
 from hpo.samplers.base import LISTED, SpaceSampler
@@ -73,6 +72,8 @@ class SobolSampler(SpaceSampler):
     """
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
+        from scipy.stats import qmc  # takes a second to import
+
         if not self.space.free:
             return {}
         sequence = qmc.Sobol(len(self.space.free), scramble=True, rng=self.seed)

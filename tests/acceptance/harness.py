@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -187,7 +186,8 @@ def zygote(folder: Path) -> Iterator[Starter]:
     path = str(folder / "zygote")
     script = Path(__file__).with_name("zygote.py")
     command = [sys.executable, "-W", "ignore", str(script), path]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=folder) as server:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, cwd=folder) as server:
         assert server.stdout is not None
         assert server.stdout.readline() == b"ready\n"
 
@@ -210,10 +210,7 @@ def zygote(folder: Path) -> Iterator[Starter]:
             answers = connection.makefile("rb")
             return Process(int(answers.readline()), _waiter(connection, answers))
 
-        try:
-            yield start
-        finally:
-            server.send_signal(signal.SIGTERM)
+        yield start  # then its stdin is closed, which ends it
 
 
 def _waiter(connection: socket.socket, answers: IO[bytes]) -> Callable[[float], int]:

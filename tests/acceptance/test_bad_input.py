@@ -311,7 +311,7 @@ def test_a_study_of_that_name_with_another_space_is_refused_with_the_difference(
     folder.hpo("run", "study.yaml")
 
     for override, difference in (
-        ("space.x={float: [0, 2]}", "space.x: {float: [0.0, 1.0]} -> {float: [0.0, 2.0]}"),
+        ("space.x={float: [0, 2]}", "space: x: {float: [0.0, 1.0]} -> {float: [0.0, 2.0]}"),
         ("space.y=[1, 2]", "y: {choice: [1, 2]}"),
         ("objective.metric=value", "objective.metric: loss -> value"),
         ("objective.direction=maximize", "objective.direction: minimize -> maximize"),

@@ -267,9 +267,17 @@ def test_processes_at_once_number_trials_without_gaps(
     assert [t.number for t in storage.get_all_trials(study_id)] == list(range(45))
 
 
+def test_processes_at_once_may_make_the_tables(database_url: str) -> None:
+    script = "import sys; from hpo.storage import open_storage; open_storage(sys.argv[1])"
+    command = [sys.executable, "-c", script, database_url]
+    processes = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("sqlite:///:memory:", "would be lost"),
         ("nonsense", "is not a storage URL"),
         ("mysql://u:secret@h/d", "SQLite or PostgreSQL, not mysql"),
         ("sqlite:////nowhere/at/all/hpo.db", "mkdir -p /nowhere/at/all"),
