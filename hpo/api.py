@@ -160,7 +160,7 @@ def best(study: str, *, storage: str | None = None) -> TrialRecord:
     Raises:
         HpoError: there is no such study, or it has no COMPLETE trial.
     """
-    record = catalog.find(open_storage(storage_url(storage)), study)
+    record = catalog.find(open_storage(storage_url(storage), create=False), study)
     found = record.best()
     if found is None:
         raise HpoError(f"study '{study}' has no complete trial yet.", f"See: hpo trials {study}")

@@ -14,6 +14,7 @@ import subprocess
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -47,6 +48,8 @@ TRACKING = "hpo:tracking"
 
 LEASE_SECONDS = 90.0
 """A trial whose driver on another machine was silent for so long counts as abandoned."""
+
+LOG_NAME = "mlflow.log"
 
 _PACKAGES = ("hpo", "optuna", "torch", "numpy", "scikit-learn", "scikit-optimize", "mlflow")
 
@@ -153,10 +156,11 @@ class StudyRecord:
         """running, finished, interrupted or failed."""
         noted = self.attrs.get(STATE, {})
         state = str(noted.get("state", "finished"))
+        running = [t for t in self.frozen_trials() if t.state is TrialState.RUNNING]
+        if running:  # whatever was noted, by this driver or another
+            return "interrupted" if len(self.abandoned()) == len(running) else "running"
         if state == "running" and not is_alive(noted.get("driver", {})):
-            running = [t for t in self.frozen_trials() if t.state is TrialState.RUNNING]
-            if len(self.abandoned()) == len(running):
-                return "interrupted"
+            return "interrupted"
         return state
 
     @property
@@ -191,20 +195,33 @@ class StudyRecord:
 
 def this_driver() -> dict[str, Any]:
     """Who drives a trial: this process on this host."""
-    return {"host": socket.gethostname(), "pid": os.getpid()}
+    pid = os.getpid()
+    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
 
 
 def is_alive(driver: dict[str, Any]) -> bool:
     """Whether a driver on this host still runs; one on another host counts as dead."""
     if driver.get("host") != socket.gethostname():
         return False
+    pid = int(driver["pid"])
     try:
-        os.kill(int(driver["pid"]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    # A new process may have the number of a dead one, in a restarted container always.
+    return bool(driver.get("started") in (None, _started(pid)))
+
+
+def _started(pid: int) -> int | None:
+    """When a process was started, in the kernel's clock ticks; None where Linux is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    # After the command's name, which may hold anything, it is the 20th field (proc(5)).
+    return int(stat.rpartition(")")[2].split()[19])
 
 
 def every(storage: Storage) -> list[StudyRecord]:
@@ -235,34 +252,48 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
         StudyChangedError: a study of that name has another space or objective.
         RunDirectoryError: its folder cannot be made.
     """
-    directory = Path(plan.spec.run.directory).resolve() / plan.spec.name
     direction = StudyDirection[plan.spec.objective.direction.upper()]
     existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
     if existing is None:
-        make_directory(directory)
+        uid = uuid.uuid4().hex
+        attrs = {
+            UID: uid,
+            DIRECTORY: str(_new_directory(plan, uid)),
+            ORIGIN: _origin(plan.folder),
+            SPEC: plan.as_stored(),
+        }
         try:
-            study_id = storage.create_new_study([direction], plan.spec.name)
+            storage.create_new_study([direction], plan.spec.name, attrs)
         except DuplicatedStudyError:  # another process was faster
             return find_or_create(storage, plan)
-        for key, value in (
-            (UID, uuid.uuid4().hex),
-            (DIRECTORY, str(directory)),
-            (ORIGIN, _origin(plan.folder)),
-        ):
-            storage.set_study_system_attr(study_id, key, value)
     else:
         _refuse_change(existing, plan)
-        study_id = existing.id
-        make_directory(existing.directory or directory)
-    storage.set_study_system_attr(study_id, SPEC, plan.as_stored())
+        if existing.directory is not None:
+            make_directory(existing.directory)
+        storage.set_study_system_attr(existing.id, SPEC, plan.as_stored())
     return find(storage, plan.spec.name)
 
 
 def delete(record: StudyRecord) -> None:
-    """Deletes a study and its run directory; what MLflow has of it stays there."""
+    """Deletes a study and what it wrote into its run directory; MLflow keeps its copy."""
     record.storage.delete_study(record.id)
-    if record.directory is not None:
-        shutil.rmtree(record.directory, ignore_errors=True)
+    directory = record.directory
+    if directory is None:
+        return
+    for trial in directory.glob("trial-*"):
+        shutil.rmtree(trial, ignore_errors=True)
+    (directory / LOG_NAME).unlink(missing_ok=True)
+    with suppress(OSError):  # whatever else is in there is not ours
+        directory.rmdir()
+
+
+def _new_directory(plan: Plan, uid: str) -> Path:
+    """A folder of its own for a new study: named like it, unless that one is in use."""
+    directory = Path(plan.spec.run.directory).resolve() / plan.spec.name
+    if directory.is_dir() and any(directory.iterdir()):
+        directory = directory.with_name(f"{plan.spec.name}-{uid[:8]}")
+    make_directory(directory)
+    return directory
 
 
 def make_directory(directory: Path) -> None:

@@ -86,6 +86,7 @@ _SPACE_SCHEMA = {
 }
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_NAME_LENGTH = 250
 _TRIAL_ATTRIBUTES = ("device", "directory", "number", "report", "seed")
 _REQUIREMENT = re.compile(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
 
@@ -300,7 +301,8 @@ def check(file: StudyFile) -> Plan:
         mistakes += [
             _as_mistake(file, details)
             for details in error.errors()
-            if details["loc"][0] != "gate" or len(details["loc"]) == 1  # said better below
+            # What is wrong inside these two is said better below.
+            if details["loc"][0] not in ("gate", "space") or len(details["loc"]) == 1
         ]
     space = _space(file, values.get("space"), mistakes)
     objective = _part(ObjectiveSpec, values.get("objective"))
@@ -394,6 +396,9 @@ def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> 
         path = ("space", str(name))
         if name == "epochs" and objective.epochs is not None:
             message = "the length is fixed by objective.epochs; keep one of the two."
+            found.append(file.mistake(path, message))
+        elif len(str(name)) > _NAME_LENGTH:
+            message = f"a name may have {_NAME_LENGTH} characters; MLflow keeps no more."
             found.append(file.mistake(path, message))
         elif objective.function and name in _TRIAL_ATTRIBUTES:
             message = f"trial.{name} means something else already; choose another name."

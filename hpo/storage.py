@@ -38,6 +38,9 @@ from hpo.errors import StorageError
 WRITE_INTERVAL_SECONDS = 1.0
 """What a running trial reports is written at most this often."""
 
+KEY = "hpo:key"
+"""System attribute by which trials of a finite space are told apart."""
+
 _ABOVE_EVERY_ID = 2**62
 
 _studies = models.StudyModel.__table__
@@ -194,6 +197,10 @@ def _cannot_open(parsed: sa.engine.URL, error: BaseException) -> StorageError:
     return StorageError(f"cannot open storage '{url}': {cause}.", next_step)
 
 
+class _NotAdmittedError(Exception):
+    """A new trial is one too many, or repeats another."""
+
+
 @dataclass
 class _OpenTrial:
     """A trial that this process writes, and what of it the database does not have yet."""
@@ -206,6 +213,7 @@ class _OpenTrial:
     system_attrs: set[str] = field(default_factory=set)
     steps: set[int] = field(default_factory=set)
     written_at: float = 0.0
+    newest_id: int = -1  # the newest trial known when this one was asked for
 
     @property
     def dirty(self) -> bool:
@@ -269,7 +277,10 @@ class Storage(BaseStorage):
     # --- studies: rare, so mostly Optuna's own code ---
 
     def create_new_study(
-        self, directions: Sequence[StudyDirection], study_name: str | None = None
+        self,
+        directions: Sequence[StudyDirection],
+        study_name: str | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
     ) -> int:
         name = study_name or f"no-name-{uuid.uuid4()}"
         try:
@@ -282,6 +293,12 @@ class Storage(BaseStorage):
                     for i, direction in enumerate(directions)
                 ]
                 connection.execute(sa.insert(_directions), rows)
+                attrs = [
+                    {"study_id": study_id, "key": key, "value_json": json.dumps(value)}
+                    for key, value in (system_attrs or {}).items()
+                ]
+                if attrs:
+                    connection.execute(sa.insert(_study_system_attrs), attrs)
         except sa.exc.IntegrityError as error:
             raise DuplicatedStudyError(name) from error
         return study_id
@@ -334,6 +351,7 @@ class Storage(BaseStorage):
                 user_attrs=set(trial.user_attrs),
                 system_attrs=set(trial.system_attrs),
                 steps=set(trial.intermediate_values),
+                newest_id=self._known[study_id].last_id,
             )
             if template_trial is not None:
                 self._commit(opened)
@@ -387,6 +405,9 @@ class Storage(BaseStorage):
             if state is TrialState.RUNNING:
                 return self._claim(trial_id)
             opened = self._writable(trial_id)
+            if opened.row_id is None and state is TrialState.FAIL and not opened.trial.params:
+                del self._open[trial_id]  # a draft that failed to get parameters was never asked
+                return True
             opened.trial.state = state
             if values is not None:
                 opened.trial.values = [float(value) for value in values]
@@ -433,6 +454,31 @@ class Storage(BaseStorage):
         with self._lock:
             chosen = self._open.values() if trial_id is None else [self._writable(trial_id)]
             self._commit(*(opened for opened in chosen if opened.dirty))
+
+    def admit(self, trial_id: int, *, key: str | None, limit: int | None) -> bool:
+        """Writes a trial that was just asked for, unless another process was faster.
+
+        Args:
+            trial_id: The trial.
+            key: What only one trial of its study may have; None if it may repeat another.
+            limit: How many trials the study is to have at the most.
+
+        Returns:
+            Whether it was written; a draft that was not is forgotten.
+        """
+        with self._lock:
+            opened = self._writable(trial_id)
+            if opened.row_id is not None:  # taken up again: it was admitted before
+                self._commit(opened)
+                return True
+            if key is not None:
+                self.set_trial_system_attr(trial_id, KEY, key)
+            try:
+                self._commit(opened, limit=limit)
+            except _NotAdmittedError:
+                del self._open[trial_id]
+                return False
+            return True
 
     def heartbeat(self, trial_id: int) -> None:
         """Notes, by the database's clock, that the driver of this trial is alive."""
@@ -557,18 +603,47 @@ class Storage(BaseStorage):
         known = study.finished if trial.state.is_finished() else study.elsewhere
         known[trial._trial_id] = trial
 
-    def _commit(self, *several: _OpenTrial) -> None:
-        """Writes all that is pending of some trials in one transaction."""
+    def _commit(self, *several: _OpenTrial, limit: int | None = None) -> None:
+        """Writes all that is pending of some trials in one transaction.
+
+        Raises:
+            _NotAdmittedError: a new trial is one too many, or repeats another; nothing is written.
+        """
         if not several:
             return
         with self._engine.begin() as connection:
             rows = [self._write(connection, opened) for opened in several]
+            for opened, (row_id, number) in zip(several, rows, strict=True):
+                if limit is not None and number >= limit:
+                    raise _NotAdmittedError
+                if opened.row_id is None and self._is_repeated(connection, opened, row_id):
+                    raise _NotAdmittedError
         for opened, (row_id, number) in zip(several, rows, strict=True):
             if opened.row_id is None:
                 draft_id = opened.trial._trial_id
                 self._row_ids[draft_id] = row_id
                 self._open[row_id] = self._open.pop(draft_id)
             opened.written(row_id, number)
+
+    def _is_repeated(self, connection: sa.Connection, opened: _OpenTrial, row_id: int) -> bool:
+        """Whether a trial that this process has not seen yet has the same key.
+
+        It is asked after the trial was inserted, when no other process can insert one.
+        """
+        if KEY not in opened.trial.system_attrs:
+            return False
+        query = (
+            sa.select(_trials.c.trial_id)
+            .join(_system_attrs, _system_attrs.c.trial_id == _trials.c.trial_id)
+            .where(
+                _trials.c.study_id == opened.study_id,
+                _trials.c.trial_id > opened.newest_id,
+                _trials.c.trial_id != row_id,
+                _system_attrs.c.key == KEY,
+                _system_attrs.c.value_json == json.dumps(opened.trial.system_attrs[KEY]),
+            )
+        )
+        return connection.execute(query).first() is not None
 
     def _write(self, connection: sa.Connection, opened: _OpenTrial) -> tuple[int, int]:
         trial = opened.trial

@@ -6,18 +6,20 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from hpo import pruners
 from hpo.catalog import StudyRecord, this_driver
-from hpo.errors import StorageError
+from hpo.errors import SpaceExhaustedError, StorageError
 from hpo.executors import Executor
 from hpo.heartbeat import heartbeat
 from hpo.interrupts import Interrupts
@@ -44,6 +46,8 @@ from trainers import Report
 
 FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
+
+_DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError, StorageError)
 
 _TRAINING = 1  # keeps a trial's seed apart from its sampler's
 
@@ -83,23 +87,26 @@ class Study:
         self._deadline = time.monotonic() + (self._plan.spec.search.timeout or math.inf)
 
     def run(self) -> Outcome:
-        """Runs the loop; what an interrupt leaves behind can be run again."""
+        """Runs the loop; what an interrupt or an error leaves behind can be run again.
+
+        Raises:
+            StorageError: the database went away, or somebody deleted the study.
+        """
         with self._interrupts.handled(), heartbeat(self._storage, self._running_ids):
-            self._open()
             try:
+                self._open()
                 self._fill()
                 while self._running:
                     for event in self._wait():
                         self._handle(event)
                     self._fill()
                 outcome = self._verdict()
-            except UpdateFinishedTrialError as error:
-                raise StorageError(
-                    f"{error}, or its study was deleted.", f"See: hpo show {self._record.name}"
-                ) from error
             except KeyboardInterrupt:
                 outcome = Outcome("interrupted", "stopped by a signal", self._interrupts.received)
                 self._give_back()
+            except Exception as error:
+                self._abandon(error)
+                raise
             self._close(outcome)
         return outcome
 
@@ -108,7 +115,9 @@ class Study:
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
         while self._executor.free and self._wants_more():
-            self._executor.start(self._ask())
+            job = self._ask()
+            if job is not None:
+                self._executor.start(job)
 
     def _wants_more(self) -> bool:
         states = [trial.state for trial in self._record.frozen_trials()]
@@ -121,10 +130,14 @@ class Study:
             self._optuna
         )
 
-    def _ask(self) -> Job:
+    def _ask(self) -> Job | None:
+        """Asks for a trial and writes it; None if another driver was faster."""
         trial = self._optuna.ask()
-        distributions = self._plan.space.distributions()
-        self._plan.space.walk(lambda p: trial._suggest(p.name, distributions[p.name]))
+        space, distributions = self._plan.space, self._plan.space.distributions()
+        try:
+            config = space.walk(lambda p: trial._suggest(p.name, distributions[p.name]))
+        except SpaceExhaustedError:
+            return None
         trial_id = trial._trial_id
         before = self._storage.get_trial(trial_id).system_attrs
         self._storage.set_trial_system_attr(trial_id, DRIVER, this_driver())
@@ -132,7 +145,10 @@ class Study:
             attempts = before.get(ATTEMPTS, 1) + 1
             self._storage.set_trial_system_attr(trial_id, ATTEMPTS, attempts)
             self._storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
-        self._storage.flush(trial_id)
+        finite = self._sampler.size is not None
+        key = space.key(space.free_params(config)) if finite else None
+        if not self._storage.admit(trial_id, key=key, limit=self._plan.trials):
+            return None
         return self._start(trial)
 
     def _start(self, trial: optuna.Trial) -> Job:
@@ -273,7 +289,29 @@ class Study:
         self._storage.flush()
         self._record.note_state(outcome.state, outcome.reason)
         for listener in self._listeners:
-            listener.closed(self._record, outcome)
+            if self._interrupts.received is None:
+                with self._interrupts.allowed():  # nothing is written here any more
+                    listener.closed(self._record, outcome)
+            else:
+                listener.closed(self._record, outcome)
+
+    def _abandon(self, error: Exception) -> None:
+        """Leaves the study so that it can be run again, whatever went wrong.
+
+        Raises:
+            StorageError: if that was the database; it says how to go on.
+        """
+        name = self._record.name
+        with suppress(*_DATABASE_ERRORS):
+            self._give_back()
+            self._record.note_state("interrupted", f"{type(error).__name__}")
+        if isinstance(error, UpdateFinishedTrialError):
+            message = f"{error}, or its study was deleted."
+            raise StorageError(message, f"See: hpo show {name}") from error
+        if isinstance(error, (SQLAlchemyError, StorageInternalError)):
+            cause = str(error.__cause__ or error).strip().splitlines()[0]
+            message = f"storage {self._storage.url}: {cause}."
+            raise StorageError(message, f"When it is back: hpo resume {name}") from error
 
 
 @dataclass

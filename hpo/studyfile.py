@@ -109,7 +109,7 @@ def _load(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
     try:
         node = _yaml().compose(text)
         if node is not None:
-            _note_lines(node, (), lines)
+            _note_lines(node, (), lines, ())
         return _yaml().load(text), lines
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -120,17 +120,26 @@ def _load(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
         raise SpecError(source, [Mistake((), f"not valid YAML: {error}.")]) from None
 
 
-def _note_lines(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> None:
-    from ruamel.yaml.nodes import MappingNode, SequenceNode
+def _note_lines(
+    node: Node, path: KeyPath, lines: dict[KeyPath, int], above: tuple[Node, ...]
+) -> None:
+    from ruamel.yaml.composer import ComposerError
+    from ruamel.yaml.nodes import MappingNode, ScalarNode, SequenceNode
 
+    if any(node is outer for outer in above):
+        raise ComposerError(
+            problem="an alias refers to what it stands in", problem_mark=node.start_mark
+        )
     if isinstance(node, MappingNode):
         for key, value in node.value:
+            if not isinstance(key, ScalarNode):
+                continue  # the constructor refuses it, and says why
             lines[(*path, key.value)] = key.start_mark.line + 1
-            _note_lines(value, (*path, key.value), lines)
+            _note_lines(value, (*path, key.value), lines, (*above, node))
     elif isinstance(node, SequenceNode):
         for i, item in enumerate(node.value):
             lines[(*path, str(i))] = item.start_mark.line + 1
-            _note_lines(item, (*path, str(i)), lines)
+            _note_lines(item, (*path, str(i)), lines, (*above, node))
 
 
 def _override(values: dict[str, Any], override: str) -> tuple[KeyPath, str]:

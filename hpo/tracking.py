@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from hpo.catalog import SPEC, StudyRecord
+from hpo.catalog import LOG_NAME, SPEC, StudyRecord
 from hpo.listeners import Listener, Outcome
 from hpo.reports.leaderboard import as_markdown
 from hpo.reports.summary import best_json, dumps, summary
@@ -48,6 +48,8 @@ class MlflowListener(Listener):
         warn: Called with a sentence when MLflow cannot be reached, or when something is missing
             there at the end.
         in_trouble: What follows from MLflow's being away; ``{study}`` is the study's name.
+        everything: Whether to tell of all finished trials at the beginning, and not only of
+            those that MLflow is known to miss.
     """
 
     def __init__(
@@ -56,7 +58,10 @@ class MlflowListener(Listener):
         warn: Callable[[str], None],
         in_trouble: str = "The search goes on without it; nothing is lost. "
         "When it is back: hpo sync {study}",
+        *,
+        everything: bool = False,
     ) -> None:
+        self._everything = everything
         self._consequence = in_trouble
         self._uri = uri
         self._warn = warn
@@ -64,6 +69,7 @@ class MlflowListener(Listener):
         self._row_ids: dict[int, int] = {}  # of trials that MLflow does not have yet, by number
         self._logged: dict[int, dict[str, float]] = {}  # last of each metric, by running trial
         self._in_trouble = False
+        self.n_mirrored = 0
 
     def opened(self, study: StudyRecord) -> None:
         """Opens the experiment and tells what MLflow missed of earlier runs."""
@@ -82,10 +88,11 @@ class MlflowListener(Listener):
             },
             on_mirrored=self._note_mirrored,
             on_trouble=self._note_trouble,
-            log_path=study.directory / "mlflow.log" if study.directory else None,
+            log_path=study.directory / LOG_NAME if study.directory else None,
         )
         for trial in study.trials():
-            if trial.state in ("COMPLETE", "PRUNED", "FAIL") and trial.mlflow_run_id is None:
+            finished = trial.state in ("COMPLETE", "PRUNED", "FAIL")
+            if finished and (self._everything or trial.mlflow_run_id is None):
                 self._tell_again(trial)
 
     def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:
@@ -120,7 +127,11 @@ class MlflowListener(Listener):
             statuses.get(outcome.state, "FINISHED"), _study_tags(study), _artifacts(study)
         )
         seconds = _CLOSE_SECONDS + _CLOSE_SECONDS_PER_TRIAL * len(self._row_ids)
-        self._tracker.close(final, _CLOSE_SECONDS_IN_TROUBLE if self._in_trouble else seconds)
+        try:
+            self._tracker.close(final, _CLOSE_SECONDS_IN_TROUBLE if self._in_trouble else seconds)
+        except KeyboardInterrupt:  # somebody does not want to wait
+            self._tracker.kill()
+            self._tracker.poll()
         if self._row_ids and not self._in_trouble:  # else it was said already
             self._warn(
                 f"MLflow misses {len(self._row_ids)} trials of this study. Nothing is lost; "
@@ -148,6 +159,7 @@ class MlflowListener(Listener):
     def _note_mirrored(self, number: int, run_id: str) -> None:
         self._in_trouble = False
         row_id = self._row_ids.pop(number, None)
+        self.n_mirrored += 1
         if row_id is not None:
             self._study.storage.annotate(row_id, MLFLOW_RUN, run_id)
 
@@ -166,17 +178,17 @@ class MlflowListener(Listener):
 
 
 def sync(study: StudyRecord, uri: str, warn: Callable[[str], None]) -> int:
-    """Brings MLflow up to date with the storage.
+    """Brings MLflow up to date with the storage; what is there already is not written twice.
 
     Returns:
-        How many trials MLflow has got that it missed before.
+        How many finished trials MLflow has now.
     """
-    missed = [trial for trial in study.trials() if trial.mlflow_run_id is None]
-    listener = MlflowListener(uri, warn, "Nothing is lost; try again when it is back.")
+    listener = MlflowListener(
+        uri, warn, "Nothing is lost; try again when it is back.", everything=True
+    )
     listener.opened(study)
     listener.closed(study, Outcome(study.state))
-    still = {trial.number for trial in study.trials() if trial.mlflow_run_id is None}
-    return sum(trial.number not in still for trial in missed)
+    return listener.n_mirrored
 
 
 def _steps(study: StudyRecord, trial: TrialRecord) -> Iterator[tuple[int, int, dict[str, float]]]:

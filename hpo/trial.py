@@ -195,7 +195,8 @@ class TrialRecord:
             id=trial._trial_id,
             number=trial.number,
             state=trial.state.name,
-            value=trial.value,
+            # Of several objectives (a study that plain Optuna made) there is no one value.
+            value=trial.values[0] if trial.values and len(trial.values) == 1 else None,
             params=dict(trial.params),
             metrics=trial.user_attrs.get(METRICS, {}),
             n_steps=len(trial.intermediate_values),

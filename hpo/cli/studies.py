@@ -120,10 +120,12 @@ def sync(
     study: StudyArgument,
     storage: StorageOption = None,
     tracking: TrackingOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Bring MLflow up to date with a study."""
     from hpo import tracking as mirror
     from hpo.places import tracking_uri
+    from mlflow_server.uris import masked
 
     record = _find(study, storage)
     uri = tracking_uri(tracking or record.tracking)
@@ -131,6 +133,9 @@ def sync(
         raise HpoError("tracking is 'none'.", "Name MLflow: --tracking http://...")
     missing: list[str] = []
     n = mirror.sync(record, uri, missing.append)
-    stdout().print(f"{n} trials of '{study}' written to MLflow.")
+    if as_json:
+        print_json({"study": study, "mirrored": n, "tracking": masked(uri)})
+    else:
+        stdout().print(f"MLflow has {n} finished trials of '{study}'.")
     if missing:
         raise HpoError(missing[0])

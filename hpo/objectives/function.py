@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import numbers
+import operator
 import queue
 import sys
 import threading
@@ -25,6 +27,11 @@ from hpo.errors import ObjectiveError, nearest
 from hpo.objectives import Steps
 from hpo.trial import Config, Job
 from trainers import Report
+
+_SECONDS_TO_STOP = 10.0
+_MAX_STEP = 2**31 - 1  # PostgreSQL's INTEGER
+
+_log = logging.getLogger(__name__)
 
 
 class Trial(Config):
@@ -59,7 +66,13 @@ class Trial(Config):
         self._report(self._as_report(step, metrics))
 
     def _as_report(self, step: int, metrics: Mapping[str, Any]) -> Report:
-        return Report(step, _numbers(metrics), time.monotonic() - self._started)
+        try:
+            number = operator.index(step)
+        except TypeError:
+            number = -1
+        if not 0 <= number <= _MAX_STEP:
+            raise ValueError(f"a step should be a whole number from 0, not {step!r}")
+        return Report(number, _numbers(metrics), time.monotonic() - self._started)
 
 
 @dataclass(frozen=True)
@@ -78,7 +91,9 @@ class _FunctionThread(threading.Thread):
     def __init__(self, function: Callable[[Trial], Any], job: Job, device: str) -> None:
         super().__init__(name=f"trial-{job.trial}", daemon=True)
         self.messages: queue.SimpleQueue[Report | _Returned | _Raised] = queue.SimpleQueue()
-        self.go_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._go_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._stopped = False
+        self._turn = threading.Lock()  # the function may have threads of its own
         self._function = function
         self._trial = Trial(job, device, self._report)
         self.start()
@@ -89,10 +104,22 @@ class _FunctionThread(threading.Thread):
         except BaseException as error:  # handed over, and raised where the trial is judged
             self.messages.put(_Raised(error))
 
+    def go_on(self) -> None:
+        """Lets the function go on after its report."""
+        self._go_on.put(True)
+
+    def stop(self) -> None:
+        """Makes the report that waits, and each one after it, raise TrialPruned."""
+        self._stopped = True
+        self._go_on.put(False)
+
     def _report(self, report: Report) -> None:
-        self.messages.put(report)
-        if not self.go_on.get():
-            raise TrialPruned
+        with self._turn:
+            if not self._stopped:
+                self.messages.put(report)
+                self._go_on.get()
+            if self._stopped:
+                raise TrialPruned
 
 
 class FunctionObjective:
@@ -125,7 +152,7 @@ class FunctionObjective:
                 if not isinstance(yielded, Mapping):
                     raise TypeError(f"a generator yields dicts of metrics, not {yielded!r}")
                 values = dict(yielded)
-                step = int(values.pop("step", step + 1))
+                step = values.pop("step", step + 1)
                 report = trial._as_report(step, values)  # noqa: SLF001 - its own kin
                 metrics.update(report.metrics)
                 yield report
@@ -144,17 +171,19 @@ class FunctionObjective:
                     case Report() as reported:
                         metrics.update(reported.metrics)
                         yield reported
-                        thread.go_on.put(True)
+                        thread.go_on()
                     case _Returned(value):
                         return metrics | self._final(value, reported=bool(metrics))
                     case _Raised(error):
                         raise error
         except GeneratorExit:
-            thread.go_on.put(False)
-            thread.join()
+            thread.stop()
+            thread.join(_SECONDS_TO_STOP)
+            if thread.is_alive():
+                _log.warning("trial %d was stopped, but its function goes on", job.trial)
             raise
         except KeyboardInterrupt:
-            thread.go_on.put(False)  # its next report ends it; nobody waits for that
+            thread.stop()  # its next report ends it; nobody waits for that
             raise
 
     def _final(self, value: Any, *, reported: bool) -> dict[str, float]:

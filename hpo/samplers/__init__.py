@@ -65,8 +65,9 @@ def build(
 
 def _bayesian(space: SearchSpace, trials: int | None) -> str:
     flat = not any(parameter.when for parameter in space.free)
-    small = len(space.free) <= _GP_DIMENSIONS and (trials or 0) <= _GP_TRIALS
-    return "gp" if flat and small else "tpe"
+    small = len(space.free) <= _GP_DIMENSIONS
+    few = trials is not None and trials <= _GP_TRIALS
+    return "gp" if flat and small and few else "tpe"
 
 
 __all__ = [

@@ -422,3 +422,30 @@ def test_a_password_in_a_postgresql_url_is_never_printed(folder: Folder) -> None
     done = folder.hpo("studies", HPO_STORAGE="postgresql://me:secret@127.0.0.1:9/d")
 
     assert "secret" not in explained(done)
+
+
+@pytest.mark.parametrize(
+    ("text", "fragments"),
+    [
+        ("name: s\nspace: &a {x: *a}\n", ["study.yaml:2", "refers to what it stands in"]),
+        ("? [a, b]\n: 3\n", ["study.yaml", "keys should be strings"]),
+    ],
+)
+def test_yaml_that_python_cannot_hold_is_explained(
+    folder: Folder, text: str, fragments: list[str]
+) -> None:
+    folder.write("study.yaml", text)
+
+    error = explained(folder.hpo("check", "study.yaml"))
+
+    for fragment in fragments:
+        assert fragment in error
+
+
+@pytest.mark.parametrize("name", ["seed", "number", "device", "directory", "report"])
+def test_a_parameter_that_would_hide_what_a_trial_has_is_refused(folder: Folder, name: str) -> None:
+    folder.write("study.yaml", FUNCTION)
+
+    error = explained(folder.hpo("check", "study.yaml", "--set", f"space.{name}=[1, 2]"))
+
+    assert f"trial.{name} means something else already" in error

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -452,3 +453,66 @@ def test_a_study_of_a_function_imports_neither_torch_nor_mlflow(folder: Folder, 
 
     assert done.stderr.splitlines()[-1] == "[]"
     assert folder.states("s") == {"COMPLETE": 3, "FAIL": 1}
+
+
+# --- two at once ---
+
+
+def test_two_runs_at_once_share_a_grid_exactly(folder: Folder) -> None:
+    folder.write(
+        "objectives.py",
+        "import time\ndef train(trial):\n    time.sleep(0.01)\n    return trial.x + trial.y\n",
+    )
+    file = folder.study(
+        {
+            "name": "shared",
+            "objective": {"function": "objectives:train", "metric": "loss"},
+            "space": {"x": {"int": [1, 8]}, "y": {"int": [1, 6]}},
+            "search": {"sampler": "grid"},
+        }
+    )
+
+    codes = [running.done().code for running in [folder.start("run", file) for _ in range(3)]]
+
+    assert codes == [0, 0, 0]
+    points = [(t["params"]["x"], t["params"]["y"]) for t in folder.trials("shared")]
+    assert sorted(points) == [(x, y) for x in range(1, 9) for y in range(1, 7)]
+
+
+def test_delete_leaves_what_it_did_not_write(folder: Folder) -> None:
+    (folder.path / "s").mkdir()
+    folder.write("s/code.py", "precious")
+    folder.write("objectives.py", "def train(trial): return 1.0\n")
+    file = folder.study(
+        {
+            "name": "s",
+            "objective": {"function": "objectives:train", "metric": "loss"},
+            "space": {"x": [1, 2]},
+            "run": {"directory": "."},
+        }
+    )
+    assert folder.hpo("run", file).code == 0
+    directory = Path(folder.hpo("show", "s", "--json").json["directory"])
+    assert directory != folder.path / "s"  # it was in use
+    (directory / "mine.txt").write_text("mine too")
+
+    assert folder.hpo("delete", "s", "--yes").code == 0
+
+    assert (folder.path / "s" / "code.py").read_text() == "precious"
+    assert [path.name for path in directory.iterdir()] == ["mine.txt"]
+
+
+def test_a_study_of_several_objectives_by_plain_optuna_is_listed(folder: Folder) -> None:
+    import optuna
+
+    study = optuna.create_study(
+        storage=f"sqlite:///{folder.path}/hpo.db",
+        study_name="pareto",
+        directions=["minimize", "maximize"],
+    )
+    study.optimize(lambda t: (t.suggest_float("x", 0, 1), 1.0), n_trials=2)
+
+    (listed,) = folder.hpo("studies", "--json").json
+    assert (listed["study"], listed["n_trials"]["complete"], listed["best"]) == ("pareto", 2, None)
+    assert folder.hpo("show", "pareto").code == 0
+    assert [t["value"] for t in folder.trials("pareto")] == [None, None]

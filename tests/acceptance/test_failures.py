@@ -286,3 +286,54 @@ def test_debug_shows_the_traceback_of_an_error(folder: Folder) -> None:
 
     assert done.code == 1
     assert "Traceback" in done.err
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "trial.report(-1, loss=1.0)",
+        "trial.report('a', loss=1.0)",
+        "trial.report(2**70, loss=1.0)",
+        "yield {'step': -3, 'loss': 1.0}",
+    ],
+)
+def test_a_bad_step_fails_its_trial_alone(folder: Folder, body: str) -> None:
+    folder.write(
+        "objectives.py",
+        f"def bad(trial):\n    {body}\n    return 1.0\ndef good(trial):\n    return 1.0\n",
+    )
+    values = {
+        "name": "s",
+        "objective": {"function": "objectives:bad", "metric": "loss"},
+        "space": {"x": [1, 2]},
+    }
+
+    assert folder.hpo("run", folder.study(values)).code == 4
+
+    trials = folder.trials("s")
+    assert [t["state"] for t in trials] == ["FAIL", "FAIL"]
+    assert "a step should be a whole number from 0" in trials[0]["failure"]["message"]
+
+
+def test_a_function_that_swallows_its_stop_is_stopped_all_the_same(folder: Folder) -> None:
+    folder.write(
+        "objectives.py",
+        "def train(trial):\n"
+        "    for step in range(30):\n"
+        "        try:\n"
+        "            trial.report(step, loss=float(trial.x))\n"
+        "        except Exception:\n"
+        "            pass\n"
+        "    return float(trial.x)\n",
+    )
+    values = {
+        "name": "s",
+        "objective": {"function": "objectives:train", "metric": "loss"},
+        "space": {"x": {"int": [1, 6]}},
+        "search": {"sampler": "grid"},
+        "stopping": {"rule": "median", "startup_trials": 2},
+    }
+
+    assert folder.hpo("run", folder.study(values)).code == 0
+
+    assert folder.states("s")["PRUNED"] > 0

@@ -267,6 +267,20 @@ def test_processes_at_once_number_trials_without_gaps(
     assert [t.number for t in storage.get_all_trials(study_id)] == list(range(45))
 
 
+def test_a_trial_is_admitted_unless_another_was_faster(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    other = open_storage(database_url)
+    drafts = [(s, s.create_new_trial(study_id)) for s in (storage, other, storage, other)]
+    keys = ["a", "a", "b", "c"]
+    admitted = [
+        s.admit(draft, key=key, limit=2) for (s, draft), key in zip(drafts, keys, strict=True)
+    ]
+    assert admitted == [True, False, True, False]  # a repeat, and one too many
+    assert [t.system_attrs["hpo:key"] for t in storage.get_all_trials(study_id)] == ["a", "b"]
+    other.close()
+
+
 def test_processes_at_once_may_make_the_tables(database_url: str) -> None:
     script = "import sys; from hpo.storage import open_storage; open_storage(sys.argv[1])"
     command = [sys.executable, "-c", script, database_url]
