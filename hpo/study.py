@@ -302,7 +302,7 @@ class Study:
             StorageError: if that was the database; it says how to go on.
         """
         name = self._record.name
-        with suppress(*_DATABASE_ERRORS):
+        with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._give_back()
             self._record.note_state("interrupted", f"{type(error).__name__}")
         if isinstance(error, UpdateFinishedTrialError):

@@ -258,7 +258,7 @@ def test_without_mlflow_the_search_runs_on_with_one_warning(story: Story) -> Non
 
 def test_sync_brings_all_trials_to_mlflow_later(story: Story) -> None:
     assert story.synced.code == 0
-    assert "10 trials" in story.synced.out
+    assert "10 finished trials" in story.synced.out
     trials = read(story, "trials", "away", "--storage", "sqlite:///a.db")
     assert [trial["mlflow_run_id"] for trial in trials] == [r.id for r in story.nested("away")]
 
