@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo.cli.app import SetOption, command, stderr, stdout
+from hpo.cli.app import JsonOption, SetOption, command, print_json, stderr, stdout
 from hpo.errors import HpoError
 
 if TYPE_CHECKING:
@@ -23,11 +23,15 @@ def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file.")],
     overrides: SetOption = None,
     dry: Annotated[bool, typer.Option("--dry", help="Do not try a trial.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check a study file: its space, its plan, one step of one trial."""
     from hpo import spec
 
     plan = spec.load(file, overrides or [])
+    if as_json:
+        print_json({**_plan_json(plan), "tried": None if dry else _try_one_step(plan)})
+        return
     out = stdout()
     for line in _plan_lines(plan):
         out.print(line, markup=False)
@@ -44,6 +48,20 @@ def schema() -> None:
     from hpo import spec
 
     typer.echo(json.dumps(spec.json_schema(), indent=2))
+
+
+def _plan_json(plan: Plan) -> dict[str, object]:
+    objective, search = plan.spec.objective, plan.spec.search
+    return {
+        "study": plan.spec.name,
+        "metric": objective.metric,
+        "direction": objective.direction,
+        "sampler": search.sampler,
+        "seed": search.seed,
+        "trials": plan.trials,
+        "n_free_parameters": len(plan.space.free),
+        "n_configurations": plan.space.size,
+    }
 
 
 def _plan_lines(plan: Plan) -> list[str]:

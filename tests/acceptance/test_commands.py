@@ -516,3 +516,11 @@ def test_a_study_of_several_objectives_by_plain_optuna_is_listed(folder: Folder)
     assert (listed["study"], listed["n_trials"]["complete"], listed["best"]) == ("pareto", 2, None)
     assert folder.hpo("show", "pareto").code == 0
     assert [t["value"] for t in folder.trials("pareto")] == [None, None]
+
+
+def test_check_prints_one_json_document(folder: Folder, file: str) -> None:
+    plan = folder.hpo("check", file, "--json").json
+
+    assert (plan["study"], plan["metric"], plan["n_configurations"]) == ("s", "loss", 4)
+    assert plan["tried"].startswith("tried ")
+    assert folder.hpo("check", file, "--json", "--dry").json["tried"] is None
