@@ -259,7 +259,7 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
         attrs = {
             UID: uid,
             DIRECTORY: str(_new_directory(plan, uid)),
-            ORIGIN: _origin(plan.folder),
+            ORIGIN: {**_origin(plan.folder), "fingerprint": plan.fingerprint},
             SPEC: plan.as_stored(),
         }
         try:

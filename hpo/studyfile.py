@@ -42,7 +42,9 @@ class StudyFile:
                 return Mistake(path, message, override=self.overrides[names[:length]])
             if names[:length] in self.lines:
                 return Mistake(path, message, self.lines[names[:length]])
-        return Mistake(path, message)
+        # A key that only an override has brought in: serch in --set serch.trials=3.
+        typed = (o for key, o in self.overrides.items() if key[: len(names)] == names)
+        return Mistake(path, message, override=next(typed, None) if names else None)
 
 
 def read(path: Path, overrides: Sequence[str] = ()) -> StudyFile:
