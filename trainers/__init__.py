@@ -11,7 +11,7 @@ This module, `errors`, `report`, `config`, `schedules` and `data` import in mill
 study file is checked without PyTorch. These import it, and are imported by name:
 
     trainers.classifier   fit: the loop, on one screen
-    trainers.models       multilayer perceptrons
+    trainers.models       multilayer perceptrons and convolutional networks
     trainers.optimizers   optimizers with decoupled weight decay
     trainers.devices      "auto" -> cuda, mps or cpu
 
@@ -21,6 +21,7 @@ Every random number comes from the seed given to `fit`: torch's global generator
 from trainers.config import METRICS, ClassifierConfig
 from trainers.errors import ConfigError, DataError, Diverged, Problem
 from trainers.report import Report
+from trainers.schedules import Schedule
 
 __all__ = [
     "METRICS",
@@ -30,4 +31,5 @@ __all__ = [
     "Diverged",
     "Problem",
     "Report",
+    "Schedule",
 ]

@@ -2,21 +2,20 @@
 
 import math
 import time
-from collections.abc import Generator, Mapping
-from functools import partial
+from collections.abc import Generator, Iterator, Mapping
 
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainers.config import ClassifierConfig
-from trainers.data import Classification, load_data
+from trainers.data import Classification, describe, load_data, names
 from trainers.devices import choose
 from trainers.errors import ConfigError, Diverged, Problem
 from trainers.models import MODELS
-from trainers.optimizers import build, set_learning_rate
+from trainers.optimizers import build, set_learning_rate, set_momentum
 from trainers.report import Report
-from trainers.schedules import learning_rate
+from trainers.schedules import Schedule
 
 
 def fit(
@@ -28,9 +27,9 @@ def fit(
 ) -> Generator[Report, None, None]:
     """Trains a classifier by minibatch gradient descent on the cross entropy.
 
-    Equal arguments give equal reports, bit for bit, on one device with as many threads; only
-    `wall_seconds` differs. Fits may take turns in one process. Nothing runs between two reports,
-    so closing the generator stops it.
+    Equal arguments give equal reports, bit for bit, on one device with as many threads, but for
+    `wall_seconds` (and a cnn's last bits on a GPU, where PyTorch promises none). Fits may take
+    turns in one process. Nothing runs between two reports, so closing the generator stops it.
 
     Args:
         config: What to train; a mapping is checked first.
@@ -43,7 +42,8 @@ def fit(
         over the epoch's examples as they were trained on; the `val_` ones are taken at its end.
 
     Raises:
-        ConfigError: If the configuration or device cannot be used, before the first report.
+        ConfigError: If the configuration cannot be used, or not on this data or device, before the
+            first report.
         DataError: If there is no such data set.
         Diverged: If a loss is no longer finite, after the report of the epoch before.
     """
@@ -52,30 +52,25 @@ def fit(
         config = ClassifierConfig.from_mapping(config)
     where = choose(device)
     data = load_data(data, seed, str(where)) if isinstance(data, str) else data.to(where)
-    n, steps_per_epoch = len(data.train_y), batches_per_epoch(config, data)
-    eps = partial(
-        learning_rate,
-        eps_0=config.learning_rate,
-        schedule=config.schedule,
-        horizon=(config.tau or config.epochs) * steps_per_epoch,
-        final_fraction=config.final_lr_fraction,
-    )
+    if problems := list(unfit(config, data)):
+        raise ConfigError(problems)
+    n, sizes = len(data.train_y), batch_sizes(config, len(data.train_y))
+    schedule = Schedule.of(vars(config), steps_per_epoch=len(sizes))
 
     generator = torch.Generator(where).manual_seed(seed)
-    model = MODELS[config.model](config, data.n_features, data.n_classes, generator)
+    model = MODELS[config.model](config, data.shape, data.n_classes, generator)
     optimizer = build(config, model.parameters())
 
     for epoch in range(1, config.epochs + 1):
         # Shuffled once, then sliced: two large gathers instead of two small ones per step.
         order = torch.randperm(n, generator=generator, device=where)
         x, y = data.train_x[order], data.train_y[order]
-        batches = zip(
-            torch.split(x, config.batch_size), torch.split(y, config.batch_size), strict=True
-        )
+        batches = zip(torch.split(x, sizes), torch.split(y, sizes), strict=True)
         total = torch.zeros((), device=where)  # stays on the device: no waiting within the epoch
         model.train()
-        for k, (batch_x, batch_y) in enumerate(batches, start=(epoch - 1) * steps_per_epoch):
-            set_learning_rate(optimizer, eps(k))
+        for k, (batch_x, batch_y) in enumerate(batches, start=(epoch - 1) * len(sizes)):
+            set_learning_rate(optimizer, schedule.learning_rate(k))
+            set_momentum(optimizer, schedule.momentum(k))
             loss = cross_entropy(model(batch_x), batch_y)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -84,20 +79,32 @@ def fit(
         yield Report(epoch, measure(epoch, total / n, model, data), time.perf_counter() - start)
 
 
-def batches_per_epoch(config: ClassifierConfig, data: Classification) -> int:
-    """Minibatches in one epoch; the last may be smaller.
-
-    Raises:
-        ConfigError: If one minibatch would need more examples than there are.
-    """
+def unfit(config: ClassifierConfig, data: Classification) -> Iterator[Problem]:
+    """Why a configuration, though valid, cannot be trained on this data."""
     n = len(data.train_y)
+    if config.model == "cnn" and data.image_shape is None:
+        images = ", ".join(name for name in names() if describe(name).image_shape)
+        sentence = f"cnn needs images, and {data.name!r} is a table. Data sets of images: {images}."
+        yield Problem(("model",), sentence)
     if config.batch_size > n:
         sentence = (
             f"{config.batch_size} is more than the {n} training examples of {data.name!r}. "
             f"It must be at most {n}."
         )
-        raise ConfigError([Problem(("batch_size",), sentence)])
-    return math.ceil(n / config.batch_size)
+        yield Problem(("batch_size",), sentence)
+
+
+def batch_sizes(config: ClassifierConfig, n: int) -> list[int]:
+    """The sizes of an epoch's minibatches, which together are n examples.
+
+    The last may be smaller. Only batch norm cannot train on a last one of 1, which has no
+    deviation: there it joins the one before.
+    """
+    whole, rest = divmod(n, config.batch_size)
+    sizes = [config.batch_size] * whole + [rest] * (rest > 0)
+    if config.norm == "batch" and config.depth and sizes[-1] == 1:
+        sizes[-2:] = [config.batch_size + 1]
+    return sizes
 
 
 @torch.no_grad()

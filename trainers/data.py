@@ -1,12 +1,15 @@
 """Real data sets that scikit-learn carries, split and standardised.
 
-PyTorch and scikit-learn are imported by `load` alone, so that asking for `names` costs nothing.
+PyTorch and scikit-learn are imported by `load` alone, so that asking for `names`, or what
+`describe` knows, costs nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from trainers.errors import DataError, did_you_mean
@@ -19,7 +22,29 @@ if TYPE_CHECKING:
     Indices = NDArray[np.int64]
 
 _TENSORS = ("train_x", "train_y", "val_x", "val_y", "test_x", "test_y")
-_NAMES = ("breast_cancer", "digits", "iris", "wine")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a data set before it is loaded.
+
+    Attributes:
+        n_train: Examples in the training part, however it is split.
+        image_shape: Channels, height and width of an example; None where it is a row of a table.
+    """
+
+    n_train: int
+    image_shape: tuple[int, int, int] | None = None
+
+
+_SETS: Mapping[str, Description] = MappingProxyType(
+    {
+        "breast_cancer": Description(341),
+        "digits": Description(1077, (1, 8, 8)),
+        "iris": Description(90),
+        "wine": Description(106),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +61,8 @@ class Classification:
         test_y: As `train_y`.
         n_features: Columns of the features.
         n_classes: Number of classes.
+        image_shape: Channels, height and width that the features of an example are, in this order;
+            None where they are columns of a table.
     """
 
     name: str
@@ -47,6 +74,12 @@ class Classification:
     test_y: torch.Tensor
     n_features: int
     n_classes: int
+    image_shape: tuple[int, int, int] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return self.image_shape or (self.n_features,)
 
     def to(self, device: str | torch.device) -> Classification:
         """The same data on `device`; tensors that are there already are shared, not copied."""
@@ -55,7 +88,18 @@ class Classification:
 
 def names() -> tuple[str, ...]:
     """The data sets that `load` knows."""
-    return _NAMES
+    return tuple(_SETS)
+
+
+def describe(name: str) -> Description:
+    """What is known of a data set without loading it.
+
+    Raises:
+        DataError: If there is no such data set.
+    """
+    if name not in _SETS:
+        raise DataError(f"There is no data set {name!r}. {did_you_mean(name, _SETS)}")
+    return _SETS[name]
 
 
 def load(name: str, *, seed: int, device: str | torch.device = "cpu") -> Classification:
@@ -72,8 +116,7 @@ def load(name: str, *, seed: int, device: str | torch.device = "cpu") -> Classif
     Raises:
         DataError: If there is no such data set.
     """
-    if name not in _NAMES:
-        raise DataError(f"There is no data set {name!r}. {did_you_mean(name, _NAMES)}")
+    image_shape = describe(name).image_shape
     import numpy as np
     import torch
     from sklearn import datasets
@@ -88,6 +131,7 @@ def load(name: str, *, seed: int, device: str | torch.device = "cpu") -> Classif
         name=name,
         n_features=x.shape[1],
         n_classes=int(y.max()) + 1,
+        image_shape=image_shape,
         **dict(zip(_TENSORS, tensors, strict=True)),
     )
 

@@ -5,7 +5,7 @@ turns in one process equal trials trained alone.
 """
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from math import prod
 from types import MappingProxyType
 
 import torch
@@ -16,6 +16,14 @@ from trainers.config import ClassifierConfig
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
 )
+
+POOLINGS: Mapping[str, Callable[[int], nn.Module] | None] = MappingProxyType(
+    {"max": nn.MaxPool2d, "average": nn.AvgPool2d, "none": None}
+)
+"""Each maps (n, c, h, w) to (n, c, h // 2, w // 2), built from 2."""
+
+Layers = list[nn.Module]
+"""Some layers, one after the other; none is the identity."""
 
 
 class Dropout(nn.Module):
@@ -53,24 +61,93 @@ def dense(m: int, n: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
-def mlp(
-    config: ClassifierConfig, n_features: int, n_classes: int, generator: torch.Generator
-) -> nn.Sequential:
-    """A multilayer perceptron: `depth` hidden layers of `width` units, then the logits.
+def convolution(m: int, n: int, width: int, generator: torch.Generator) -> Layers:
+    """A convolution from m to n channels that keeps the sides, on the generator's device.
 
-    Maps float32 (n, n_features) to (n, n_classes). With depth 0 it is softmax regression.
+    Weights and biases start as those of `dense`, a unit's inputs being its kernel's, m width^2.
     """
-    layers: list[nn.Module] = []
-    for m, n in pairwise([n_features, *[config.width] * config.depth]):
-        layers += [
-            dense(m, n, generator),
-            ACTIVATIONS[config.activation](),
-            Dropout(config.dropout, generator),
-        ]
-    last = config.width if config.depth else n_features
-    return nn.Sequential(*layers, dense(last, n_classes, generator))
+    layer = nn.Conv2d(m, n, width, padding=(width - 1) // 2, device="meta")
+    layer = layer.to_empty(device=generator.device)
+    nn.init.xavier_uniform_(layer.weight, generator=generator)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    # An even kernel has no middle; it sees one pixel more to the right and below.
+    return [layer] if width % 2 else [nn.ZeroPad2d((0, 1, 0, 1)), layer]
 
 
-MODELS: Mapping[str, Callable[[ClassifierConfig, int, int, torch.Generator], nn.Module]] = (
-    MappingProxyType({"mlp": mlp})
+def batch_norm(n: int, rank: int) -> nn.Module:
+    """(x - mean) / deviation, of a minibatch in training and of a running mean in evaluation.
+
+    Source: Ioffe & Szegedy (2015), Batch normalization, algorithms 1 and 2.
+    """
+    return nn.BatchNorm1d(n) if rank == 1 else nn.BatchNorm2d(n)
+
+
+def layer_norm(n: int, rank: int) -> nn.Module:
+    """(x - mean) / deviation of one example, over its n units or n channels of pixels.
+
+    Source: Ba, Kiros & Hinton (2016), Layer normalization, eq. 3.
+    """
+    return nn.LayerNorm(n) if rank == 1 else nn.GroupNorm(1, n)
+
+
+NORMS: Mapping[str, Callable[[int, int], nn.Module] | None] = MappingProxyType(
+    {"none": None, "batch": batch_norm, "layer": layer_norm}
 )
+"""Each is built from the units or channels, and the rank of an example: 1, or 3 for an image.
+All draw nothing: gains start as 1 and biases as 0.
+"""
+
+
+def mlp(
+    config: ClassifierConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator
+) -> nn.Sequential:
+    """A multilayer perceptron: `depth` times dense, norm, activation, dropout; then the logits.
+
+    Maps float32 (n, n_features) to (n, n_classes), the features of an example having any `shape`.
+    With depth 0 it is softmax regression.
+    """
+    layers: Layers = []
+    m = prod(shape)
+    for n, dropout in config.layers:
+        layers += [dense(m, n, generator), *_hidden(config, n, 1, generator)]
+        layers += [Dropout(dropout, generator)]
+        m = n
+    return nn.Sequential(*layers, dense(m, n_classes, generator))
+
+
+def cnn(
+    config: ClassifierConfig, shape: tuple[int, ...], n_classes: int, generator: torch.Generator
+) -> nn.Sequential:
+    """`depth` times convolution, norm, activation, pooling, dropout; then flat, to the logits.
+
+    Pooling halves the sides (an odd pixel is left out) and is skipped where one is below 4 already,
+    so that where something is in the image still tells: 8 x 8 becomes 4 x 4, 2 x 2, 2 x 2.
+
+    Maps float32 (n, n_features) to (n, n_classes), the features of an example being an image whose
+    channels, height and width are `shape`. With depth 0 it is softmax regression.
+    """
+    pooling = POOLINGS[config.pooling]
+    m, *sides = shape
+    layers: Layers = [nn.Unflatten(1, shape)]
+    for n, dropout in config.layers:
+        layers += convolution(m, n, config.kernel_width, generator)
+        layers += _hidden(config, n, 3, generator)
+        if pooling is not None and min(sides) >= 4:
+            layers += [pooling(2)]
+            sides = [side // 2 for side in sides]
+        layers += [Dropout(dropout, generator)]
+        m = n
+    return nn.Sequential(*layers, nn.Flatten(), dense(m * prod(sides), n_classes, generator))
+
+
+def _hidden(config: ClassifierConfig, n: int, rank: int, generator: torch.Generator) -> Layers:
+    """What follows n units or channels: norm, then activation."""
+    norm = NORMS[config.norm]
+    norms = [] if norm is None else [norm(n, rank).to(generator.device)]
+    return [*norms, ACTIVATIONS[config.activation]()]
+
+
+Build = Callable[[ClassifierConfig, tuple[int, ...], int, torch.Generator], nn.Module]
+
+MODELS: Mapping[str, Build] = MappingProxyType({"mlp": mlp, "cnn": cnn})
+"""Each is built from a configuration, the shape of an example, the classes and a generator."""

@@ -5,6 +5,7 @@ the gradient's size) and decay only in AdamW. Here it is always decay, Loshchilo
 Decoupled Weight Decay Regularization: w <- (1 - eps_k lambda) w, then the step.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -34,18 +35,38 @@ def sgd(config: ClassifierConfig, groups: Groups) -> Optimizer:
     )
 
 
+def adagrad(config: ClassifierConfig, groups: Groups) -> Optimizer:
+    """AdaGrad: each weight's rate is divided by the root of the sum of its squared gradients.
+
+    Source: Duchi, Hazan & Singer (2011), Adaptive subgradient methods.
+    """
+    return torch.optim.Adagrad(groups, lr=config.learning_rate)
+
+
+def rmsprop(config: ClassifierConfig, groups: Groups) -> Optimizer:
+    """RMSProp: as AdaGrad, with a running mean (0.99) in place of the sum.
+
+    Source: Tieleman & Hinton (2012), Lecture 6.5 of Neural networks for machine learning.
+    """
+    return torch.optim.RMSprop(groups, lr=config.learning_rate)
+
+
 def adam(config: ClassifierConfig, groups: Groups) -> Optimizer:
-    """Adam with its usual betas; with `weight_decay` it is AdamW. `momentum` plays no part."""
+    """Adam with its usual betas, 0.9 and 0.999.
+
+    With `weight_decay`, which is decoupled here, this is AdamW: the two names mean one step, and
+    adamw is the one that people look for. Source: Kingma & Ba (2015), Adam, algorithm 1.
+    """
     return Adam(groups, lr=config.learning_rate, fused=_fused(groups))
 
 
 OPTIMIZERS: Mapping[str, Callable[[ClassifierConfig, Groups], Optimizer]] = MappingProxyType(
-    {"sgd": sgd, "adam": adam}
+    {"sgd": sgd, "adagrad": adagrad, "rmsprop": rmsprop, "adam": adam, "adamw": adam}
 )
 
 
 def build(config: ClassifierConfig, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer a configuration names; its weight matrices decay, its biases do not."""
+    """The optimizer a configuration names; weights decay, biases and norms' gains do not."""
     parameters = list(parameters)
     groups: Groups = [
         {"params": [p for p in parameters if p.ndim > 1], _DECAY: config.weight_decay},
@@ -76,3 +97,11 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
     """Lets the next step use `rate`."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def set_momentum(optimizer: Optimizer, momentum: float) -> None:
+    """Lets the next step use `momentum`, where the optimizer was built with any: sgd alone is."""
+    for group in optimizer.param_groups:
+        if group.get("momentum"):
+            # At 0 PyTorch would not keep this step for the next one, whose momentum may not be 0.
+            group["momentum"] = max(momentum, sys.float_info.min)

@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from trainers import METRICS, ClassifierConfig, ConfigError, Diverged, Problem, Report
 from trainers.config import FIELDS, Field, check_value
-from trainers.models import ACTIVATIONS, MODELS
+from trainers.models import ACTIVATIONS, MODELS, NORMS, POOLINGS
 from trainers.optimizers import OPTIMIZERS
+from trainers.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,13 +22,21 @@ def test_the_defaults_are_valid_and_every_field_is_described() -> None:
     config = ClassifierConfig()
     assert list(FIELDS) == [field.name for field in dataclasses.fields(config)]
     assert all(field.why for field in FIELDS.values())
+    assert {name: field.default for name, field in FIELDS.items()} == dataclasses.asdict(config)
     assert ClassifierConfig.from_mapping({}) == config
     assert ClassifierConfig.from_mapping(dataclasses.asdict(config)) == config
 
 
 @pytest.mark.parametrize(
     ("field", "choices"),
-    [("model", MODELS), ("optimizer", OPTIMIZERS), ("activation", ACTIVATIONS)],
+    [
+        ("model", MODELS),
+        ("optimizer", OPTIMIZERS),
+        ("schedule", SCHEDULES),
+        ("activation", ACTIVATIONS),
+        ("norm", NORMS),
+        ("pooling", POOLINGS),
+    ],
 )
 def test_what_is_allowed_is_what_is_built(field: str, choices: dict[str, object]) -> None:
     assert FIELDS[field].allowed == tuple(choices)
@@ -46,8 +56,9 @@ def test_numbers_take_the_kind_of_their_field() -> None:
         ("momentm", 0.5, "unknown field 'momentm'. Did you mean 'momentum'?"),
         ("zzz", 0.5, f"unknown field 'zzz'. Known: {', '.join(FIELDS)}."),
         ("optimizer", "agd", "'agd' is not a choice. Did you mean 'sgd'?"),
-        ("optimizer", 3, "3 is not a choice. Known: sgd, adam."),
-        ("optimizer", None, "None is not a choice. Known: sgd, adam."),
+        ("optimizer", 3, "3 is not a choice. Known: sgd, adagrad, rmsprop, adam, adamw."),
+        ("norm", None, "None is not a choice. Did you mean 'none'?"),
+        ("optimizer", [], "[] is not a choice. Known: sgd, adagrad, rmsprop, adam, adamw."),
         ("schedule", ["linear"], "['linear'] is not a choice. Did you mean 'linear'?"),
         ("nesterov", 1, "1 is not true or false."),
         ("batch_size", "64", "'64' is not a whole number. Did you mean 64, without quotes?"),
@@ -72,7 +83,7 @@ def test_numbers_take_the_kind_of_their_field() -> None:
             0,
             (
                 "0 is out of range. It must be above 0; "
-                "it is how far the first step follows the gradient."
+                "it is how far a step follows the gradient where the schedule is highest."
             ),
         ),
         (
@@ -88,9 +99,22 @@ def test_numbers_take_the_kind_of_their_field() -> None:
             1.5,
             (
                 "1.5 is out of range. It must be at least 0 and at most 1; "
-                "it is the schedule's last learning rate as a share of the first."
+                "it is the schedule's last learning rate as a share of the highest."
             ),
         ),
+        ("width", [8, "4"], "layer 2: '4' is not a whole number. Did you mean 4, without quotes?"),
+        (
+            "width",
+            (8, 4, 0),
+            (
+                "layer 3: 0 is out of range. It must be at least 1; "
+                "it is the units of a hidden layer, a convolution's channels."
+            ),
+        ),
+        ("width", [[8]], "layer 1: [8] is not a whole number."),
+        ("dropout", [None, 0.5], "layer 1: None is not a number."),
+        ("depth", [2], "[2] is not a whole number."),
+        ("width", {"a": 1}, "{'a': 1} is not a whole number."),
     ],
 )
 def test_every_mistake_has_its_sentence(field: str, value: object, message: str) -> None:
@@ -119,6 +143,83 @@ def test_a_wrong_config_cannot_be_made_without_from_mapping_either() -> None:
         dataclasses.replace(ClassifierConfig(), depth=-1)
 
 
+def test_lists_become_tuples_of_the_kind_of_their_field() -> None:
+    config = ClassifierConfig.from_mapping({"width": [64.0, 32], "dropout": [0, 0.5]})
+    assert (config.width, config.dropout) == ((64, 32), (0.0, 0.5))
+    assert [type(value) for pair in config.layers for value in pair] == [int, float] * 2
+    assert config.layers == [(64, 0.0), (32, 0.5)]
+    assert ClassifierConfig(depth=3, width=8, dropout=0.1).layers == [(8, 0.1)] * 3
+    assert ClassifierConfig(depth=0, width=[]).layers == []
+    assert {name for name, field in FIELDS.items() if field.per == "depth"} == {"width", "dropout"}
+    assert check_value("width", [64, 32, 16]) is None
+    hash(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"depth": 3, "width": [8, 4]},
+            (
+                "width: a list of 2 for a depth of 3. "
+                "A list has one value for each hidden layer; a number holds for all."
+            ),
+        ),
+        (
+            {"dropout": [0.1]},
+            (
+                "dropout: a list of 1 for a depth of 2. "
+                "A list has one value for each hidden layer; a number holds for all."
+            ),
+        ),
+        (
+            {"warmup_epochs": 2.5, "epochs": 2},
+            (
+                "warmup_epochs: 2.5 is not below the 2 epochs of the whole run, "
+                "so that no schedule would begin."
+            ),
+        ),
+        (
+            {"schedule": "exponential", "final_lr_fraction": 0},
+            (
+                "final_lr_fraction: an exponential schedule never reaches 0. "
+                "It must be above 0, such as 0.01."
+            ),
+        ),
+        (
+            {"norm": "batch", "batch_size": 1},
+            (
+                "batch_size: batch norm takes the mean and deviation of a minibatch, and 1 "
+                "example has no deviation. It must be at least 2 with norm: batch."
+            ),
+        ),
+    ],
+)
+def test_values_that_cannot_be_taken_together(config: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ClassifierConfig.from_mapping(config)
+    assert str(caught.value) == message
+    field = caught.value.problems[0].path[0]
+    assert check_value(str(field), config[str(field)]) is None
+
+
+def test_what_cannot_be_taken_together_is_told_at_once_too() -> None:
+    with pytest.raises(ConfigError) as caught:
+        ClassifierConfig(width=[1], norm="batch", batch_size=1, warmup_epochs=30)
+    paths = [problem.path for problem in caught.value.problems]
+    assert paths == [("width",), ("warmup_epochs",), ("batch_size",)]
+    ClassifierConfig(norm="batch", batch_size=1, depth=0)  # nothing there to normalise
+    ClassifierConfig(schedule="linear", final_lr_fraction=0)
+
+
+def test_fields_are_used_while_others_have_known_values() -> None:
+    for field in FIELDS.values():
+        for other, values in field.used_when.items():
+            assert set(values) < set(FIELDS[other].allowed or ())
+    assert FIELDS["momentum"].used_when == {"optimizer": ("sgd",)}
+    assert FIELDS["width"].used_when == {}
+
+
 def inside(field: Field) -> st.SearchStrategy[object]:
     if field.kind is bool:
         return st.booleans()
@@ -136,6 +237,13 @@ def inside(field: Field) -> st.SearchStrategy[object]:
 
 @given(st.fixed_dictionaries({}, optional={name: inside(field) for name, field in FIELDS.items()}))
 def test_every_value_inside_the_bounds_is_taken_as_it_is(values: dict[str, object]) -> None:
+    values["warmup_epochs"] = min(
+        cast("float", values.get("warmup_epochs", 0)), cast("int", values.get("epochs", 30)) / 2
+    )
+    if values.get("schedule") == "exponential":
+        values["final_lr_fraction"] = 0.5
+    if values.get("norm") == "batch":
+        values["batch_size"] = 2
     config = ClassifierConfig.from_mapping(values)
     assert {name: getattr(config, name) for name in values} == values
 
@@ -167,8 +275,10 @@ def test_metrics_say_which_way_is_better() -> None:
 def test_checking_a_file_needs_no_heavy_import() -> None:
     code = """
 import sys, trainers, trainers.config, trainers.data, trainers.errors, trainers.report
+import trainers.schedules
 trainers.ClassifierConfig.from_mapping({"width": 8})
-trainers.data.names()
+trainers.data.describe(trainers.data.names()[0])
+trainers.Schedule.of({"schedule": "cosine"}, steps_per_epoch=3).learning_rate(2)
 print(sorted({"torch", "numpy", "sklearn", "scipy"} & set(sys.modules)))
 """
     command = [sys.executable, "-c", code]

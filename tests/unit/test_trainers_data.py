@@ -1,8 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
-from trainers.data import Classification, load, load_data, names, split
+from trainers.data import Classification, describe, load, load_data, names, split
 from trainers.devices import choose
 from trainers.errors import ConfigError, DataError
 
@@ -68,6 +71,24 @@ def test_an_unknown_data_set_names_the_nearest() -> None:
         load("digit", seed=0)
     with pytest.raises(DataError, match=r"Known: breast_cancer, digits, iris, wine\."):
         load("imagenet", seed=0)
+    with pytest.raises(DataError, match=r"There is no data set 'digit'\. Did you mean 'digits'\?"):
+        describe("digit")
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("seed", [0, 5])
+def test_what_is_described_is_what_is_loaded(name: str, seed: int) -> None:
+    described, data = describe(name), load(name, seed=seed)
+    assert described.n_train == len(data.train_y)
+    assert described.image_shape == data.image_shape
+    assert data.shape == (data.image_shape or (data.n_features,))
+    assert math.prod(data.shape) == data.n_features
+
+
+def test_the_rows_of_an_image_are_in_order() -> None:
+    bunch = load_digits()
+    image = bunch.data[7].reshape(describe("digits").image_shape)[0]
+    assert (image == bunch.images[7]).all()
 
 
 def test_devices_are_chosen_by_name() -> None:
