@@ -16,12 +16,13 @@ from search_spaces.flow import flow
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from search_spaces.domains import Float, Int
+    from search_spaces.domains import Choice, Float, Int
 
 MAX_GRID = 100_000  # values of one parameter; a longer grid is a mistake, and fills the memory
 _MAX_INT = 2**40  # far inside 2**53, so that cells, log cells and Optuna's floats are all exact
 _MAX_FLOAT = 1e300  # leaves room for differences and ratios
 _MAX_LOG_RATIO = 1e60  # beyond it, 53 bits of coordinate do not hold 13 digits of value
+_MIN_SHARE = 0.001  # of a choice's draws: less is never drawn, and lost to rounding
 _MAX_STEPS = 1e7  # beyond it, Optuna's own check for a step (within 1e-8) meets rounding errors
 
 
@@ -30,7 +31,7 @@ def float_problems(domain: Float) -> Iterator[Problem]:
     low, high = domain.low, domain.high
     bounds = list(_bounds_problems("float", low, high, not_a_number))
     yield from bounds
-    yield from _log_problems(domain.log)
+    yield from _flag_problems("log", domain.log)
     yield from _points_problems(domain.points, "step" if domain.step is not None else "")
     if not bounds and domain.log is True:
         yield from _log_range_problems(low, high)
@@ -44,7 +45,11 @@ def float_problems(domain: Float) -> Iterator[Problem]:
             sentence = f"step {flow(domain.step)} is not above 0; give one such as 0.1."
             yield Problem(("step",), sentence)
         elif not bounds:
-            yield from _fit_problems(low, high, domain.step)
+            fit = list(_fit_problems(low, high, domain.step))
+            bounds += fit
+            yield from fit
+    if not bounds:
+        yield from _belief_problems(domain, not_a_number, by_ratio=domain.log)
 
 
 def int_problems(domain: Int) -> Iterator[Problem]:
@@ -52,7 +57,7 @@ def int_problems(domain: Int) -> Iterator[Problem]:
     low, high, step, base = domain.low, domain.high, domain.step, domain.powers_of
     bounds = list(_bounds_problems("int", low, high, not_whole))
     yield from bounds
-    yield from _log_problems(domain.log)
+    yield from _flag_problems("log", domain.log)
     yield from _points_problems(domain.points, "powers_of" if base is not None else "")
     if not bounds and domain.log is True and low < 1:
         sentence = f"a log range cannot start at {low}; start at a positive integer such as 1."
@@ -72,10 +77,13 @@ def int_problems(domain: Int) -> Iterator[Problem]:
             yield Problem(("powers_of",), sentence)
         elif not bounds:
             yield from _powers_problems(low, high, base)
+    if not bounds:
+        yield from _belief_problems(domain, not_whole, by_ratio=domain.log or base is not None)
 
 
-def choice_problems(options: Sequence[object]) -> Iterator[Problem]:
-    """What is wrong with the options of a choice."""
+def choice_problems(domain: Choice) -> Iterator[Problem]:
+    """What is wrong with a choice."""
+    options = domain.options
     if not isinstance(options, list | tuple):
         sentence = f"a choice is a list of options; write [{flow(options)}]."
         yield Problem(("choice",), sentence)
@@ -85,6 +93,59 @@ def choice_problems(options: Sequence[object]) -> Iterator[Problem]:
     for place, option in enumerate(options):
         if sentence := not_a_scalar(option) or _not_new(option, options[:place]):
             yield Problem(("choice",), sentence)
+    yield from _flag_problems("ordered", domain.ordered)
+    yield from _favourite_problems(domain)
+
+
+def _favourite_problems(domain: Choice) -> Iterator[Problem]:
+    options, prior, spread = [plain(o) for o in domain.options], plain(domain.prior), domain.spread
+    if prior is not None and not any(type(o) is type(prior) and o == prior for o in options):
+        yield Problem(("prior",), f"{flow(prior)} is not among {flow(options)}; take one of them.")
+    if spread is None:
+        return
+    if prior is None:
+        yield Problem(("spread",), "`spread` belongs to a `prior`; give one, or drop it.")
+    if sentence := not_a_number(spread):
+        yield Problem(("spread",), sentence)
+    elif not _MIN_SHARE <= spread <= 1 - _MIN_SHARE:
+        sentence = (
+            f"spread {flow(spread)} is not between {_MIN_SHARE} and {1 - _MIN_SHARE}: it is the "
+            "share of draws that goes to the other options; give one such as 0.3."
+        )
+        yield Problem(("spread",), sentence)
+
+
+def _belief_problems(
+    domain: Float | Int, wrong: Callable[[object], str], *, by_ratio: bool
+) -> Iterator[Problem]:
+    """What is wrong with the prior and spread of a range."""
+    prior, spread = domain.prior, domain.spread
+    if prior is not None:
+        if sentence := wrong(prior):
+            yield Problem(("prior",), sentence)
+        elif not domain.low <= prior <= domain.high:
+            within = flow([domain.low, domain.high])
+            sentence = f"{flow(prior)} is not in {within}; move it, or widen the range."
+            yield Problem(("prior",), sentence)
+    if spread is None:
+        return
+    if prior is None:
+        yield Problem(("spread",), "`spread` belongs to a `prior`; give one, or drop it.")
+    if sentence := not_a_number(spread):
+        yield Problem(("spread",), sentence)
+    elif by_ratio and spread <= 1:
+        sentence = (
+            f"spread {flow(spread)} is not above 1: on this scale it is a factor; "
+            "give one such as 10."
+        )
+        yield Problem(("spread",), sentence)
+    elif spread <= 0:
+        yield Problem(("spread",), f"spread {flow(spread)} is not above 0; give one such as 0.1.")
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number; true and false are none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def not_a_scalar(value: object) -> str:
@@ -161,9 +222,9 @@ def _bounds_problems(
         yield Problem((form,), sentence)
 
 
-def _log_problems(log: object) -> Iterator[Problem]:
-    if not isinstance(log, bool):
-        yield Problem(("log",), f"log is true or false, not {flow(log)}.")
+def _flag_problems(name: str, flag: object) -> Iterator[Problem]:
+    if not isinstance(flag, bool):
+        yield Problem((name,), f"{name} is true or false, not {flow(flag)}.")
 
 
 def _points_problems(points: object, taken_by: str) -> Iterator[Problem]:

@@ -5,6 +5,9 @@ Inside is the unit interval, where samplers work: `from_unit` maps every coordin
 and `to_unit` finds the way back, so that `from_unit(to_unit(v)) == v` for each value `v` that
 the domain gives out. A domain of k values cuts the interval into k equal cells; a log range
 stretches it so that equal lengths are equal ratios.
+
+A `prior` is the user's belief where good values lie. It moves no coordinate; it says how likely
+each is to be drawn: `from_quantile` gives the values in their prior's proportions.
 """
 
 from __future__ import annotations
@@ -12,27 +15,32 @@ from __future__ import annotations
 import json
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from search_spaces.checks import (
     MAX_GRID,
     choice_problems,
     float_problems,
     int_problems,
+    is_number,
     not_a_number,
     not_a_scalar,
 )
 from search_spaces.errors import Problem, SpaceError
 from search_spaces.exact import last_multiple, multiple, plain, powers
 from search_spaces.flow import flow
+from search_spaces.priors import DEFAULT_SPREAD, Bump, Prior, favourite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from optuna.distributions import BaseDistribution
+    from skopt.space import Dimension
 
 Scalar: TypeAlias = str | bool | int | float | None
+T = TypeVar("T")
 
 
 class Domain(ABC):
@@ -43,6 +51,8 @@ class Domain(ABC):
     """
 
     def __post_init__(self) -> None:
+        for name, value in list(vars(self).items()):  # NumPy's numbers become Python's
+            object.__setattr__(self, name, plain(value))
         if problems := tuple(self._problems()):
             raise SpaceError(problems)
         # Frozen for all but its own construction: equal domains get equal fields.
@@ -92,6 +102,10 @@ class Domain(ABC):
         """
         return self._value(_cell_at(u, self._count()))
 
+    def nth(self, place: int) -> Scalar:
+        """The value at a place among the `size` values; in a range they go up."""
+        return self._value(place)
+
     def grid(self) -> tuple[Scalar, ...]:
         """The distinct values a grid search visits.
 
@@ -104,6 +118,48 @@ class Domain(ABC):
                 "or list the values."
             )
         return tuple(self._value(cell) for cell in range(n))
+
+    def from_quantile(self, q: float) -> Scalar:
+        """The value below which the prior puts a share of `q`; without a prior, `from_unit`.
+
+        Raises:
+            ValueError: `q` is not in [0, 1].
+        """
+        return self.from_unit(self._prior.position(_unit(q)) if self._prior else q)
+
+    def to_quantile(self, value: object) -> float:
+        """The way back: `from_quantile` gives the value again, a continuous one to 9 digits.
+
+        Raises:
+            ValueError: the value is not in the domain.
+        """
+        u = self.to_unit(value)
+        return self._prior.quantile(u) if self._prior else u
+
+    @cached_property
+    def _prior(self) -> Prior | None:
+        return None
+
+    def rank(self, value: object) -> float:
+        """Where a value stands when values are compared, as in `when: {depth: ">= 3"}`.
+
+        Numbers stand where they are, in the domain or not; the options of an ordered choice
+        stand in their order.
+
+        Raises:
+            ValueError: the domain has no order, or no place in it for the value.
+        """
+        if not self.is_numeric():
+            raise ValueError(f"{self} has no order; list the values instead.")
+        number = plain(value)
+        if sentence := not_a_number(number):
+            raise ValueError(sentence)
+        assert isinstance(number, int | float)  # noqa: S101 - or there was a sentence
+        return float(number)
+
+    def is_numeric(self) -> bool:
+        """Whether all of its values are numbers."""
+        return True
 
     @abstractmethod
     def _problems(self) -> Iterable[Problem]:
@@ -132,16 +188,33 @@ class Domain(ABC):
     def _foreign(self, value: object) -> ValueError:
         return ValueError(f"{flow(value)} is not in {self}.")
 
+    def when(self, **conditions: object) -> Form:
+        """The domain, active only where parents have certain values: `when(optimizer="sgd")`."""
+        return Form(self).when(**conditions)
+
+    def per(self, count: str, taper: str | Sequence[str] = ()) -> Form:
+        """A value of the domain for each of what a parameter counts: `per("depth")`."""
+        return Form(self).per(count, taper)
+
+    def because(self, why: str) -> Form:
+        """The domain with a word to people."""
+        return Form(self).because(why)
+
     def __str__(self) -> str:
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         return flow(self.to_dict())
 
     # Compared as JSON, which tells 1, 1.0 and true apart; Python's == does not.
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Domain) and self._identity() == other._identity()
+        return isinstance(other, Domain) and self._identity == other._identity
 
     def __hash__(self) -> int:
-        return hash(self._identity())
+        return hash(self._identity)
 
+    @cached_property
     def _identity(self) -> str:
         return json.dumps(self.to_dict())
 
@@ -152,6 +225,23 @@ class Sampled(Domain):
     @abstractmethod
     def to_optuna(self) -> BaseDistribution:
         """Optuna's distribution over the same values."""
+
+    @abstractmethod
+    def to_skopt(self, name: str | None = None) -> Dimension:
+        """scikit-optimize's dimension over the same values."""
+
+    def nearest(self, number: float) -> Scalar:
+        """The value that is the nearest to a number, the greater one of two.
+
+        Raises:
+            ValueError: the values are no numbers.
+        """
+        if not self.is_numeric():
+            raise ValueError(f"{self} has values that are no numbers.")
+        places = {value: self.rank(value) for value in self.grid()}
+        # Far outside, all would be equally far in floating point.
+        inside = min(max(number, min(places.values())), max(places.values()))
+        return min(places, key=lambda value: (abs(places[value] - inside), -places[value]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +258,10 @@ class Float(Sampled):
         log: equal ratios are equally likely, rather than equal differences.
         step: only `low + k * step`, in decimal arithmetic as Optuna does it: 0.3, not 0.1 + 0.2.
         points: how many values `grid` lists; the range stays continuous.
+        prior: where the user believes that good values lie.
+        spread: how sure they are: about two draws in three fall within `prior` plus or minus
+            it, or with `log` between `prior` divided and multiplied by it. None is 0.15 of the
+            range.
     """
 
     low: float
@@ -175,6 +269,8 @@ class Float(Sampled):
     log: bool = False
     step: float | None = None
     points: int | None = None
+    prior: float | None = None
+    spread: float | None = None
 
     @property
     def size(self) -> int | None:
@@ -188,6 +284,8 @@ class Float(Sampled):
         if self.step is not None:
             return self._value(self._cell(value))
         number = self._number(value)
+        if self.low <= number <= self.high:
+            return number
         slack = 1e-12 * max(abs(self.low), abs(self.high))  # Optuna's exp(log(low)) may miss low
         if not self.low - slack <= number <= self.high + slack:
             raise self._foreign(value)
@@ -226,10 +324,42 @@ class Float(Sampled):
 
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def to_skopt(self, name: str | None = None) -> Dimension:
+        """A `Real`; with `step` a `Categorical`, since scikit-optimize knows no steps."""
+        from skopt.space import Categorical, Real
+
+        if self.step is not None:
+            return Categorical(self.grid(), name=name)
+        return Real(self.low, self.high, prior="log-uniform" if self.log else "uniform", name=name)
+
+    def nearest(self, number: float) -> float:
+        """The nearest step, or the number itself where it is in the range."""
+        inside = min(max(float(number), self.low), self.high)
+        if self.step is None:
+            return inside
+        return self._value(math.floor((inside - self.low) / self.step + 0.5))
+
     def to_dict(self) -> dict[str, object]:
         """`{float: [low, high]}` and the options that are given."""
-        options = {"log": self.log or None, "step": self.step, "points": self.points}
+        options = {
+            "log": self.log or None,
+            "step": self.step,
+            "points": self.points,
+            "prior": self.prior,
+            "spread": self.spread,
+        }
         return {"float": [self.low, self.high], **_given(options)}
+
+    @cached_property
+    def _prior(self) -> Prior | None:
+        if self.prior is None:
+            return None
+        width = DEFAULT_SPREAD
+        if self.spread is not None and self.log:
+            width = math.log(self.spread) / math.log(self.high / self.low)
+        elif self.spread is not None:
+            width = self.spread / (self.high - self.low + (self.step or 0.0))
+        return Bump(self.to_unit(self.nearest(self.prior)), width)
 
     def _tidy(self, value: float) -> float:
         scale = max(abs(value), abs(self.low))
@@ -259,10 +389,12 @@ class Float(Sampled):
 
     def _settled(self) -> dict[str, object]:
         low, high = float(self.low) + 0.0, float(self.high) + 0.0  # + 0.0 makes -0.0 plain
-        if self.step is None:
-            return {"low": low, "high": high}
-        step = float(self.step)
-        return {"low": low, "high": last_multiple(low, high, step), "step": step}
+        step = None if self.step is None else float(self.step)
+        if step is not None:
+            high = last_multiple(low, high, step)
+        prior = None if self.prior is None else min(max(float(self.prior), low), high)
+        spread = None if self.spread is None else float(self.spread)
+        return {"low": low, "high": high, "step": step, "prior": prior, "spread": spread}
 
 
 @dataclass(frozen=True, eq=False)
@@ -277,6 +409,8 @@ class Int(Sampled):
         powers_of: only the powers of this base that lie in the range.
         points: `grid` lists at most so many of the values, evenly spread (evenly in the
             logarithm with `log`); sampling still draws from all of them.
+        prior: where the user believes that good values lie.
+        spread: how sure they are; as in `Float`, and with `powers_of` as with `log`.
     """
 
     low: int
@@ -285,6 +419,8 @@ class Int(Sampled):
     step: int = 1
     powers_of: int | None = None
     points: int | None = None
+    prior: int | None = None
+    spread: float | None = None
 
     @property
     def size(self) -> int:
@@ -328,6 +464,22 @@ class Int(Sampled):
             return CategoricalDistribution(powers(self.low, self.high, self.powers_of))
         return IntDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def to_skopt(self, name: str | None = None) -> Dimension:
+        """An `Integer`; with `step` or `powers_of` a `Categorical`."""
+        from skopt.space import Categorical, Integer
+
+        if self.step != 1 or self.powers_of is not None:
+            return Categorical(self.grid(), name=name)
+        prior = "log-uniform" if self.log else "uniform"
+        return Integer(self.low, self.high, prior=prior, name=name)
+
+    def nearest(self, number: float) -> int:
+        """The nearest step, or the power nearest in the logarithm."""
+        inside = min(max(float(number), self.low), self.high)
+        if self.powers_of is not None:
+            return self._value(round(math.log(inside / self.low, self.powers_of)))
+        return self._value(math.floor((inside - self.low) / self.step + 0.5))
+
     def to_dict(self) -> dict[str, object]:
         """`{int: [low, high]}` and the options that are given."""
         options = {
@@ -335,8 +487,23 @@ class Int(Sampled):
             "step": self.step if self.step != 1 else None,
             "powers_of": self.powers_of,
             "points": self.points,
+            "prior": self.prior,
+            "spread": self.spread,
         }
         return {"int": [self.low, self.high], **_given(options)}
+
+    @cached_property
+    def _prior(self) -> Prior | None:
+        if self.prior is None:
+            return None
+        width = DEFAULT_SPREAD
+        if self.spread is not None and self.log:
+            width = math.log(self.spread) / math.log(self._log_edges()[1])
+        elif self.spread is not None and self.powers_of is not None:
+            width = math.log(self.spread, self.powers_of) / self.size
+        elif self.spread is not None:
+            width = self.spread / (self.step * self.size)
+        return Bump(self.to_unit(self.nearest(self.prior)), width)
 
     def _log_edges(self) -> tuple[float, float]:
         """Where the cell of `low` begins, and where that of `high` ends as a multiple of it."""
@@ -363,10 +530,12 @@ class Int(Sampled):
         return int_problems(self)
 
     def _settled(self) -> dict[str, object]:
-        if self.powers_of is None:
-            return {"high": self.high - (self.high - self.low) % self.step}
-        low, *_, high = powers(self.low, self.high, self.powers_of)
-        return {"low": low, "high": high}
+        low, high = self.low, self.high - (self.high - self.low) % self.step
+        if self.powers_of is not None:
+            low, *_, high = powers(self.low, self.high, self.powers_of)
+        prior = None if self.prior is None else min(max(self.prior, low), high)
+        spread = None if self.spread is None else float(self.spread)
+        return {"low": low, "high": high, "prior": prior, "spread": spread}
 
 
 @dataclass(frozen=True, eq=False)
@@ -378,14 +547,30 @@ class Choice(Sampled):
 
     Attributes:
         options: text, numbers, booleans or None, at least one.
+        ordered: the options stand in an order, which models may learn from and conditions may
+            compare by.
+        prior: the option that the user believes in.
+        spread: the share of draws that goes to the other options; None is half of what they
+            would have without a prior.
     """
 
-    options: tuple[Scalar, ...]
+    options: Sequence[Scalar]
+    ordered: bool = False
+    prior: Scalar = None
+    spread: float | None = None
 
     @property
     def size(self) -> int:
         """How many options there are."""
         return len(self.options)
+
+    def rank(self, value: object) -> float:
+        """Where an option stands in the order, or a number among numbers."""
+        if self.is_numeric():
+            return super().rank(value)
+        if self.ordered:
+            return float(self._cell(value))
+        raise ValueError(f"{self} has no order; say `ordered: true`, or list the values instead.")
 
     def to_optuna(self) -> BaseDistribution:
         """A `CategoricalDistribution`."""
@@ -393,9 +578,26 @@ class Choice(Sampled):
 
         return CategoricalDistribution(self.options)
 
+    def to_skopt(self, name: str | None = None) -> Dimension:
+        """A `Categorical`."""
+        from skopt.space import Categorical
+
+        return Categorical(self.options, name=name)
+
     def to_dict(self) -> dict[str, object]:
-        """`{choice: [...]}`."""
-        return {"choice": list(self.options)}
+        """`{choice: [...]}` and the options that are given."""
+        options = {"ordered": self.ordered or None, "prior": self.prior, "spread": self.spread}
+        return {"choice": list(self.options), **_given(options)}
+
+    @cached_property
+    def _prior(self) -> Prior | None:
+        if self.prior is None:
+            return None
+        return favourite(self._cell(self.prior), self.size, self.spread)
+
+    def is_numeric(self) -> bool:
+        """Whether all options are numbers."""
+        return all(is_number(option) for option in self.options)
 
     def _cell(self, value: object) -> int:
         wanted = plain(value)
@@ -408,10 +610,16 @@ class Choice(Sampled):
         return self.options[cell]
 
     def _problems(self) -> Iterable[Problem]:
-        return choice_problems(self.options)
+        return choice_problems(self)
 
     def _settled(self) -> dict[str, object]:
-        return {"options": tuple(map(plain, self.options))}
+        spread = None if self.spread is None else float(self.spread)
+        return {"options": tuple(map(plain, self.options)), "spread": spread}
+
+
+def boolean(*, prior: bool | None = None, spread: float | None = None) -> Choice:
+    """A choice between false and true."""
+    return Choice((False, True), prior=prior, spread=spread)
 
 
 @dataclass(frozen=True, eq=False)
@@ -429,6 +637,10 @@ class Fixed(Domain):
         """`{fixed: value}`."""
         return {"fixed": self.value}
 
+    def is_numeric(self) -> bool:
+        """Whether the value is a number."""
+        return is_number(self.value)
+
     def _cell(self, value: object) -> int:
         wanted = plain(value)
         if type(wanted) is type(self.value) and wanted == self.value:
@@ -443,7 +655,41 @@ class Fixed(Domain):
         return [Problem(("fixed",), sentence)] if sentence else []
 
     def _settled(self) -> dict[str, object]:
-        return {"value": plain(self.value)}
+        return {}
+
+
+@dataclass(frozen=True)
+class Form:
+    """A domain and what stands beside it, for spaces that are written in Python.
+
+    Attributes:
+        domain: the values.
+        beside: `when`, `per`, `taper` and `why`, as in YAML.
+    """
+
+    domain: Domain
+    beside: Mapping[str, object] = field(default_factory=dict)
+
+    def when(self, **conditions: object) -> Form:
+        """Active only where parents have certain values; several calls add up."""
+        given = self.beside.get("when", {})
+        assert isinstance(given, dict)  # noqa: S101 - made here
+        return self._with(when={**given, **conditions})
+
+    def per(self, count: str, taper: str | Sequence[str] = ()) -> Form:
+        """A value for each of what a parameter counts, by a taper rule if one is given."""
+        return self._with(per=count, taper=taper) if taper else self._with(per=count)
+
+    def because(self, why: str) -> Form:
+        """A word to people."""
+        return self._with(why=why)
+
+    def _with(self, **more: object) -> Form:
+        return Form(self.domain, {**self.beside, **more})
+
+    def to_dict(self) -> dict[str, object]:
+        """The form in YAML."""
+        return {**self.domain.to_dict(), **self.beside}
 
 
 def _unit(u: float) -> float:
@@ -456,5 +702,5 @@ def _cell_at(u: float, n: int) -> int:
     return min(int(_unit(u) * n), n - 1)
 
 
-def _given(options: Mapping[str, object]) -> dict[str, object]:
+def _given(options: Mapping[str, T | None]) -> dict[str, T]:
     return {name: value for name, value in options.items() if value is not None}

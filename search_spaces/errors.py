@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_LISTED = 30  # known names in a message
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -54,11 +56,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The end of a message about an unknown name: the nearest known one, or all of them.
 
     Returns:
-        `" Did you mean 'x'?"` or `" Known: a, b, c."`, or nothing where nothing is known.
+        `" Did you mean 'x'?"` or `" Known: a, b, c."` (the first of many), or nothing where
+        nothing is known.
     """
     import difflib  # only a message needs it
 
     known = [str(each) for each in known]  # YAML's keys may be numbers
     if near := difflib.get_close_matches(str(name), known, n=1):
         return f" Did you mean {near[0]!r}?"
-    return f" Known: {', '.join(known)}." if known else ""
+    more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+    return f" Known: {', '.join(known[:_LISTED])}{more}." if known else ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+_PLAIN = frozenset((bool, int, float, str, type(None)))
+
 
 def decimal(number: float) -> Decimal:
     """The number as it is printed, which is what the user wrote."""
@@ -34,9 +36,12 @@ def powers(low: int, high: int, base: int) -> tuple[int, ...]:
 
 
 def plain(value: object) -> object:
-    """Python's own scalar for NumPy's and for the subclasses that YAML readers make."""
-    value = getattr(value, "item", lambda: value)()
-    for kind in (bool, int, float, str):
+    """Python's own scalar for NumPy's, PyTorch's and the subclasses that YAML readers make."""
+    if type(value) in _PLAIN:
+        return value
+    if getattr(value, "shape", None) == ():
+        value = value.item()  # type: ignore[attr-defined]  # NumPy is not imported here
+    for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)
-    return value
+    return str.__str__(value) if isinstance(value, str) else value  # str() of an enum is its name

@@ -19,7 +19,13 @@ def flow(value: object) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str):
-        return value if _BARE.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+        return value if _BARE.fullmatch(value) else _quoted(value)
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     return str(value)
+
+
+def _quoted(text: str) -> str:
+    """In double quotes; what is no letter, such as U+0085, by its number, as YAML demands."""
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -159,6 +160,65 @@ BAD: list[tuple[Callable[[], Domain], str, str]] = [
         "inf is not finite; write null or a large number.",
     ),
     (
+        lambda: Float(0, 1, prior=2),
+        "prior",
+        "2 is not in [0, 1]; move it, or widen the range.",
+    ),
+    (
+        lambda: Int(0, 9, prior=_any(2.5)),
+        "prior",
+        "2.5 is not a whole number; round it, or search a `float` range.",
+    ),
+    (
+        lambda: Float(0, 1, prior=_any("0.5")),
+        "prior",
+        '"0.5" is text; remove the quotes: 0.5.',
+    ),
+    (
+        lambda: Float(0, 1, spread=0.1),
+        "spread",
+        "`spread` belongs to a `prior`; give one, or drop it.",
+    ),
+    (
+        lambda: Float(0, 1, prior=0.5, spread=0),
+        "spread",
+        "spread 0 is not above 0; give one such as 0.1.",
+    ),
+    (
+        lambda: Float(0.1, 1, log=True, prior=0.5, spread=1),
+        "spread",
+        "spread 1 is not above 1: on this scale it is a factor; give one such as 10.",
+    ),
+    (
+        lambda: Int(1, 64, powers_of=2, prior=8, spread=0.5),
+        "spread",
+        "spread 0.5 is not above 1: on this scale it is a factor; give one such as 10.",
+    ),
+    (
+        lambda: Choice(("sgd", "adam"), prior="sdg"),
+        "prior",
+        "sdg is not among [sgd, adam]; take one of them.",
+    ),
+    (
+        lambda: Choice((1, 2), prior=_any(1.0)),
+        "prior",
+        "1.0 is not among [1, 2]; take one of them.",
+    ),
+    (
+        lambda: Choice((1, 2), prior=1, spread=1),
+        "spread",
+        (
+            "spread 1 is not between 0.001 and 0.999: it is the share of draws that goes to the "
+            "other options; give one such as 0.3."
+        ),
+    ),
+    (
+        lambda: Choice((1, 2), spread=0.5),
+        "spread",
+        "`spread` belongs to a `prior`; give one, or drop it.",
+    ),
+    (lambda: Choice((1, 2), ordered=_any(1)), "ordered", "ordered is true or false, not 1."),
+    (
         lambda: Fixed(_any({"a": 1})),
         "fixed",
         "{a: 1} is a dict; write text in quotes, a number, true, false or null.",
@@ -282,3 +342,61 @@ def test_a_log_range_gives_equal_ratios_equal_room() -> None:
     assert Float(1e-4, 1, log=True).from_unit(0.25) == pytest.approx(1e-3)
     assert Int(1, 1000, log=True).from_unit(0.5) < 100
     assert Int(1, 1000, log=False).from_unit(0.5) == 501
+
+
+def test_the_nearest_value_stays_in_the_domain_however_far_the_number() -> None:
+    for domain in (Choice((16, 256, 64)), Int(16, 256, powers_of=2), Float(16, 256, step=16)):
+        assert domain.nearest(1e308) == domain.nearest(float("inf")) == 256
+        assert domain.nearest(-1e308) == 16
+    with pytest.raises(
+        ValueError, match=r"^\{choice: \[a, b\]\} has values that are no numbers\.$"
+    ):
+        Choice(("a", "b")).nearest(1)
+
+
+def test_an_order_is_told_or_missed() -> None:
+    sizes = Choice(("s", "m", "l"), ordered=True)
+    assert [sizes.rank(option) for option in sizes.options] == [0, 1, 2]
+    assert Choice((64, 8), ordered=True).rank(8) == 8  # numbers have an order of their own
+    assert Float(0, 1).rank(7) == 7  # bounds need not be in the domain
+    with pytest.raises(
+        ValueError, match=r"^xl is not in \{choice: \[s, m, l\], ordered: true\}\.$"
+    ):
+        sizes.rank("xl")
+    with pytest.raises(ValueError, match=r"\[a, b\]\} has no order; say `ordered: true`, or list"):
+        Choice(("a", "b")).rank("a")
+    with pytest.raises(ValueError, match=r"^\{fixed: a\} has no order; list the values instead\.$"):
+        Fixed("a").rank("a")
+
+
+def test_a_prior_outside_what_a_range_was_cut_to_is_moved_in() -> None:
+    assert Float(0, 1, step=0.3, prior=0.95).prior == 0.9
+    assert Int(30, 300, powers_of=2, prior=290).prior == 256
+    assert Int(30, 300, powers_of=2, prior=31).prior == 32
+    assert Int(1, 10, step=4, prior=10).prior == 9
+
+
+def test_fields_may_be_numpys() -> None:
+    one, nine, two = (_any(np.int64(n)) for n in (1, 9, 2))
+    assert Int(one, nine, step=two) == Int(1, 9, step=2)
+    assert Float(_any(np.float32(0.5)), np.float64(2.0)) == Float(0.5, 2.0)
+    assert Choice((one, np.str_("a")), prior=one) == Choice((1, "a"), prior=1)
+    assert Fixed(_any(np.bool_(True))) == Fixed(True)
+    assert type(Fixed(np.float64(0.5)).value) is float
+
+
+def test_enumerations_of_text_are_their_text() -> None:
+    class Optimizer(str, enum.Enum):  # noqa: UP042 - whose str() is its name
+        SGD = "sgd"
+
+    assert Choice((Optimizer.SGD, "adam")) == Choice(("sgd", "adam"))
+    assert Choice(("sgd", "adam")).snap(Optimizer.SGD) == "sgd"
+
+
+def test_the_default_prior_of_a_choice_doubts_itself() -> None:
+    # Without a prior the others have (n - 1)/n of the draws; with one, half of that.
+    for n in (2, 3, 10):
+        domain = Choice(tuple(range(n)), prior=0)
+        draws = [domain.from_quantile((i + 0.5) / 1000) for i in range(1000)]
+        assert draws.count(0) / 1000 == pytest.approx(1 - (n - 1) / n / 2, abs=2e-3)
+    assert Choice((1,), prior=1).from_quantile(0.7) == 1

@@ -95,7 +95,10 @@ BAD: list[tuple[Any, tuple[str | int, ...], str]] = [
     (
         {"x": {"float": [1, 64], "powers_of": 2}},
         ("x", "powers_of"),
-        "`float` takes no 'powers_of'. Known: log, step, points, when.",
+        (
+            "`float` takes no 'powers_of'. Known: log, step, points, prior, spread, when, per, "
+            "taper, why."
+        ),
     ),
     (
         {"x": {"float": [0, 1, 2]}},
@@ -134,7 +137,10 @@ BAD: list[tuple[Any, tuple[str | int, ...], str]] = [
     (
         {"x": {"int": [0, 1], "when": {"y": [[1]]}}, "y": [1, 2]},
         ("x", "when", "y"),
-        "[[1]] is neither a value of 'y' nor a list of its values.",
+        (
+            "[[1]] is neither a value of 'y', nor a list of its values, nor a comparison such "
+            'as ">= 3".'
+        ),
     ),
     (
         {"x": {"int": [0, 1], "when": {"y": []}}, "y": [1, 2]},
@@ -165,8 +171,8 @@ BAD: list[tuple[Any, tuple[str | int, ...], str]] = [
         {"x": {"int": [0, 1], "when": {"lr": 0.1}}, "lr": {"float": [0, 1]}},
         ("x", "when", "lr"),
         (
-            "'lr' is continuous and never has one value exactly; "
-            "give it `step: ...`, or list its values as a choice."
+            "'lr' is continuous and never has one value exactly; compare it, as in "
+            '">= 0.1", give it `step: ...`, or list its values as a choice.'
         ),
     ),
     (
@@ -239,48 +245,130 @@ def test_fragments_merge_left_to_right_and_own_keys_override() -> None:
         "two": Fragment("two", "", "", {"b": 3, "c": {"fixed": 4, "when": {"b": 3}}}),
     }
     space = parse({"use": ["one", "two"], "a": 9}, library=fragments.__getitem__)
-    assert space.constants == {"a": 9, "b": 3}
+    assert space.complete({}) == {"a": 9, "b": 3, "c": 4}
     assert space.names == ("a", "b", "c")
     assert parse({"use": "one"}, library=fragments.__getitem__).names == ("a", "b")
 
 
-def test_a_problem_with_a_librarys_parameter_says_where_it_comes_from() -> None:
-    (problem,) = problems({"use": ["linear_decay"], "schedule": "constant"})
+SPACES: dict[str, dict[str, object]] = {
+    "sgd": {
+        "optimizer": "sgd",
+        "momentum": {"float": [0.0, 0.99], "when": {"optimizer": "sgd"}},
+        "nesterov": {"choice": [True, False], "when": {"momentum": ">= 0.5"}},
+        "require": ["momentum <= 0.95"],
+    },
+    "adam": {"optimizer": "adam"},
+    "mlp": {
+        "depth": {"int": [0, 4]},
+        "width": {"int": [16, 64], "powers_of": 2, "per": "depth"},
+        "dropout": {"float": [0.0, 0.5], "when": {"depth": ">= 2"}},
+        "require": ["depth < epochs"],
+    },
+    "linear": {
+        "schedule": "linear",
+        "final": {"float": [0.1, 1.0], "when": {"schedule": ["linear", "cosine"]}},
+    },
+}
+FRAGMENTS = {name: Fragment(name, "", "", space) for name, space in SPACES.items()}
+
+
+def use(*names: str, **own: Any) -> dict[str, Any]:
+    return {"use": list(names), **own}
+
+
+def fragments(mapping: Any, **known: int) -> SearchSpace:
+    return parse(mapping, library=FRAGMENTS.__getitem__, known=known or {"epochs": 30})
+
+
+def test_an_override_drops_what_it_makes_impossible_in_the_library() -> None:
+    # The momentum goes with the optimizer it belongs to, what depends on it, and what is required
+    # of it.
+    space = fragments(use("sgd", "adam", "mlp"))
+    assert space.names == (
+        "optimizer",
+        "depth",
+        *("width_1", "width_2", "width_3", "width_4"),
+        "dropout",
+    )
+    assert [each.text for each in space.require] == ["depth < epochs"]
+    assert fragments(use("linear", schedule="constant")).names == ("schedule",)
+    assert fragments(use("mlp", depth=1)).names == ("depth", "width_1")
+    assert fragments(use("mlp", depth=0)).names == ("depth",)
+    assert fragments(use("adam", "sgd")).names == ("optimizer", "momentum", "nesterov")
+
+
+def test_an_override_drops_impossible_values_one_by_one() -> None:
+    space = fragments(use("linear", schedule=["cosine", "constant"]))
+    assert space.by_name["final"].when == (("schedule", ("cosine",)),)
+
+
+def test_what_the_user_wrote_is_judged_and_not_dropped() -> None:
+    own = {"fixed": 0.9, "when": {"optimizer": "sgd"}}
+    (problem,) = problems(use("adam", momentum=own), library=FRAGMENTS.__getitem__)
+    assert problem.path == ("momentum", "when", "optimizer")
+    assert problem.message.startswith("'optimizer' is never sgd. Did you mean") is False
+
+
+def test_what_names_a_dropped_parameter_is_told_why_it_is_gone() -> None:
+    found = problems(
+        use("sgd", "adam", x={"choice": [1, 2], "when": {"momentum": ">= 0.5"}}),
+        library=FRAGMENTS.__getitem__,
+    )
+    assert found == [
+        Problem(
+            ("x", "when", "momentum"),
+            "the space has no 'momentum'. Known: optimizer. "
+            "('momentum' of `use: sgd` can never be active here.)",
+        )
+    ]
+    (problem,) = problems(
+        use("sgd", "adam", require="momentum < 0.9"), library=FRAGMENTS.__getitem__
+    )
     assert problem == Problem(
-        ("final_lr_fraction", "when", "schedule"),
-        "'schedule' is never linear. It is {fixed: constant}: add the value there, or drop the "
-        "condition. ('final_lr_fraction' comes from `use: linear_decay`.)",
+        ("require", 0),
+        "'momentum < 0.9': the space has no 'momentum'. Known: optimizer. "
+        "('momentum' of `use: sgd` can never be active here.)",
     )
 
 
-def test_the_library_is_complete_and_sound() -> None:
-    assert library.names() == (
-        "adam",
-        "batch_size",
-        "classic",
-        "cosine_decay",
-        "linear_decay",
-        "mlp",
-        "regularisation",
-        "sgd",
+def test_a_problem_with_a_librarys_part_says_where_it_comes_from() -> None:
+    found = problems(
+        use("mlp", depth=[1.5, 2]),
+        library=FRAGMENTS.__getitem__,
+        known={"epochs": 30},
     )
+    assert found == [
+        Problem(
+            ("width", "per"),
+            "'depth' is {choice: [1.5, 2]}; a vector needs a whole number to count. "
+            "('width' comes from `use: mlp`.)",
+        ),
+    ]
+    (problem,) = problems(use("mlp"), library=FRAGMENTS.__getitem__)  # epochs are not known
+    assert problem == Problem(
+        ("require", 0),
+        "'depth < epochs': the space has no 'epochs'. Known: depth, width_1, width_2, width_3, "
+        'width_4, dropout. ("depth < epochs" comes from `use: mlp`.)',
+    )
+
+
+def test_a_broken_parameter_takes_nothing_of_the_library_along() -> None:
+    found = problems(
+        use("sgd", optimizer={"choise": ["sgd"]}, require=["momentum < 0.9"]),
+        library=FRAGMENTS.__getitem__,
+    )
+    assert [problem.path for problem in found] == [("optimizer", "choise")]
+
+
+def test_every_part_of_the_library_parses() -> None:
     for name in library.names():
         fragment = library.load(name)
         assert fragment.name == name
-        assert fragment.why.endswith(".")
-        assert "\n" not in fragment.why
-        assert fragment.source
-        assert parse({"use": [name]}) == parse(fragment.space)
+        assert parse({"use": [name]}, known={"epochs": 30}) == parse(
+            fragment.space, known={"epochs": 30}
+        )
     with pytest.raises(SpaceError, match=r"no ready-made space 'nlp'\. Did you mean 'mlp'\?"):
         library.load("nlp")
-
-
-def test_the_classic_space() -> None:
-    space = parse({"use": ["classic"]})
-    assert space.constants == {"optimizer": "sgd", "schedule": "linear"}
-    assert [p.name for p in space.free] == ["learning_rate", "momentum", "batch_size"]
-    config = space.complete({"learning_rate": 0.1, "momentum": 0.9, "batch_size": 32})
-    assert config["final_lr_fraction"] == 0.01
 
 
 def test_did_you_mean() -> None:

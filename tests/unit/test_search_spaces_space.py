@@ -40,9 +40,8 @@ def test_parents_come_first_and_else_the_users_order_is_kept(space: SearchSpace)
     assert space.names == ("dropout", "optimizer", "momentum", "nesterov", "beta", "width")
 
 
-def test_free_and_constants(space: SearchSpace) -> None:
+def test_free_are_those_that_a_sampler_draws(space: SearchSpace) -> None:
     assert [p.name for p in space.free] == ["dropout", "optimizer", "momentum", "nesterov"]
-    assert space.constants == {"width": 128}
     assert set(space.distributions()) == {"dropout", "optimizer", "momentum", "nesterov"}
 
 
