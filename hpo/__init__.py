@@ -16,20 +16,50 @@ if TYPE_CHECKING:
     from hpo.api import Result, best, run, search
     from hpo.errors import HpoError
     from hpo.objectives.function import Trial
+    from hpo.spaces import space
+    from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SpaceError, boolean
+    from trainers import Schedule
 
 # Imported when they are asked for: `hpo --help` must not wait for torch and Optuna.
 _HOMES = {
+    "Choice": "search_spaces",
+    "Fixed": "search_spaces",
+    "Float": "search_spaces",
     "HpoError": "hpo.errors",
+    "Int": "search_spaces",
     "Result": "hpo.api",
+    "Schedule": "trainers",
+    "SearchSpace": "search_spaces",
+    "SpaceError": "search_spaces",
     "Trial": "hpo.objectives.function",
     "best": "hpo.api",
+    "boolean": "search_spaces",
     "run": "hpo.api",
     "search": "hpo.api",
+    "space": "hpo.spaces",
     "pruners": "",
     "samplers": "",
 }
 
-__all__ = ["HpoError", "Result", "Trial", "best", "pruners", "run", "samplers", "search"]
+__all__ = [
+    "Choice",
+    "Fixed",
+    "Float",
+    "HpoError",
+    "Int",
+    "Result",
+    "Schedule",
+    "SearchSpace",
+    "SpaceError",
+    "Trial",
+    "best",
+    "boolean",
+    "pruners",
+    "run",
+    "samplers",
+    "search",
+    "space",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -25,6 +25,7 @@ from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
 from hpo.trial import TrialRecord
+from search_spaces import SearchSpace
 
 _log = logging.getLogger(__name__)
 
@@ -84,13 +85,14 @@ def run(
 def search(
     function: Callable[..., Any],
     *,
-    space: Mapping[str, Any],
+    space: SearchSpace | Mapping[str, Any],
     trials: int = spec.DEFAULT_TRIALS,
     metric: str = "value",
     direction: str = "minimize",
     name: str | None = None,
     sampler: str = "bayesian",
     seed: int = 0,
+    baseline: Mapping[str, Any] | None = None,
     stopping: str | Mapping[str, Any] = "none",
     timeout: float | str | None = None,
     storage: str | None = None,
@@ -103,13 +105,14 @@ def search(
         function: Called with a trial, which is also the configuration: ``train(trial)`` reads
             ``trial.learning_rate``. It returns a number or a dict of metrics, or yields dicts,
             or calls ``trial.report(step, val_loss=...)``.
-        space: What stands under ``space:`` in a study file.
+        space: Made by `hpo.space`, or what stands under ``space:`` in a study file.
         trials: How many.
         metric: Name of the number that is searched for.
         direction: minimize or maximize.
         name: Of the study; the same name again goes on with it. Made up when None.
         sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
         seed: Of everything random.
+        baseline: What you would run without a search: trial 0.
         stopping: Name of a rule, or what stands under ``stopping:`` in a study file.
         timeout: In seconds, or as "30m".
         storage: URL of the storage.
@@ -131,10 +134,12 @@ def search(
             "metric": metric,
             "direction": direction,
         },
-        "space": dict(space),
+        "space": space.to_dict() if isinstance(space, SearchSpace) else dict(space),
         "search": {"sampler": sampler, "trials": trials, "seed": seed},
         "stopping": {"rule": stopping} if isinstance(stopping, str) else dict(stopping),
     }
+    if baseline is not None:
+        values["baseline"] = dict(baseline)
     if timeout is not None:
         values["search"]["timeout"] = timeout
     plan = spec.check(studyfile.StudyFile("hpo.search", Path.cwd(), values))
@@ -193,6 +198,7 @@ def run_plan(
             startup_trials=search.startup_trials,
             estimator=search.estimator,
             trials=plan.trials,
+            baseline=plan.baseline,
         ),
         pruners.build(plan.spec.stopping),
         InlineExecutor(objective),

@@ -151,6 +151,10 @@ class StudyRecord:
         """The best COMPLETE trial, if there is one."""
         return next(iter(self.ranked()), None)
 
+    def baseline(self) -> TrialRecord | None:
+        """The trial of what would be run without a search, if there is one."""
+        return next((trial for trial in self.trials() if trial.is_baseline), None)
+
     @property
     def state(self) -> str:
         """running, finished, interrupted or failed."""

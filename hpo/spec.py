@@ -27,11 +27,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 import search_spaces
-from hpo import studyfile
+from hpo import baselines, studyfile
 from hpo.errors import Mistake, SpecError, nearest
 from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING
 from hpo.studyfile import StudyFile
-from search_spaces import Choice, Domain, Fixed, SearchSpace
+from search_spaces import Choice, Domain, Fixed, Parameter, Scalar, SearchSpace
+from search_spaces.links import RESERVED
+from search_spaces.parse import BESIDE, FORMS
+from search_spaces.vectors import TAPERS
 from trainers import METRICS as TRAINER_METRICS
 from trainers.config import FIELDS, check_value
 from trainers.data import names as data_names
@@ -44,18 +47,38 @@ Direction = Literal["minimize", "maximize"]
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _BOUNDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
-_RANGE = {
+_BESIDE: dict[str, dict[str, Any]] = {
     "log": {"type": "boolean", "description": "Search on a logarithmic scale."},
     "step": {"type": "number", "exclusiveMinimum": 0},
+    "powers_of": {"type": "integer", "minimum": 2, "description": "Only powers of this base."},
     "points": {"type": "integer", "minimum": 2, "description": "Points of this range in a grid."},
-    "when": {"type": "object", "description": "Active only when another parameter has a value."},
+    "ordered": {"type": "boolean", "description": "The options stand in an order."},
+    "prior": {**_SCALAR, "description": "Where good values are believed to lie."},
+    "spread": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "How far from the prior: a distance, on a log scale a factor, of a choice "
+        "the share of the other options.",
+    },
+    "when": {
+        "type": "object",
+        "description": "Active only when others have these values: {optimizer: sgd}, "
+        "{schedule: [step, linear]}, {depth: '>= 3'}.",
+    },
+    "per": {"type": "string", "description": "A value for each: per: depth is one a layer."},
+    "taper": {
+        "anyOf": [
+            {"enum": list(TAPERS)},
+            {"type": "array", "items": {"enum": list(TAPERS)}, "minItems": 1},
+        ],
+        "description": "With per: how all values follow from the first; a list is a choice.",
+    },
+    "why": {"type": "string", "description": "A word to people."},
 }
 
 
-def _form(kind: str, value: dict[str, Any], *others: str) -> dict[str, Any]:
-    keys = {name: schema for name, schema in _RANGE.items() if name in others or name == "when"}
-    if kind == "int":
-        keys["powers_of"] = {"type": "integer", "minimum": 2}
+def _form(kind: str, value: dict[str, Any]) -> dict[str, Any]:
+    keys = {key: _BESIDE[key] for key in (*FORMS[kind], *BESIDE)}
     return {
         "type": "object",
         "properties": {kind: value, **keys},
@@ -71,12 +94,17 @@ _SPACE_SCHEMA = {
             "type": "array",
             "items": {"type": "string", "enum": list(search_spaces.library.names())},
             "description": "Ready-made spaces, merged left to right.",
-        }
+        },
+        "require": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "What must hold between parameters: [warmup_epochs < epochs].",
+        },
     },
     "additionalProperties": {
         "anyOf": [
-            _form("float", _BOUNDS, "log", "step", "points"),
-            _form("int", _BOUNDS, "log", "step", "points"),
+            _form("float", _BOUNDS),
+            _form("int", _BOUNDS),
             _form("choice", {"type": "array", "items": _SCALAR, "minItems": 1}),
             _form("fixed", _SCALAR),
             {"type": "array", "items": _SCALAR, "minItems": 1, "description": "A choice."},
@@ -192,6 +220,11 @@ class StudySpec(_Model):
     space: Annotated[dict[str, Any], WithJsonSchema(_SPACE_SCHEMA)] = Field(
         description="What may be searched."
     )
+    baseline: dict[str, Any] | None = Field(
+        None,
+        description="What you would run without a search: trial 0. What it leaves out has its "
+        "prior, or else the trainer's default.",
+    )
     search: SearchSpec = SearchSpec()
     stopping: StoppingSpec = StoppingSpec()
     run: RunSpec = RunSpec()
@@ -215,11 +248,13 @@ class Plan:
         spec: The file as written.
         space: Its search space, ready-made parts merged in.
         folder: Where its function is looked for.
+        baseline: The params of the baseline, if there is one.
     """
 
     spec: StudySpec
     space: SearchSpace
     folder: Path
+    baseline: Mapping[str, Scalar] | None = None
 
     @property
     def trials(self) -> int | None:
@@ -227,6 +262,8 @@ class Plan:
         search, size = self.spec.search, self.space.size
         if search.sampler == "grid":
             size = self.space.grid_size
+            if self.baseline is not None and not self.space.on_grid(self.baseline):
+                size += 1
         if search.trials is None and search.timeout is None:
             wanted = size if search.sampler == "grid" else DEFAULT_TRIALS
         else:
@@ -235,16 +272,22 @@ class Plan:
 
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration that runs for sampled `params`."""
-        config: dict[str, Any] = self.space.complete(params)
-        if self.spec.objective.epochs is not None:
-            config["epochs"] = self.spec.objective.epochs
-        return config
+        return {**self.space.arranged(self.space.complete(params)), **self._given}
+
+    def flat_config(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
+        """The same with a name for each element of a vector, as it is searched and shown."""
+        return {**self.space.complete(params), **self._given}
+
+    @property
+    def _given(self) -> dict[str, Scalar]:
+        epochs = self.spec.objective.epochs
+        return {} if epochs is None else {"epochs": epochs}
 
     @property
     def identity(self) -> dict[str, Any]:
         """What must stay the same for trials to belong to one study."""
         objective = self.spec.objective.model_dump(mode="json", exclude_none=True)
-        return {"objective": objective, "space": self.space.to_dict()}
+        return {"objective": objective, "space": self.space.to_dict(hints=False)}
 
     @property
     def fingerprint(self) -> str:
@@ -301,11 +344,11 @@ def check(file: StudyFile) -> Plan:
         mistakes += [
             _as_mistake(file, details)
             for details in error.errors()
-            # What is wrong inside these two is said better below.
-            if details["loc"][0] not in ("gate", "space") or len(details["loc"]) == 1
+            # What is wrong inside these is said better below.
+            if details["loc"][0] not in ("baseline", "gate", "space") or len(details["loc"]) == 1
         ]
-    space = _space(file, values.get("space"), mistakes)
     objective = _part(ObjectiveSpec, values.get("objective"))
+    space = _space(file, values.get("space"), objective, mistakes)
     if objective:
         whole = not any(mistake.path[:1] == ("objective",) for mistake in mistakes)
         mistakes += _objective_mistakes(file, objective, whole=whole)
@@ -316,9 +359,13 @@ def check(file: StudyFile) -> Plan:
     search = _part(SearchSpec, values.get("search", {}))
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
+    baseline = None
+    if space and isinstance(values.get("baseline"), dict):
+        baseline, wrong = baselines.read(values["baseline"], space, _defaults(objective))
+        mistakes += [file.mistake(("baseline", name), message) for name, message in wrong]
     if mistakes or space is None:
         raise SpecError(file.source, mistakes)
-    return Plan(spec, space, file.folder)
+    return Plan(spec, space, file.folder, baseline)
 
 
 def requirement(text: str) -> tuple[str, float] | None:
@@ -350,11 +397,14 @@ def _part(model: type[_Part], values: object) -> _Part | None:
         return _part(model, right) if len(right) < len(values) else None
 
 
-def _space(file: StudyFile, values: object, mistakes: list[Mistake]) -> SearchSpace | None:
+def _space(
+    file: StudyFile, values: object, objective: ObjectiveSpec | None, mistakes: list[Mistake]
+) -> SearchSpace | None:
     if not isinstance(values, dict):
         return None  # already a mistake of the file's shape
+    fixed = objective.epochs if objective else None
     try:
-        return search_spaces.parse(values)
+        return search_spaces.parse(values, known={} if fixed is None else {"epochs": fixed})
     except search_spaces.SpaceError as error:
         mistakes += [file.mistake(("space", *p.path), p.message) for p in error.problems]
         return None
@@ -403,7 +453,7 @@ def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> 
         elif objective.function and name in _TRIAL_ATTRIBUTES:
             message = f"trial.{name} means something else already; choose another name."
             found.append(file.mistake(path, message))
-        elif objective.trainer and name not in FIELDS and name != "use":
+        elif objective.trainer and name not in FIELDS and name not in RESERVED:
             help_ = nearest(str(name), FIELDS)
             found.append(file.mistake(path, f"the trainer has no field '{name}'. {help_}"))
     return found
@@ -417,7 +467,28 @@ def _value_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpac
             problems = (check_value(parameter.name, v) for v in _extremes(parameter.domain))
             path = ("space", parameter.name)
             found += [file.mistake(path, problem) for problem in problems if problem]
+            found += _vector_mistakes(file, parameter)
     return found
+
+
+def _vector_mistakes(file: StudyFile, parameter: Parameter) -> list[Mistake]:
+    """A vector where the trainer takes one value, or one that counts something else."""
+    counts, name = FIELDS[parameter.name].per, parameter.name
+    if parameter.per in (None, counts):
+        return []
+    message = (
+        f"'{name}' may have a value for each of '{counts}'; write per: {counts}."
+        if counts
+        else f"'{name}' has one value in a trial; drop `per`."
+    )
+    return [file.mistake(("space", name, "per"), message)]
+
+
+def _defaults(objective: ObjectiveSpec | None) -> Mapping[str, Any]:
+    """What the trainer does where the space says nothing."""
+    if objective is None or objective.trainer is None:
+        return {}
+    return {name: field.default for name, field in FIELDS.items()}
 
 
 def _extremes(domain: Domain) -> Sequence[Any]:

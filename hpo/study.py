@@ -27,6 +27,7 @@ from hpo.listeners import Listener, Outcome
 from hpo.samplers import SpaceSampler, derive_seed
 from hpo.trial import (
     ATTEMPTS,
+    BASELINE,
     DRIVER,
     FAILURE,
     METRICS,
@@ -145,8 +146,12 @@ class Study:
             attempts = before.get(ATTEMPTS, 1) + 1
             self._storage.set_trial_system_attr(trial_id, ATTEMPTS, attempts)
             self._storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
-        finite = self._sampler.size is not None
-        key = space.key(space.free_params(config)) if finite else None
+        params = space.free_params(config)
+        is_baseline = self._sampler.is_baseline(params)
+        if is_baseline:
+            self._storage.set_trial_system_attr(trial_id, BASELINE, True)
+        once = is_baseline or self._sampler.size is not None
+        key = space.key(params) if once else None
         if not self._storage.admit(trial_id, key=key, limit=self._plan.trials):
             return None
         return self._start(trial)
@@ -154,11 +159,12 @@ class Study:
     def _start(self, trial: optuna.Trial) -> Job:
         record = TrialRecord.of(self._storage.get_trial(trial._trial_id))
         config = self._plan.config(record.params)
+        shown = self._plan.flat_config(record.params)
         assert self._record.directory is not None  # noqa: S101 - a study with a plan has one
         directory = self._record.directory / f"trial-{record.number:05d}"
         self._running[record.number] = _RunningTrial(trial, MetricsLog(directory))
         for listener in self._listeners:
-            listener.started(record, config)
+            listener.started(record, shown)
         seed = derive_seed(self._plan.spec.search.seed, record.number, _TRAINING)
         return Job(record.number, config, seed, directory)
 
@@ -189,6 +195,8 @@ class Study:
         # Not by Optuna's trial.report, which ignores a second report of a step.
         self._storage.set_trial_intermediate_value(running.trial_id, report.step, value)
         frozen = self._storage.get_trial(running.trial_id)
+        if BASELINE in frozen.system_attrs:
+            return  # run to its end, so that there is something to compare with
         if self._optuna.pruner.prune(self._optuna, frozen):
             self._executor.stop(number)
             reason = pruners.reason(self._plan.spec.stopping, self._optuna, frozen)

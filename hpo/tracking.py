@@ -16,7 +16,8 @@ from typing import Any
 from hpo.catalog import LOG_NAME, SPEC, StudyRecord
 from hpo.listeners import Listener, Outcome
 from hpo.reports.leaderboard import as_markdown
-from hpo.reports.summary import best_json, dumps, summary
+from hpo.reports.strict_json import dumps
+from hpo.reports.summary import best_json, summary
 from hpo.trial import MLFLOW_RUN, Scalar, TrialRecord
 from mlflow_server import Tracker
 from mlflow_server.protocol import (
@@ -170,7 +171,7 @@ class MlflowListener(Listener):
 
     def _tell_again(self, trial: TrialRecord) -> None:
         # What MLflow has of it already is not written twice.
-        self._start(trial, self._study.plan.config(trial.params), fresh=False)
+        self._start(trial, self._study.plan.flat_config(trial.params), fresh=False)
         for step, time_ms, metrics in _steps(self._study, trial):
             self._logged.setdefault(trial.number, {}).update(metrics)
             self._send(TrialReported(trial.number, step, metrics, time_ms))
@@ -209,6 +210,8 @@ def _steps(study: StudyRecord, trial: TrialRecord) -> Iterator[tuple[int, int, d
 
 def _tags(trial: TrialRecord) -> dict[str, str]:
     tags = {"hpo.state": trial.state, "hpo.attempts": str(trial.attempts)}
+    if trial.is_baseline:
+        tags["hpo.baseline"] = "true"
     if trial.stopped_by:
         tags["hpo.stopped_by"] = trial.stopped_by
     if trial.failure:

@@ -27,6 +27,7 @@ STOPPED_BY = "hpo:stopped_by"
 FAILURE = "hpo:failure"
 ATTEMPTS = "hpo:attempts"
 DRIVER = "hpo:driver"
+BASELINE = "hpo:baseline"
 MLFLOW_RUN = "hpo:mlflow_run"
 
 
@@ -169,6 +170,7 @@ class TrialRecord:
         mlflow_run_id: Its run in MLflow, once it is there.
         started_ms: When it started, in ms since the epoch.
         ended_ms: When it ended.
+        is_baseline: Whether it is what would be run without a search.
     """
 
     id: int
@@ -185,6 +187,7 @@ class TrialRecord:
     mlflow_run_id: str | None
     started_ms: int | None = None
     ended_ms: int | None = None
+    is_baseline: bool = False
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> TrialRecord:
@@ -209,6 +212,7 @@ class TrialRecord:
             mlflow_run_id=attrs.get(MLFLOW_RUN),
             started_ms=_as_ms(trial.datetime_start),
             ended_ms=_as_ms(trial.datetime_complete),
+            is_baseline=bool(attrs.get(BASELINE)),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -221,6 +225,7 @@ class TrialRecord:
             "params": dict(self.params),
             "metrics": dict(self.metrics),
             "n_steps": self.n_steps,
+            "baseline": self.is_baseline,
             "stopped_by": self.stopped_by,
             "failure": {"kind": failure.kind.value, "message": failure.message}
             if failure

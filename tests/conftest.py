@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 import sqlalchemy as sa
+
+# Tests train small networks, which a second thread makes slower; before anything imports torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -64,11 +64,18 @@ def _about(
     # `main` looks for --debug itself, so that it may stand anywhere; this line is for --help.
 
 
-def command(name: str) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
+def group(name: str, help_: str) -> typer.Typer:
+    """Registers a group of commands: `hpo NAME COMMAND`."""
+    found = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=help_)
+    app.add_typer(found, name=name)
+    return found
+
+
+def command(name: str, of: typer.Typer = app) -> Callable[[Callable[_P, None]], Callable[_P, None]]:
     """Registers a command whose interruption exits with 130, at whatever it is interrupted."""
 
     def register(function: Callable[_P, None]) -> Callable[_P, None]:
-        @app.command(name)
+        @of.command(name)
         @functools.wraps(function)
         def interruptible(*args: _P.args, **kwargs: _P.kwargs) -> None:
             try:
@@ -102,7 +109,7 @@ def stderr() -> Console:
 
 def print_json(document: object) -> None:
     """Prints one JSON document on stdout."""
-    from hpo.reports.summary import dumps
+    from hpo.reports.strict_json import dumps
 
     typer.echo(dumps(document))
 

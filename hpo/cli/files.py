@@ -26,15 +26,23 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check a study file: its space, its plan, one step of one trial."""
+    from dataclasses import asdict
+
     from hpo import spec
+    from hpo.advice import advise
 
     plan = spec.load(file, overrides or [])
+    advice = advise(plan)
     if as_json:
-        print_json({**_plan_json(plan), "tried": None if dry else _try_one_step(plan)})
+        said = {"advice": [asdict(each) for each in advice]}
+        tried = None if dry else _try_one_step(plan)
+        print_json({**_plan_json(plan), **said, "tried": tried})
         return
     out = stdout()
     for line in _plan_lines(plan):
         out.print(line, markup=False)
+    for each in advice:
+        out.print(f"{each.level:<10} {each}", markup=False)
     if not dry:
         out.print(_try_one_step(plan), markup=False)
     stderr().print(f"[green]ok[/green]  Run it: hpo run {file}")
@@ -51,6 +59,8 @@ def schema() -> None:
 
 
 def _plan_json(plan: Plan) -> dict[str, object]:
+    from hpo.advice import without_grid
+
     objective, search = plan.spec.objective, plan.spec.search
     return {
         "study": plan.spec.name,
@@ -61,41 +71,60 @@ def _plan_json(plan: Plan) -> dict[str, object]:
         "trials": plan.trials,
         "n_free_parameters": len(plan.space.free),
         "n_configurations": plan.space.size,
+        "n_grid_points": None if without_grid(plan.space) else plan.space.grid_size,
+        "baseline": plan.baseline,
+        "examples": _examples(plan),
     }
 
 
-def _plan_lines(plan: Plan) -> list[str]:
+def _examples(plan: Plan) -> list[dict[str, object]]:
+    """A few configurations as they may be drawn."""
     import numpy as np
+
+    rng = np.random.default_rng(plan.spec.search.seed)
+    space = plan.space
+    drawn = (space.free_params(space.sample(rng)) for _ in range(_EXAMPLES))
+    return [plan.config(params) for params in drawn]
+
+
+def _plan_lines(plan: Plan) -> list[str]:
+    from search_spaces.flow import flow
 
     spec, space = plan.spec, plan.space
     objective, search = spec.objective, spec.search
     what = objective.function or f"{objective.trainer} on {objective.data}"
     length = f", {objective.epochs} epochs a trial" if objective.epochs else ""
     size = "infinitely many" if space.size is None else f"{space.size:,}"
-    rng = np.random.default_rng(search.seed)
+    baseline = [] if plan.baseline is None else [f"baseline   {flow(plan.config(plan.baseline))}"]
     return [
         f"study      {spec.name}",
         f"objective  {objective.direction} {objective.metric} of {what}{length}",
         f"space      {len(space.free)} free parameters, {size} configurations",
-        *(f"           {p.name}: {_form(p.to_dict())}" for p in space.parameters),
+        *(f"           {line}" for line in space.to_yaml().splitlines()),
+        f"grid       {_grid_line(plan)}",
         f"search     {search.sampler}, {_budget(plan)}, seed {search.seed}",
         f"stopping   {spec.stopping.rule}",
-        *(f"example    {space.sample(rng)}" for _ in range(_EXAMPLES)),
+        *baseline,
+        *(f"example    {flow(config)}" for config in _examples(plan)),
     ]
+
+
+def _grid_line(plan: Plan) -> str:
+    from hpo.advice import without_grid
+
+    missing = without_grid(plan.space)
+    if not missing:
+        return f"{plan.space.grid_size:,} points"
+    verb = "has" if len(missing) == 1 else "have"
+    return f"none: {', '.join(missing)} {verb} no list of values (`points: 5` or `step:` gives one)"
 
 
 def _budget(plan: Plan) -> str:
     trials, timeout = plan.trials, plan.spec.search.timeout
     parts = [f"{trials:,} trials"] if trials is not None else []
-    if plan.spec.search.sampler == "grid":
-        parts.append(f"a grid of {plan.space.grid_size:,} points")
     if timeout:
         parts.append(f"at most {timeout:.0f} s")
     return ", ".join(parts)
-
-
-def _form(form: object) -> str:
-    return str(form).replace("'", "")
 
 
 def _try_one_step(plan: Plan) -> str:
@@ -112,7 +141,9 @@ def _try_one_step(plan: Plan) -> str:
     from hpo.trial import Failure, Job, Reported, Stopped
 
     executor = InlineExecutor(objectives.build(plan))
-    params = plan.space.free_params(plan.space.sample(np.random.default_rng(plan.spec.search.seed)))
+    rng = np.random.default_rng(plan.spec.search.seed)
+    # The baseline is what is sure to make sense.
+    params = plan.baseline or plan.space.free_params(plan.space.sample(rng))
     with tempfile.TemporaryDirectory() as folder:
         executor.start(Job(0, plan.config(params), plan.spec.search.seed, Path(folder)))
         started = time.perf_counter()

@@ -70,7 +70,8 @@ class PlainProgress(Listener):
                 if best.number == trial.number
                 else f"  best {best.value:.4g}, trial {best.number}"
             )
-        return escape(f"trial {trial.number} {trial.state}{value}{after}{leader}")
+        name = f"trial {trial.number}{' (baseline)' if trial.is_baseline else ''}"
+        return escape(f"{name} {trial.state}{value}{after}{leader}")
 
 
 class LiveProgress(PlainProgress):

@@ -72,9 +72,14 @@ def resume(
 def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool) -> None:
     console = stderr()
     with console.status("loading"):  # torch and Optuna take their seconds
+        from hpo.advice import advise
         from hpo.api import run_plan
         from hpo.cli.progress import listener
 
+    for each in advise(plan):
+        if each.level == "warning":
+            console.print("[yellow]warning:[/yellow] ", end="")
+            console.print(str(each), markup=False)
     progress = listener(console, plan)
     try:
         result = run_plan(
@@ -112,10 +117,25 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         if failures:
             console.print(f"  the last: {failures[-1].summary}", markup=False)
             console.print(f"  {failures[-1].place}", markup=False)
+    if sentence := _against_baseline(result):
+        console.print(sentence, markup=False)
     if result.verdict:
         style = "green" if result.verdict.passed else "red"
         console.print(f"[{style}]{result.verdict.sentence}[/{style}]")
     console.print(f"All trials: hpo trials {name}{_mlflow_hint(study.tracking)}")
+
+
+def _against_baseline(result: Result) -> str:
+    """What the search was worth, in one sentence; nothing without a baseline to compare with."""
+    baseline, best = result.study.baseline(), result.best
+    if baseline is None or best is None:
+        return ""
+    if baseline.value is None or baseline.state != "COMPLETE":
+        return f"The baseline (trial {baseline.number}) has no value: it is {baseline.state}."
+    values = f"{result.study.metric} {best.value:.4g} against {baseline.value:.4g}"
+    if best.number == baseline.number:
+        return f"No trial beats the baseline: {result.study.metric} {baseline.value:.4g}."
+    return f"Trial {best.number} beats the baseline: {values}."
 
 
 def _mlflow_hint(tracking: str | None) -> str:

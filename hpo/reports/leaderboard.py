@@ -19,16 +19,19 @@ def leaderboard(
     Args:
         trials: The best first.
         metric: Name of the objective.
-        limit: How many to show.
+        limit: How many to show, and the baseline, if it is not among them.
         compact: All parameters in one column, instead of a column each.
     """
-    shown = trials[:limit]
+    shown = list(trials[:limit])
+    shown += [trial for trial in trials[limit:] if trial.is_baseline]  # to compare with
+    ranks = {trial.number: rank for rank, trial in enumerate(trials, start=1)}
     table = _table("#", "trial", metric)
     names = _add_params(table, shown, compact=compact)
-    for rank, trial in enumerate(shown, start=1):
+    for trial in shown:
+        rank = ranks[trial.number]
         style = "bold" if rank == 1 else None
         cells = _param_cells(trial, names)
-        table.add_row(str(rank), str(trial.number), number(trial.value), *cells, style=style)
+        table.add_row(str(rank), _number_of(trial), number(trial.value), *cells, style=style)
     return table
 
 
@@ -42,7 +45,7 @@ def trials_table(trials: Sequence[TrialRecord], metric: str, *, compact: bool = 
     for trial in trials:
         why = trial.stopped_by or (trial.failure.summary if trial.failure else "")
         table.add_row(
-            str(trial.number),
+            _number_of(trial),
             f"[{STATE_STYLES[trial.state]}]{trial.state}[/]",
             number(trial.value),
             *_param_cells(trial, names),
@@ -51,6 +54,10 @@ def trials_table(trials: Sequence[TrialRecord], metric: str, *, compact: bool = 
             _escaped(why),
         )
     return table
+
+
+def _number_of(trial: TrialRecord) -> str:
+    return f"{trial.number} baseline" if trial.is_baseline else str(trial.number)
 
 
 def _add_params(table: Table, trials: Sequence[TrialRecord], *, compact: bool) -> list[str] | None:
@@ -78,7 +85,7 @@ def as_markdown(study: StudyRecord, limit: int = 10) -> str:
         ["#", "trial", study.metric, *names],
         ["--:"] * (3 + len(names)),
         *(
-            [str(rank), str(t.number), number(t.value), *(number(t.params.get(n)) for n in names)]
+            [str(rank), _number_of(t), number(t.value), *(number(t.params.get(n)) for n in names)]
             for rank, t in enumerate(ranked, start=1)
         ),
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from typing import Any
 
 from hpo.catalog import ORIGIN, SPEC, StudyRecord
@@ -24,10 +22,18 @@ def summary(study: StudyRecord) -> dict[str, Any]:
         "stopping": spec.get("stopping", {}).get("rule"),
         "n_trials": study.counts(),
         "best": best_json(best) if best else None,
+        "baseline": _baseline_json(study),
         "storage": study.storage.url,
         "directory": str(study.directory) if study.directory else None,
         "origin": study.attrs.get(ORIGIN),
     }
+
+
+def _baseline_json(study: StudyRecord) -> dict[str, Any] | None:
+    baseline = study.baseline()
+    if baseline is None:
+        return None
+    return {"trial": baseline.number, "state": baseline.state, "value": baseline.value}
 
 
 def best_json(best: TrialRecord) -> dict[str, Any]:
@@ -39,18 +45,3 @@ def best_json(best: TrialRecord) -> dict[str, Any]:
         "metrics": dict(best.metrics),
         "mlflow_run_id": best.mlflow_run_id,
     }
-
-
-def dumps(document: object) -> str:
-    """Strict JSON: NaN and infinity, which JSON does not have, become null."""
-    return json.dumps(_strict(document), indent=2)
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _strict(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(inner) for inner in value]
-    return value

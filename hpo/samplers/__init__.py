@@ -27,6 +27,7 @@ def build(
     startup_trials: int = 10,
     estimator: Estimator = "GP",
     trials: int | None = None,
+    baseline: Mapping[str, Any] | None = None,
 ) -> SpaceSampler:
     """Builds a sampler by its name in a study file.
 
@@ -38,6 +39,7 @@ def build(
         startup_trials: tpe, gp, skopt: random trials before the model is asked.
         estimator: skopt: GP, RF or ET.
         trials: How many trials are planned; only bayesian looks at it.
+        baseline: Params to try before anything is drawn.
 
     Raises:
         HpoError: there is no sampler of that name.
@@ -45,6 +47,19 @@ def build(
     """
     if not isinstance(space, SearchSpace):
         space = parse(space)
+    sampler = _build(name, space, seed, startup_trials, estimator, trials)
+    sampler.baseline = baseline
+    return sampler
+
+
+def _build(
+    name: str,
+    space: SearchSpace,
+    seed: int,
+    startup_trials: int,
+    estimator: Estimator,
+    trials: int | None,
+) -> SpaceSampler:
     if name == "bayesian":
         name = _bayesian(space, trials)
     match name:

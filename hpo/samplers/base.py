@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import SpaceExhaustedError
-from search_spaces import SearchSpace
+from search_spaces import Scalar, SearchSpace
 
-_DRAWS = 2  # a model that repeats itself once will do so again, and each draw fits it anew
+_REPEATS = 2  # a model that repeats itself once will do so again, and each draw fits it anew
+_DRAWS = 8  # of which requirements may reject some
+_DOUBT_EVERY = 5  # so many trials, one is drawn without the priors: all of them may be wrong
 LISTED = 100_000  # a finite space of so many configurations is listed, a larger one drawn from
 
 
@@ -31,7 +34,12 @@ class SpaceSampler(BaseSampler):
     Args:
         space: The space to draw from.
         seed: Of all of its randomness.
+
+    Attributes:
+        baseline: Params to try before anything is drawn; set after construction.
     """
+
+    baseline: Mapping[str, Scalar] | None = None
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space = space
@@ -119,32 +127,62 @@ class SpaceSampler(BaseSampler):
             with suppress(RuntimeError):  # raised when the study is driven by ask and tell
                 study.stop()
 
+    def is_baseline(self, params: Mapping[str, Any]) -> bool:
+        """Whether these are the params of the baseline."""
+        return self.baseline is not None and self.space.key(params) == self.space.key(self.baseline)
+
     def _draw_new(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
-        if self.size is None:
-            return self.draw(study, trial, derive_seed(self.seed, trial.number))
-        taken = self.taken(study, but=trial)
-        if len(taken) < self.size:
-            for redraw in range(_DRAWS):
-                params = self.draw(study, trial, derive_seed(self.seed, trial.number, redraw))
-                if self.space.key(params) not in taken:
-                    return params
-            return self._any_new(taken, derive_seed(self.seed, trial.number, _DRAWS))
-        raise SpaceExhaustedError(
-            f"all {self.size:,} configurations of this space have been tried.",
-            "Widen the space, or take the best of them: hpo best STUDY",
-        )
+        finite = self.size is not None
+        taken = self.taken(study, but=trial) if finite or self.baseline else set()
+        if self.baseline is not None and self.space.key(self.baseline) not in taken:
+            return dict(self.baseline)
+        if self.size is not None and len(taken) >= self.size:
+            raise SpaceExhaustedError(
+                f"all {self.size:,} configurations of this space have been tried.",
+                "Widen the space, or take the best of them: hpo best STUDY",
+            )
+        repeats = 0
+        for redraw in range(_DRAWS):
+            seed = derive_seed(self.seed, trial.number, redraw)
+            doubts = self._has_priors and trial.number % _DOUBT_EVERY == _DOUBT_EVERY - 1
+            params = self._draw_anywhere(seed) if doubts else self.draw(study, trial, seed)
+            if not self._allows(params):
+                continue
+            if not finite or self.space.key(params) not in taken:
+                return params
+            repeats += 1
+            if repeats == _REPEATS:
+                break
+        return self._any_new(taken, derive_seed(self.seed, trial.number, _DRAWS))
+
+    def _draw_anywhere(self, seed: int) -> dict[str, Any]:
+        """A configuration drawn as if nobody believed anything."""
+        rng = np.random.default_rng(seed)
+        return self.space.free_params(self.space.sample(rng, by_prior=False))
+
+    @cached_property
+    def _has_priors(self) -> bool:
+        return any("prior" in p.domain.to_dict() for p in self.space.free)
+
+    def _allows(self, params: Mapping[str, Any]) -> bool:
+        return not self.space.require or self.space.allows(self.space.complete(params))
 
     def _any_new(self, taken: set[str], seed: int) -> dict[str, Any]:
         """A random configuration that was not tried; for when a model insists on its favourite."""
         rng = np.random.default_rng(seed)
-        if self.size is not None and self.size <= LISTED:
+        if self.size is not None and self.size <= LISTED and self._is_listed:
             every = (self.space.free_params(config) for config in self.space.grid())
             new = [params for params in every if self.space.key(params) not in taken]
             return new[rng.integers(len(new))]
         while True:  # a space this large is hardly ever half tried
             params = self.space.free_params(self.space.sample(rng))
-            if self.space.key(params) not in taken:
+            if self.size is None or self.space.key(params) not in taken:
                 return params
+
+    @cached_property
+    def _is_listed(self) -> bool:
+        """Whether the grid has all configurations; `points` may leave some out."""
+        return self.space.grid_size == self.space.size
 
 
 def derive_seed(*parts: int) -> int:

@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
+from types import MappingProxyType
 
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo.samplers.coordinates import Coordinate
 from hpo.trial import FAILURE, FailureKind
+
+NO_COORDINATES: Mapping[str, Coordinate] = MappingProxyType({})
 
 
 class Experience(Study):
-    """A study in which a failed trial was as bad as a trial can be.
+    """A study as a model is to see it: what failed was bad, and parameters have an order.
 
     To Optuna's samplers a failed trial never happened, so they ask again and again for the
-    learning rate that diverges. A trial that was lost with its machine says nothing about its
-    configuration and stays out.
+    learning rate that diverges. Here it was as bad as a trial can be. A trial that was lost with
+    its machine says nothing about its configuration and stays out.
 
     Args:
         study: The study.
         knows_pruned: Whether the model learns from PRUNED trials by itself, as TPE does; then a
             failed trial is one that was stopped before its first step. For other models a
             stopped trial is complete with its last value, and a failed one with the worst.
+        coordinates: Of the parameters that the model sees in another way than the user.
     """
 
-    def __init__(self, study: Study, *, knows_pruned: bool) -> None:
+    def __init__(
+        self,
+        study: Study,
+        *,
+        knows_pruned: bool,
+        coordinates: Mapping[str, Coordinate] = NO_COORDINATES,
+    ) -> None:
         self.__dict__.update(study.__dict__)
-        self._trials_seen = _seen(study, knows_pruned=knows_pruned)
+        seen = _seen(study, knows_pruned=knows_pruned)
+        if coordinates:
+            moved = (_moved(trial, coordinates) for trial in seen)
+            seen = [trial for trial in moved if trial is not None]
+        self._trials_seen = seen
 
     def _get_trials(
         self,
@@ -70,6 +85,21 @@ def _worst(trials: Sequence[FrozenTrial], direction: StudyDirection) -> float | 
     if not finite:
         return None
     return min(finite) if direction is StudyDirection.MAXIMIZE else max(finite)
+
+
+def _moved(trial: FrozenTrial, coordinates: Mapping[str, Coordinate]) -> FrozenTrial | None:
+    """The trial in the model's coordinates; None if it was made elsewhere and has none."""
+    params, distributions = dict(trial.params), dict(trial.distributions)
+    for name, coordinate in coordinates.items():
+        if name in params:
+            try:
+                params[name] = coordinate.inward(params[name])
+            except ValueError:
+                return None
+            distributions[name] = coordinate.distribution
+    moved = copy.copy(trial)
+    moved.distributions, moved.params = distributions, params
+    return moved
 
 
 def _replaced(trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:

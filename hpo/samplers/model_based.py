@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
@@ -13,10 +13,16 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.samplers.base import SpaceSampler
+from hpo.samplers.coordinates import coordinates
 from hpo.samplers.experience import Experience
-from search_spaces import Choice, Parameter, SearchSpace
+from search_spaces import Choice, Parameter, Scalar, SearchSpace
 
 Estimator = Literal["GP", "RF", "ET"]
+
+History: TypeAlias = Sequence[tuple[dict[str, Any], float]]  # params, and what is minimised
+
+_LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
+_CANDIDATES = 1000  # configurations of which skopt's model is asked for the most promising
 
 
 class OptunaSampler(SpaceSampler):
@@ -26,6 +32,7 @@ class OptunaSampler(SpaceSampler):
         space: The space to draw from.
         seed: Of all of its randomness.
         make: Makes Optuna's sampler from a seed.
+        startup_trials: Random trials, drawn by the priors, before that sampler is asked.
         knows_pruned: Whether that sampler learns from PRUNED trials by itself.
     """
 
@@ -34,25 +41,34 @@ class OptunaSampler(SpaceSampler):
         space: SearchSpace,
         seed: int,
         make: Callable[[int], BaseSampler],
+        startup_trials: int,
         *,
         knows_pruned: bool,
     ) -> None:
         super().__init__(space, seed)
         self._make = make
+        self._startup_trials = startup_trials
         self._knows_pruned = knows_pruned
+        self._coordinates = coordinates(space)
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
+        study = Experience(study, knows_pruned=self._knows_pruned, coordinates=self._coordinates)
+        seen = study.get_trials(deepcopy=False, states=_LEARNT_FROM)
+        if len(seen) < self._startup_trials:
+            return self.space.free_params(self.space.sample(np.random.default_rng(seed)))
         sampler = self._make(seed)
-        study = Experience(study, knows_pruned=self._knows_pruned)
         known = sampler.infer_relative_search_space(study, trial)
         jointly = sampler.sample_relative(study, trial, known)
 
         def suggested(parameter: Parameter) -> Any:
             name = parameter.name
+            coordinate = self._coordinates.get(name)
             if name in jointly:
-                return jointly[name]
-            # Startup trials, and parameters that are not active in every trial.
-            return sampler.sample_independent(study, trial, name, self._distributions[name])
+                value = jointly[name]
+            else:  # it is not active in every trial
+                seen_as = coordinate.distribution if coordinate else self._distributions[name]
+                value = sampler.sample_independent(study, trial, name, seen_as)
+            return coordinate.outward(value) if coordinate else value
 
         return self.space.free_params(self.space.walk(suggested))
 
@@ -63,7 +79,7 @@ def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSample
     def make(trial_seed: int) -> BaseSampler:
         return TPESampler(seed=trial_seed, n_startup_trials=startup_trials, multivariate=True)
 
-    return OptunaSampler(space, seed, make, knows_pruned=True)
+    return OptunaSampler(space, seed, make, startup_trials, knows_pruned=True)
 
 
 def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
@@ -74,20 +90,21 @@ def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler
             seed=trial_seed, n_startup_trials=startup_trials, warn_independent_sampling=False
         )
 
-    return OptunaSampler(space, seed, make, knows_pruned=False)
+    return OptunaSampler(space, seed, make, startup_trials, knows_pruned=False)
 
 
 class SkoptSampler(SpaceSampler):
-    """scikit-optimize's `Optimizer`, told all finished trials and asked for one point.
+    """scikit-optimize's `Optimizer`, told the finished trials and asked for one point.
 
-    It sees every parameter as a number in [0, 1] on the parameter's own scale, or as a
-    category. A parameter that is not active in a trial is given its middle value, the same in
-    all such trials, so that it says nothing.
+    It sees every parameter as a number in [0, 1] on the parameter's own scale (its prior's
+    quantile), or as a category. A parameter that is not active in every configuration is no part
+    of that point: once the others are chosen, a second model, of the trials in which the same
+    parameters were active, chooses these. So no model is ever told a value that nobody used.
 
     Args:
         space: The space to draw from.
         seed: Of all of its randomness.
-        startup_trials: Random trials before the model is asked.
+        startup_trials: Random trials before a model is asked.
         estimator: GP: Gaussian process; RF: random forest; ET: extra trees.
     """
 
@@ -101,41 +118,75 @@ class SkoptSampler(SpaceSampler):
         super().__init__(space, seed)
         self._startup_trials = startup_trials
         self._estimator = estimator
+        self._always = [p for p in space.free if not p.when]
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         history = self._history(study)
+        rng = np.random.default_rng(seed)
+        by_chance = self.space.free_params(self.space.sample(rng))
         if len(history) < self._startup_trials or not self.space.free:
-            return self.space.free_params(self.space.sample(np.random.default_rng(seed)))
-        optimizer = self._optimizer(seed)
-        points, values = zip(*history, strict=True)
+            return by_chance
         with warnings.catch_warnings():
             # It warns when it would repeat itself; the base class draws again in that case.
             warnings.simplefilter("ignore")
-            optimizer.tell(list(points), list(values))
-            point = optimizer.ask()
-        coordinates = dict(zip((p.name for p in self.space.free), point, strict=True))
+            chosen = self._ask(history, self._always, seed) if self._always else {}
+            return self._with_conditional(chosen, history, seed, rng)
 
-        def at_point(parameter: Parameter) -> Any:
-            coordinate = coordinates[parameter.name]
-            if isinstance(parameter.domain, Choice):
-                return parameter.domain.options[int(coordinate)]
-            return parameter.domain.from_unit(float(np.clip(coordinate, 0.0, 1.0)))
+    def _with_conditional(
+        self, chosen: dict[str, Any], history: History, seed: int, rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """The chosen values, and those of the parameters that are active beside them."""
 
-        return self.space.free_params(self.space.walk(at_point))
+        def by_prior(parameter: Parameter) -> object:
+            drawn = parameter.domain.from_quantile(rng.random())
+            return chosen.get(parameter.name, drawn)
 
-    def _optimizer(self, seed: int) -> Any:
+        drawn = [self.space.free_params(self.space.walk(by_prior)) for _ in range(_CANDIDATES)]
+        active = drawn[0].keys()
+        alike = [(params, value) for params, value in history if params.keys() == active]
+        rest = [name for name in active if name not in chosen]
+        if not rest or len(alike) < self._startup_trials:
+            return drawn[0]
+        parameters = [self.space.by_name[name] for name in active]
+        candidates = [params for params in drawn if params.keys() == active]
+        return self._most_promising(candidates, alike, parameters, seed)
+
+    def _ask(self, history: History, parameters: Sequence[Parameter], seed: int) -> dict[str, Any]:
+        """The point that scikit-optimize asks for, of these parameters alone."""
+        point = self._told(history, parameters, seed).ask()
+        return {p.name: _value_at(p, x) for p, x in zip(parameters, point, strict=True)}
+
+    def _most_promising(
+        self,
+        candidates: Sequence[dict[str, Any]],
+        history: History,
+        parameters: Sequence[Parameter],
+        seed: int,
+    ) -> dict[str, Any]:
+        """The candidate with the greatest expected improvement."""
+        from skopt.acquisition import gaussian_ei
+
+        optimizer = self._told(history, parameters, seed)
+        points = [[_coordinate(p, params[p.name]) for p in parameters] for params in candidates]
+        improvement = gaussian_ei(
+            optimizer.space.transform(points), optimizer.models[-1], min(v for _, v in history)
+        )
+        return candidates[int(np.argmax(improvement))]
+
+    def _told(self, history: History, parameters: Sequence[Parameter], seed: int) -> Any:
+        """An `Optimizer` of some parameters that knows the history."""
         from skopt import Optimizer
         from skopt.space import Categorical, Real
 
         dimensions = [
             # As strings: skopt compares categories with NumPy, which mixes up 1, 1.0 and True.
             Categorical([str(i) for i in range(len(p.domain.options))])
-            if isinstance(p.domain, Choice)
+            if isinstance(p.domain, Choice) and not p.domain.ordered
             else Real(0.0, 1.0)
-            for p in self.space.free
+            for p in parameters
         ]
         # The defaults (a portfolio of acquisition functions, 10,000 candidates) take 0.6 s.
-        return Optimizer(
+        optimizer = Optimizer(
             dimensions,
             base_estimator=self._estimator,
             n_initial_points=0,
@@ -143,20 +194,31 @@ class SkoptSampler(SpaceSampler):
             acq_optimizer_kwargs={"n_points": 1000, "n_restarts_optimizer": 2},
             random_state=seed,
         )
+        points = [[_coordinate(p, params[p.name]) for p in parameters] for params, _ in history]
+        optimizer.tell(points, [value for _, value in history])
+        return optimizer
 
-    def _history(self, study: Study) -> list[tuple[list[Any], float]]:
+    def _history(self, study: Study) -> History:
         sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
+        names = {p.name for p in self.space.free}
         return [
-            ([self._coordinate(p, trial.params) for p in self.space.free], sign * trial.value)
+            ({name: v for name, v in trial.params.items() if name in names}, sign * trial.value)
             for trial in Experience(study, knows_pruned=False).get_trials(
                 deepcopy=False, states=(TrialState.COMPLETE,)
             )
             if trial.value is not None and math.isfinite(trial.value)
         ]
 
-    def _coordinate(self, parameter: Parameter, params: dict[str, Any]) -> Any:
-        domain = parameter.domain
-        active = parameter.name in params
-        if isinstance(domain, Choice):
-            return str(domain.options.index(params[parameter.name]) if active else 0)
-        return domain.to_unit(params[parameter.name]) if active else 0.5
+
+def _coordinate(parameter: Parameter, value: Any) -> Any:
+    domain = parameter.domain
+    if isinstance(domain, Choice) and not domain.ordered:
+        return str(domain.options.index(value))
+    return domain.to_quantile(value)
+
+
+def _value_at(parameter: Parameter, coordinate: Any) -> Scalar:
+    domain = parameter.domain
+    if isinstance(domain, Choice) and not domain.ordered:
+        return domain.options[int(coordinate)]
+    return domain.from_quantile(float(np.clip(coordinate, 0.0, 1.0)))

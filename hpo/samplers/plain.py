@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from hpo.errors import SpaceExhaustedError
 from hpo.samplers.base import LISTED, SpaceSampler
-from search_spaces import Parameter, SearchSpace
+from search_spaces import Scalar, SearchSpace
 
 
 class GridSampler(SpaceSampler):
@@ -24,22 +25,25 @@ class GridSampler(SpaceSampler):
         search_spaces.GridError: a parameter has no grid.
     """
 
+    _has_priors = False  # a grid visits every point, whatever anybody believes
+
     def __init__(self, space: SearchSpace, seed: int) -> None:
         super().__init__(space, seed)
-        self._size = space.grid_size
+        self._n_points = space.grid_size
 
     @property
     def size(self) -> int:
-        """How many points the grid has."""
-        return self._size
+        """How many points the grid has, and a baseline beside it."""
+        beside = self.baseline is not None and not self.space.on_grid(self.baseline)
+        return self._n_points + beside
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         taken = self.taken(study, but=trial)
-        points = self._points if self.size <= LISTED else self._random_points(seed)
+        points = self._points if self._n_points <= LISTED else self._random_points(seed)
         for params in points:
             if self.space.key(params) not in taken:
                 return params
-        raise SpaceExhaustedError(f"all {self.size:,} points of the grid have been tried.")
+        raise SpaceExhaustedError(f"all {self._n_points:,} points of the grid have been tried.")
 
     def _random_points(self, seed: int) -> Iterator[dict[str, Any]]:
         """Points of a grid too large to list; nobody lives to see it half tried."""
@@ -47,7 +51,8 @@ class GridSampler(SpaceSampler):
         values = {p.name: p.domain.grid() for p in self.space.free}
         while True:
             config = self.space.walk(lambda p: values[p.name][rng.integers(len(values[p.name]))])
-            yield self.space.free_params(config)
+            if self.space.allows(config):
+                yield self.space.free_params(config)
 
     @cached_property
     def _points(self) -> list[dict[str, Any]]:
@@ -57,7 +62,7 @@ class GridSampler(SpaceSampler):
 
 
 class RandomSampler(SpaceSampler):
-    """Uniform draws, on the scale (linear or logarithmic) of each parameter."""
+    """Draws by each parameter's prior; without one uniform, on its scale."""
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
@@ -67,21 +72,28 @@ class RandomSampler(SpaceSampler):
 class SobolSampler(SpaceSampler):
     """Scrambled Sobol points (Owen 1998): random, but spread evenly over the space.
 
-    Point k of the sequence is trial k; categorical parameters take their share of the unit
-    interval like any other.
+    Trial k is point k of the sequence, of those that meet the space's requirements; categorical
+    parameters take their share of the unit interval like any other.
     """
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
-        from scipy.stats import qmc  # takes a second to import
-
         if not self.space.free:
             return {}
+        start = 0 if self.space.require else trial.number
+        allowed = filter(self.space.allows, self._configs(start))
+        config = next(islice(allowed, trial.number - start, None))
+        return self.space.free_params(config)
+
+    def _configs(self, start: int) -> Iterator[dict[str, Scalar]]:
+        """The configurations at the points of the sequence."""
+        from scipy.stats import qmc  # takes a second to import
+
         sequence = qmc.Sobol(len(self.space.free), scramble=True, rng=self.seed)
-        if trial.number:
-            sequence.fast_forward(trial.number)
-        point = dict(zip((p.name for p in self.space.free), sequence.random(1)[0], strict=True))
+        if start:
+            sequence.fast_forward(start)
+        while True:
+            at = dict(zip((p.name for p in self.space.free), sequence.random(1)[0], strict=True))
+            yield self._config_at(at)
 
-        def at_point(parameter: Parameter) -> Any:
-            return parameter.domain.from_unit(float(point[parameter.name]))
-
-        return self.space.free_params(self.space.walk(at_point))
+    def _config_at(self, point: Mapping[str, float]) -> dict[str, Scalar]:
+        return self.space.walk(lambda p: p.domain.from_quantile(float(point[p.name])))

@@ -13,8 +13,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from hpo import spec, studyfile
+from hpo.advice import advise
 from search_spaces import library
 from trainers.config import FIELDS
+from trainers.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,10 +44,11 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 def test_the_readmes_commands_exist() -> None:
     from hpo.cli.app import app
 
-    for module in ("files", "runs", "studies"):
+    for module in ("files", "runs", "spaces", "studies"):
         importlib.import_module(f"hpo.cli.{module}")  # they register their commands
 
     known = {command.name for command in app.registered_commands}
+    known |= {group.name for group in app.registered_groups}
     shown = set(re.findall(r"^\$ hpo (\w+)", README, re.MULTILINE))
     (row,) = re.findall(r"^\| commands \| (.*) \|$", README, re.MULTILINE)
     assert shown <= known
@@ -67,21 +70,47 @@ def _keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "")
 
 def test_the_guide_has_every_key_of_a_study_file() -> None:
     schema = spec.json_schema()
-    listed = set(re.findall(r"^\| `([a-z_.]+)` \| [^|]*\| ", GUIDE, re.MULTILINE))
+    (section,) = re.findall(r"## A study file\n(.*?)\n## ", GUIDE, re.DOTALL)
+    listed = set(re.findall(r"^\| `([a-z_.]+)` \| [^|]*\| ", section, re.MULTILINE))
     assert listed == _keys(schema, schema["$defs"])
 
 
 def test_the_guide_has_every_ready_made_space_and_field() -> None:
-    assert [name for name in library.names() if f"`{name}`" not in GUIDE] == []
+    listed = re.findall(r"^\| `(\w+)` \| ([^|]+) \|$", GUIDE, re.MULTILINE)
+    assert {(name, library.load(name).why) for name in library.names()} <= set(listed)
     assert [name for name in FIELDS if f"`{name}`" not in GUIDE] == []
 
 
-def test_the_guides_space_is_a_good_one() -> None:
-    (text,) = re.findall(r"## Spaces\n\n```yaml\n(.*?)```", GUIDE, re.DOTALL)
+def test_the_guide_has_every_schedule() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]*\|$", GUIDE, re.MULTILINE)) >= set(
+        SCHEDULES
+    )
+
+
+SPACES = re.findall(r"```yaml\n(space:\n.*?)```", GUIDE, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", SPACES)
+def test_a_space_of_the_guide_is_a_good_one(text: str) -> None:
+    assert len(SPACES) >= 4
     values = {
         "name": "guide",
-        "objective": {"trainer": "classifier", "data": "digits", "metric": "val_error"},
+        "objective": {
+            "trainer": "classifier",
+            "data": "digits",
+            "metric": "val_error",
+            "epochs": 30,
+        },
         **YAML(typ="safe", pure=True).load(text),
     }
     plan = spec.check(studyfile.from_values(values, "the guide", ROOT))
-    assert plan.space.by_name["width"].domain.size == 1
+    assert [str(a) for a in advise(plan) if a.level == "warning"] == []
+
+
+def test_the_guides_python_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("batch_size: {int: [32, 256], powers_of: 2}\n")

@@ -213,3 +213,73 @@ def _trials(study: str) -> list[dict[str, Any]]:
     found = [trial.as_json() for trial in catalog.find(storage, study).trials()]
     storage.close()
     return found
+
+
+def test_a_space_of_python_is_the_space_of_yaml(tmp_path: Path) -> None:
+    space = hpo.space(
+        use="batch_size",
+        optimizer=["sgd", "adam"],
+        rate=hpo.Float(1e-4, 1, log=True, prior=1e-2, spread=3).because("mostly this"),
+        momentum=hpo.Choice([0.5, 0.9], ordered=True).when(optimizer="sgd"),
+        nesterov=hpo.boolean().when(optimizer="sgd", momentum="> 0.5"),
+        depth=hpo.Int(1, 3),
+        width=hpo.Int(8, 32, powers_of=2).per("depth", taper=["constant", "pyramid"]),
+        seed=hpo.Fixed(1),
+        require=["width >= 16 or depth < 3"],
+    )
+    hpo.space.save(space, tmp_path / "space.yaml")
+    assert hpo.space.load(tmp_path / "space.yaml") == space
+    study = tmp_path / "study.yaml"
+    indented = "".join(f"  {line}\n" for line in space.to_yaml().splitlines())
+    study.write_text(f"name: s\nobjective: {{function: a:b, metric: m}}\nspace:\n{indented}")
+    assert hpo.space.load(study) == space
+    assert hpo.space.from_optuna({"x": hpo.Float(0, 1).to_optuna()}) == hpo.space(x=hpo.Float(0, 1))
+    assert len(hpo.space.to_configspace(hpo.space(x=[1, 2]))["hyperparameters"]) == 1
+
+
+def test_a_file_with_a_bad_space_is_explained_with_its_lines(tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text("x: {float: [0, 1]}\ny: {int: [1, 2], when: {z: 1}}\n")
+    with pytest.raises(hpo.HpoError, match=r"space.yaml:2: y.when.z: the space has no 'z'"):
+        hpo.space.load(path)
+    with pytest.raises(hpo.SpaceError, match=r"y.when.z: the space has no 'z'"):
+        hpo.space(y=hpo.Int(1, 2).when(z=1))
+
+
+def test_search_takes_a_space_and_a_baseline() -> None:
+    space = hpo.space(
+        x=hpo.Float(0, 1),
+        kind=["a", "b"],
+        depth=hpo.Int(1, 2),
+        width=hpo.Int(1, 4).per("depth"),
+    )
+    seen: list[list[int]] = []
+
+    def train(trial: Any) -> float:
+        seen.append(trial.width)
+        return by_attribute(trial)
+
+    baseline = {"x": 0.5, "kind": "b", "depth": 2, "width": [4, 2]}
+    best = hpo.search(
+        train, space=space, baseline=baseline, trials=6, sampler="random", name="based"
+    )
+    assert best.value is not None
+    first = next(t for t in _trials("based") if t["trial"] == 0)
+    assert first["params"] == {"x": 0.5, "kind": "b", "depth": 2, "width_1": 4, "width_2": 2}
+    assert first["baseline"]
+    assert seen[0] == [4, 2]
+    assert best.value <= first["value"]
+
+
+def test_a_training_loop_of_ones_own_has_the_schedules() -> None:
+    rates: list[float] = []
+
+    def train(trial: Any) -> float:
+        schedule = hpo.Schedule.of(trial, steps_per_epoch=10, epochs=3)
+        rates.extend(schedule.learning_rate(k) for k in range(schedule.n_steps))
+        return 0.0
+
+    space = hpo.space(use="one_cycle", learning_rate=0.5, peak_fraction=0.5)
+    hpo.search(train, space=space, trials=1, name="own")
+    assert len(rates) == 30
+    assert max(rates) == rates[15] == 0.5

@@ -1,0 +1,326 @@
+"""What is legal in a study file and still not what its author wants.
+
+Each rule is a function of the plan that yields advice; nothing here stops a study. A *warning*
+says that trials will fail or be wasted, a *note* what should be known when reading results.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from hpo.spec import Plan
+from search_spaces import Choice, Domain, Fixed, Float, GridError, Scalar, SearchSpace
+from search_spaces.checks import MAX_GRID
+from search_spaces.flow import flow
+from trainers import ClassifierConfig, ConfigError
+from trainers.config import FIELDS
+from trainers.data import describe
+from trainers.schedules import robbins_monro
+
+_SAMPLES = 200  # what one configuration in fifty has is seen with a probability of 98 %
+_DECADES = 100.0  # a ratio of bounds beyond which a linear scale is an oversight
+_RATES = ("learning_rate", "lr", "weight_decay", "l2")
+_MUCH_DROPOUT = 0.8
+_FEW_ALLOWED = 0.05
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One thing worth saying about a study file.
+
+    Args:
+        level: warning or note.
+        path: The key it is about.
+        message: A sentence with the value at fault and the next right thing.
+    """
+
+    level: Literal["warning", "note"]
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What the rules look at.
+
+    Args:
+        plan: The plan.
+    """
+
+    plan: Plan
+
+    @cached_property
+    def configs(self) -> list[dict[str, Scalar]]:
+        """Some configurations, as they may be drawn."""
+        rng = random.Random(0)
+        space = self.plan.space
+        drawn = (space.free_params(space.sample(rng)) for _ in range(_SAMPLES))
+        return [self.plan.flat_config(params) for params in drawn]
+
+    @property
+    def trains(self) -> bool:
+        """Whether the built-in trainer runs the trials."""
+        return self.plan.spec.objective.trainer is not None
+
+    def values(self, name: str) -> Domain | None:
+        """The domain of a parameter; None where the space does not have it."""
+        parameter = self.plan.space.by_name.get(name)
+        return parameter.domain if parameter else None
+
+
+def advise(plan: Plan) -> list[Advice]:
+    """All advice on a plan, warnings first."""
+    look = _Look(plan)
+    found = [each for rule in _RULES for each in rule(look)]
+    return sorted(found, key=lambda each: each.level == "note")
+
+
+def _linear_over_decades(look: _Look) -> Iterator[Advice]:
+    for parameter in look.plan.space.parameters:
+        match parameter.domain:
+            case Float(low=low, high=high, log=False, step=None) if high > 0 and low >= 0:
+                is_rate = parameter.name in _RATES
+                ratio = high / low if low else float("inf")
+                if ratio >= _DECADES and (low > 0 or is_rate):
+                    share = 0.9 * high / (high - low)
+                    start = "" if low else " (and start above 0, such as at 1e-5)"
+                    yield Advice(
+                        "warning",
+                        f"space.{parameter.name}",
+                        f"{flow([low, high])} is searched on a linear scale, so {share:.0%} of the "
+                        f"draws are above {flow(high / 10)}; add `log: true`{start}.",
+                    )
+
+
+def _batches_beyond_the_data(look: _Look) -> Iterator[Advice]:
+    domain, data = look.values("batch_size"), look.plan.spec.objective.data
+    if domain is None or data is None or not look.trains:
+        return
+    n_train, largest = describe(data).n_train, _largest(domain)
+    if largest is not None and largest > n_train:
+        yield Advice(
+            "warning",
+            "space.batch_size",
+            f"it may be {largest:g}, and {data!r} has {n_train:,} training examples, so such "
+            f"trials fail; keep it to at most {_at_most(domain, n_train)}.",
+        )
+
+
+def _heavy_dropout(look: _Look) -> Iterator[Advice]:
+    for parameter in look.plan.space.parameters:
+        largest = _largest(parameter.domain)
+        if "dropout" in parameter.name and largest is not None and largest > _MUCH_DROPOUT:
+            left = "no unit is" if largest >= 1 else f"only {1 - largest:.0%} of the units are"
+            yield Advice(
+                "warning",
+                f"space.{parameter.name}",
+                f"it goes up to {largest:g}, where {left} left; 0.5 is a customary end.",
+            )
+
+
+def _grid_beyond_the_trials(look: _Look) -> Iterator[Advice]:
+    search, space = look.plan.spec.search, look.plan.space
+    if search.sampler != "grid":
+        return
+    if search.trials is not None and search.trials < space.grid_size:
+        share = search.trials / space.grid_size
+        yield Advice(
+            "warning",
+            "search.trials",
+            f"the grid has {space.grid_size:,} points and the study {search.trials:,} trials: it "
+            f"sees {share:.1%} of the grid, in an order shuffled by the seed; give fewer `points`, "
+            "more trials, or another sampler.",
+        )
+    if any("prior" in parameter.domain.to_dict() for parameter in space.parameters):
+        yield Advice("note", "search.sampler", "a grid visits every point and heeds no `prior`.")
+
+
+def _few_trials(look: _Look) -> Iterator[Advice]:
+    trials, free = look.plan.trials, len(look.plan.space.free)
+    model = look.plan.spec.search.sampler not in ("grid", "random", "sobol")
+    if model and trials is not None and trials <= free:
+        yield Advice(
+            "note",
+            "search.trials",
+            f"{trials} trials of {free} free parameters give a model little to learn from; "
+            "fix some, or give priors.",
+        )
+
+
+def _rarely_allowed(look: _Look) -> Iterator[Advice]:
+    space, rng = look.plan.space, random.Random(0)
+    if not space.require:
+        return
+    drawn = (space.walk(lambda p: p.domain.from_quantile(rng.random())) for _ in range(_SAMPLES))
+    share = sum(map(space.allows, drawn)) / _SAMPLES
+    if share < _FEW_ALLOWED:
+        yield Advice(
+            "warning",
+            "space.require",
+            f"about {share:.1%} of all draws meet it, so most are made in vain; narrow the ranges.",
+        )
+
+
+def _parameters_that_nothing_reads(look: _Look) -> Iterator[Advice]:
+    """Parameters that change nothing in some configurations, and yet count as different."""
+    if not look.trains:
+        return
+    space = look.plan.space
+    seen: set[tuple[str, str]] = set()
+    for config in look.configs:
+        for parameter in space.free:
+            name = space.vector_of.get(parameter.name, parameter.name)
+            if parameter.name not in config or name not in FIELDS:
+                continue
+            for other, values in FIELDS[name].used_when.items():
+                value = config.get(other, FIELDS[other].default)
+                if value not in values and (name, other) not in seen:
+                    seen.add((name, other))
+                    yield _unread(space, name, other, value, values)
+
+
+def _unread(
+    space: SearchSpace, name: str, other: str, value: object, values: tuple[object, ...]
+) -> Advice:
+    said = f"{name!r} changes nothing where {other} is {flow(value)}"
+    if other not in space.by_name:
+        return Advice("warning", f"space.{name}", f"{said}, its default; search {other}, too.")
+    has = [each for each in values if space.by_name[other].domain.contains(each)]
+    if not has:
+        never = f"{name!r} changes nothing: {other} is never {' or '.join(map(flow, values))}"
+        return Advice("warning", f"space.{name}", f"{never}; drop {name!r}, or search that, too.")
+    condition = flow({other: has[0] if len(has) == 1 else has})
+    return Advice("warning", f"space.{name}", f"{said}; add `when: {condition}`.")
+
+
+def _refused_by_the_trainer(look: _Look) -> Iterator[Advice]:
+    """Values that are legal one by one and not together."""
+    if not look.trains:
+        return
+    refused: dict[str, list[str]] = {}
+    for config in look.configs:
+        try:
+            ClassifierConfig.from_mapping(look.plan.space.arranged(config))
+        except ConfigError as error:
+            for problem in error.problems:
+                path = ".".join(map(str, problem.path))
+                refused.setdefault(path, []).append(problem.message)
+    for path, messages in refused.items():
+        share = len(messages) / _SAMPLES
+        remedy = (
+            "Add `require: [warmup_epochs < epochs]`."
+            if path == "warmup_epochs"
+            else "A `require:` keeps such configurations out."
+        )
+        yield Advice(
+            "warning",
+            f"space.{path}",
+            f"about {share:.0%} of the trials will fail: {messages[0]} {remedy}",
+        )
+
+
+def _images_wanted(look: _Look) -> Iterator[Advice]:
+    data = look.plan.spec.objective.data
+    if not look.trains or data is None or describe(data).image_shape is not None:
+        return
+    share = sum(config.get("model") == "cnn" for config in look.configs) / _SAMPLES
+    if share:
+        yield Advice(
+            "warning",
+            "space.model",
+            f"a cnn needs images, and {data!r} is a table, so about {share:.0%} of the trials "
+            "will fail; take the mlp.",
+        )
+
+
+def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:
+    """The Robbins-Monro conditions, of schedules that go on for ever."""
+    schedule = look.values("schedule")
+    if schedule is None or not look.trains:
+        return
+    if schedule.contains("inverse_time"):
+        power = look.values("decay_power")
+        for p in _ends(power) if power else ():
+            if sentence := robbins_monro("inverse_time", p):
+                yield Advice(
+                    "warning",
+                    "space.decay_power",
+                    f"inverse_time with {p:g} breaks a Robbins-Monro condition. {sentence} "
+                    "Keep it above 0.5 and at most 1.",
+                )
+    if isinstance(schedule, Fixed) and schedule.value in ("constant", "step"):
+        sentence = robbins_monro(str(schedule.value))
+        yield Advice("note", "space.schedule", f"{schedule.value}: {sentence}")
+
+
+def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
+    rule, epochs = look.plan.spec.stopping.rule, look.plan.spec.objective.epochs
+    schedule = look.values("schedule")
+    falling = schedule is not None and schedule != Fixed("constant")
+    if rule == "none" or not falling or not look.trains:
+        return
+    length = f"all {epochs} epochs" if epochs else "all epochs of a trial"
+    mixed = schedule is not None and schedule.size != 1
+    yield Advice(
+        "note",
+        "stopping.rule",
+        f"schedules run over {length}, whether {rule} lets the trial get there or not. A stopped "
+        "trial never saw its low learning rates, so its last value is no fair match for a "
+        "finished one's"
+        + (
+            "; and at one epoch, schedules that fall late look worse than they end. "
+            if mixed
+            else ". "
+        )
+        + "Give them time: warmup_steps (median, percentile) or min_steps (asha).",
+    )
+
+
+def _at_most(domain: Domain, n: int) -> float:
+    """The greatest value of a domain up to n, or n where it has none or too many."""
+    listed = domain.grid() if domain.size is not None and domain.size <= MAX_GRID else ()
+    return max((v for v in listed if isinstance(v, int | float) and v <= n), default=n)
+
+
+def _largest(domain: Domain) -> float | None:
+    ends = _ends(domain)
+    return max(ends) if ends else None
+
+
+def _ends(domain: Domain) -> list[float]:
+    """The least and the greatest number that a domain has; all those of a choice."""
+    values: tuple[Any, ...] = (domain.from_unit(0.0), domain.from_unit(1.0))
+    if isinstance(domain, Choice | Fixed):
+        values = domain.grid()
+    return sorted({v for v in values if isinstance(v, int | float) and not isinstance(v, bool)})
+
+
+_RULES: tuple[Callable[[_Look], Iterator[Advice]], ...] = (
+    _linear_over_decades,
+    _batches_beyond_the_data,
+    _heavy_dropout,
+    _grid_beyond_the_trials,
+    _rarely_allowed,
+    _parameters_that_nothing_reads,
+    _refused_by_the_trainer,
+    _images_wanted,
+    _schedules_that_never_end,
+    _few_trials,
+    _stopped_before_the_schedule_ends,
+)
+
+
+def without_grid(space: SearchSpace) -> Mapping[str, str]:
+    """The parameters that have no grid, and why; empty where the space has one."""
+    try:
+        space.grid_size  # noqa: B018 - asked for its error
+    except GridError as error:
+        return {str(problem.path[0]): problem.message for problem in error.problems}
+    return {}

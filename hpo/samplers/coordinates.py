@@ -1,0 +1,53 @@
+"""How a model sees a parameter: as the number in which its results are smoothest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+
+from search_spaces import Choice, Int, Sampled, SearchSpace
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A parameter in a model's eyes, where that is not the parameter itself.
+
+    Args:
+        distribution: What the model is told.
+        inward: From the parameter's value to the model's.
+        outward: And back.
+    """
+
+    distribution: BaseDistribution
+    inward: Callable[[Any], Any]
+    outward: Callable[[Any], Any]
+
+
+def coordinates(space: SearchSpace) -> Mapping[str, Coordinate]:
+    """The coordinates of the parameters that a model is to see in another way."""
+    found = {p.name: _coordinate(p.domain) for p in space.free if isinstance(p.domain, Sampled)}
+    return {name: each for name, each in found.items() if each is not None}
+
+
+def _coordinate(domain: Sampled) -> Coordinate | None:
+    prior = domain.to_dict().get("prior")
+    if isinstance(domain, Choice) and not domain.ordered:
+        return None
+    if prior is not None:
+        # What is uniform to the model is the user's belief: its random draws follow the prior,
+        # and near it the model sees the finer differences.
+        unit = FloatDistribution(0.0, 1.0)
+        return Coordinate(unit, domain.to_quantile, domain.from_quantile)
+    if isinstance(domain, Choice) or (isinstance(domain, Int) and domain.powers_of is not None):
+        # Optuna has no distribution over an ordered list; by its places it learns the order.
+        n = domain.size
+        assert n is not None  # noqa: S101 - a list of options or powers
+
+        def place(value: Any) -> int:
+            return min(int(domain.to_unit(value) * n), n - 1)
+
+        return Coordinate(IntDistribution(0, n - 1), place, lambda i: domain.nth(int(i)))
+    return None
