@@ -26,6 +26,10 @@ _DECADES = 100.0  # a ratio of bounds beyond which a linear scale is an oversigh
 _RATES = ("learning_rate", "lr", "weight_decay", "l2")
 _MUCH_DROPOUT = 0.8
 _FEW_ALLOWED = 0.05
+_LENGTHS = {
+    "step_epochs": "the rate never drops",
+    "cycle_epochs": "there is never a restart",
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def advise(plan: Plan) -> list[Advice]:
 
 
 def _linear_over_decades(look: _Look) -> Iterator[Advice]:
+    if look.plan.spec.search.sampler == "grid":
+        return
     for parameter in look.plan.space.parameters:
         match parameter.domain:
             case Float(low=low, high=high, log=False, step=None) if high > 0 and low >= 0:
@@ -214,15 +220,47 @@ def _refused_by_the_trainer(look: _Look) -> Iterator[Advice]:
                 refused.setdefault(path, []).append(problem.message)
     for path, messages in refused.items():
         share = len(messages) / _SAMPLES
-        remedy = (
-            "Add `require: [warmup_epochs < epochs]`."
-            if path == "warmup_epochs"
-            else "A `require:` keeps such configurations out."
-        )
+        remedy = " A `require:` keeps such configurations out."
+        if path == "warmup_epochs":
+            remedy = " Add `require: [warmup_epochs < epochs]`."
+        how_many = f"about {share:.0%} of the trials"
+        if share == 1:
+            how_many, remedy = "every trial", ""
+        yield Advice("warning", f"space.{path}", f"{how_many} will fail: {messages[0]}{remedy}")
+
+
+def _longer_than_the_run(look: _Look) -> Iterator[Advice]:
+    """Lengths of schedules that a trial never reaches."""
+    epochs = look.plan.spec.objective.epochs
+    if not look.trains or epochs is None:
+        return
+    for name, then in _LENGTHS.items():
+        lengths = [c[name] for c in look.configs if isinstance(c.get(name), int | float)]
+        beyond = [length for length in lengths if float(length or 0) >= epochs]
+        if beyond:
+            share = len(beyond) / len(lengths)
+            yield Advice(
+                "warning",
+                f"space.{name}",
+                f"{share:.0%} of its values are {epochs} or more, and a trial has {epochs} epochs: "
+                f"{then}; lower it.",
+            )
+
+
+def _momentum_that_does_not_change(look: _Look) -> Iterator[Advice]:
+    def idle(config: Mapping[str, Scalar]) -> bool:
+        low = config.get("low_momentum")
+        high = config.get("momentum", FIELDS["momentum"].default)
+        changes = config.get("momentum_schedule", "constant") != "constant"
+        numbers = isinstance(low, int | float) and isinstance(high, int | float)
+        return changes and numbers and low >= high  # type: ignore[operator]  # numbers
+
+    if look.trains and any(map(idle, look.configs)):
         yield Advice(
             "warning",
-            f"space.{path}",
-            f"about {share:.0%} of the trials will fail: {messages[0]} {remedy}",
+            "space.low_momentum",
+            "it is not always below momentum, and there momentum_schedule changes nothing; add "
+            "`require: [low_momentum < momentum]`.",
         )
 
 
@@ -310,6 +348,8 @@ _RULES: tuple[Callable[[_Look], Iterator[Advice]], ...] = (
     _rarely_allowed,
     _parameters_that_nothing_reads,
     _refused_by_the_trainer,
+    _longer_than_the_run,
+    _momentum_that_does_not_change,
     _images_wanted,
     _schedules_that_never_end,
     _few_trials,

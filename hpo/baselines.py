@@ -7,6 +7,7 @@ from typing import Any
 
 from hpo.errors import nearest
 from search_spaces import Float, Parameter, Scalar, SearchSpace
+from search_spaces.flow import flow
 from search_spaces.vectors import taper_name
 
 Wrong = list[tuple[str, str]]
@@ -38,13 +39,17 @@ def read(
         if name in values:
             if domain.contains(values[name]):
                 return domain.snap(values[name])
-            wrong.append((name, f"{values[name]!r} is not in {domain}; widen it, or move this."))
+            sentence = f"{flow(values[name])} is not in {domain}; widen it, or move this."
+            wrong.append((name, sentence))
         elif (value := domain.to_dict().get("prior")) is not None:
             return domain.snap(value) if domain.contains(value) else domain.from_quantile(0.5)
         elif domain.contains(default := _default(name, space, defaults)):
             return domain.snap(default)
-        else:
+        elif default is _NOTHING:
             wrong.append((name, f"it is active here but has no value; give one in {domain}."))
+        else:
+            sentence = f"the trainer's default, {flow(default)}, is not in {domain}; give a value."
+            wrong.append((name, sentence))
         return domain.from_unit(0.5)
 
     config = space.walk(choose)
@@ -68,7 +73,7 @@ def _idle(
             parents = ", ".join(dict.fromkeys(parent for parent, _ in space.by_name[name].when))
             wrong.append((name, f"it is not active with this {parents}; drop it."))
         elif not space.by_name[name].domain.contains(value):
-            wrong.append((name, f"the space fixes it to {config[name]!r}, not {value!r}."))
+            wrong.append((name, f"the space fixes it to {flow(config[name])}; drop it."))
     return wrong
 
 
@@ -79,7 +84,9 @@ def _lengths(given: Mapping[str, Any], space: SearchSpace, config: Mapping[str, 
         name, n = parameter.name, config.get(parameter.per or "")
         every = given.get(name)
         if parameter.is_list and isinstance(every, list | tuple) and len(every) != n:
-            found.append((name, f"it has {len(every)} values, and {parameter.per} is {n}."))
+            found.append(
+                (name, f"it has {len(every)} values, and {parameter.per} is {n}; give {n}.")
+            )
     return found
 
 

@@ -112,12 +112,12 @@ class StudyRecord:
 
     @property
     def tracking(self) -> str | None:
-        """MLflow's URI in the last run, unless it held a password."""
+        """MLflow's URI in the last run, or `none`; None if it held a password."""
         return self.attrs.get(TRACKING)
 
     def note_tracking(self, uri: str | None) -> None:
         """Notes where MLflow is; a URI with a password is not kept."""
-        kept = uri if uri and masked(uri) == uri else None
+        kept = "none" if uri is None else uri if masked(uri) == uri else None
         self.storage.set_study_system_attr(self.id, TRACKING, kept)
         self.frozen.system_attrs[TRACKING] = kept
 
@@ -152,8 +152,8 @@ class StudyRecord:
         return next(iter(self.ranked()), None)
 
     def baseline(self) -> TrialRecord | None:
-        """The trial of what would be run without a search, if there is one."""
-        return next((trial for trial in self.trials() if trial.is_baseline), None)
+        """The trial of what would be run without a search: the last one, if it was changed."""
+        return next((trial for trial in reversed(self.trials()) if trial.is_baseline), None)
 
     @property
     def state(self) -> str:

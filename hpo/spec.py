@@ -87,17 +87,20 @@ def _form(kind: str, value: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _one_or_more(item: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [item, {"type": "array", "items": item}]}
+
+
 _SPACE_SCHEMA = {
     "type": "object",
+    "minProperties": 1,
     "properties": {
         "use": {
-            "type": "array",
-            "items": {"type": "string", "enum": list(search_spaces.library.names())},
+            **_one_or_more({"type": "string", "enum": list(search_spaces.library.names())}),
             "description": "Ready-made spaces, merged left to right.",
         },
         "require": {
-            "type": "array",
-            "items": {"type": "string"},
+            **_one_or_more({"type": "string"}),
             "description": "What must hold between parameters: [warmup_epochs < epochs].",
         },
     },
@@ -298,6 +301,8 @@ class Plan:
     def as_stored(self) -> dict[str, Any]:
         """The resolved file, without anything that could hold a password."""
         stored = self.spec.model_dump(mode="json", exclude={"storage", "tracking"})
+        if self.baseline is None:
+            del stored["baseline"]  # an empty one in a file is a mistake
         return {**stored, "space": self.space.to_dict(), "folder": str(self.folder)}
 
     def overridden(self, overrides: Sequence[str]) -> Plan:
@@ -360,9 +365,15 @@ def check(file: StudyFile) -> Plan:
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
     baseline = None
+    if "baseline" in values and values["baseline"] is None:
+        message = "it is empty; write {} for the defaults, or drop it."
+        mistakes.append(file.mistake(("baseline",), message))
     if space and isinstance(values.get("baseline"), dict):
         baseline, wrong = baselines.read(values["baseline"], space, _defaults(objective))
-        mistakes += [file.mistake(("baseline", name), message) for name, message in wrong]
+        mistakes += [
+            file.mistake(("baseline", name) if name else ("baseline",), message)
+            for name, message in wrong
+        ]
     if mistakes or space is None:
         raise SpecError(file.source, mistakes)
     return Plan(spec, space, file.folder, baseline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,6 +117,8 @@ def _load(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = " ".join((error.problem or error.context or "not YAML").split())
+        if mark and re.search(r"[:=[,]\s*[<>!]=?", text.splitlines()[mark.line : mark.line + 1][0]):
+            problem += '; a comparison stands in quotes: ">= 3"'
         mistake = Mistake((), f"not valid YAML: {problem}.", mark.line + 1 if mark else None)
         raise SpecError(source, [mistake]) from None
     except YAMLError as error:

@@ -177,7 +177,12 @@ def _value_fault(name: str, domain: Domain, value: Accepted) -> str:
     if domain.contains(value) and domain.size is not None:
         return ""
     if isinstance(value, str) and (equation := _EQUATION.fullmatch(value)):
+        if value.lstrip().startswith(("=>", "=<")):
+            turned = f"{value.strip()[1]}= {value.strip()[2:].strip()}"
+            return f"{flow(value)} is no comparison; write {flow(turned)}."
         return f"{flow(value)} is no comparison; for one value write just that: {equation[1]}."
+    if isinstance(value, str) and domain.contains(_scalar(value)):
+        return f"{name!r} is a number and never the text {flow(value)}; remove the quotes: {value}."
     if domain.size is None and is_number(value):
         return (
             f"{name!r} is continuous and never has one value exactly; compare it, as in "

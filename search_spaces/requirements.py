@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {"abs": abs, "max": max, "min": min}
 _WORDS: dict[str, bool | None] = {"true": True, "false": False, "null": None}  # as YAML has them
 _KINDS = {"number": "a number", "boolean": "true or false", "text": "text"}
 _ALLOWED = (
-    "a requirement compares parameters and numbers with <, <=, ==, !=, in, and, or, not, "
+    "a requirement compares parameters and numbers with <, <=, >, >=, ==, !=, in, and, or, not, "
     "+, -, *, /, //, %, **, abs, min and max"
 )
 
@@ -115,6 +116,8 @@ class Requirement:
                 return ast.parse(self.text.strip(), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             why = error.msg if isinstance(error, SyntaxError) else str(error) or "too deep"
+            if re.search(r"[^<>=!]=[^=]", self.text):
+                why = "two values are compared with =="
             sentence = f"cannot read {_cut(self.text)} ({why}); {_ALLOWED}."
             raise SpaceError([Problem((), sentence)]) from None
 
@@ -149,6 +152,8 @@ class Requirement:
                 continue
             if name in options:
                 return f"{self.text!r}: for the text write it in quotes, '{name}'."
+            if name == "epochs":
+                return f"{self.text!r}: set objective.epochs, or search 'epochs'."
             return f"{self.text!r}: the space has no {name!r}.{did_you_mean(name, kinds)}"
         if any(kinds[name] == "unknown" for name in self.names):
             return ""

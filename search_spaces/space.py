@@ -205,9 +205,11 @@ class SearchSpace:
     def _never_met(self, config: Mapping[str, Scalar]) -> Problem:
         values = {**self.known, **config}
         place, unmet = next((i, r) for i, r in enumerate(self.require) if not r.holds(values))
+        what = "all requirements" if len(self.require) > 1 else f"{unmet.text!r}"
+        which = f"{unmet.text!r}, for one," if len(self.require) > 1 else "it"
         sentence = (
-            f"no configuration met {unmet.text!r} in {_DRAWS:,} draws; loosen it, or narrow "
-            "the ranges that it names."
+            f"no configuration met {what} in {_DRAWS:,} draws; loosen {which} or narrow the "
+            "ranges that it names."
         )
         return Problem(("require", place), sentence)
 

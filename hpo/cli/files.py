@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hpo.spec import Plan
 
 _EXAMPLES = 3
+_DRAWS = 10_000  # of grid points, for as many as meet the requirements
 
 
 @command("check")
@@ -83,8 +85,16 @@ def _examples(plan: Plan) -> list[dict[str, object]]:
 
     rng = np.random.default_rng(plan.spec.search.seed)
     space = plan.space
-    drawn = (space.free_params(space.sample(rng)) for _ in range(_EXAMPLES))
-    return [plan.config(params) for params in drawn]
+    if plan.spec.search.sampler == "grid":
+        values = {p.name: p.domain.grid() for p in space.free}
+        points = (
+            space.walk(lambda p: values[p.name][rng.integers(len(values[p.name]))])
+            for _ in range(_DRAWS)
+        )
+        drawn = list(islice(filter(space.allows, points), _EXAMPLES))
+    else:
+        drawn = [space.sample(rng) for _ in range(_EXAMPLES)]
+    return [plan.config(space.free_params(config)) for config in drawn]
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -99,7 +109,7 @@ def _plan_lines(plan: Plan) -> list[str]:
     return [
         f"study      {spec.name}",
         f"objective  {objective.direction} {objective.metric} of {what}{length}",
-        f"space      {len(space.free)} free parameters, {size} configurations",
+        f"space      {_n(len(space.free), 'free parameter')}, {size} configurations",
         *(f"           {line}" for line in space.to_yaml().splitlines()),
         f"grid       {_grid_line(plan)}",
         f"search     {search.sampler}, {_budget(plan)}, seed {search.seed}",
@@ -109,12 +119,16 @@ def _plan_lines(plan: Plan) -> list[str]:
     ]
 
 
+def _n(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
 def _grid_line(plan: Plan) -> str:
     from hpo.advice import without_grid
 
     missing = without_grid(plan.space)
     if not missing:
-        return f"{plan.space.grid_size:,} points"
+        return _n(plan.space.grid_size, "point")
     verb = "has" if len(missing) == 1 else "have"
     return f"none: {', '.join(missing)} {verb} no list of values (`points: 5` or `step:` gives one)"
 
@@ -139,6 +153,7 @@ def _try_one_step(plan: Plan) -> str:
     from hpo import objectives
     from hpo.executors import InlineExecutor
     from hpo.trial import Failure, Job, Reported, Stopped
+    from search_spaces.flow import flow
 
     executor = InlineExecutor(objectives.build(plan))
     rng = np.random.default_rng(plan.spec.search.seed)
@@ -162,7 +177,7 @@ def _try_one_step(plan: Plan) -> str:
         return f"tried      one step, {seconds:.2f} s: {values}{_estimate(plan, seconds)}"
     if isinstance(first.result, Failure):
         failure = first.result
-        raise HpoError(f"a trial failed: {failure.message}.\n  with {params}", failure.place)
+        raise HpoError(f"a trial failed: {failure.message}.\n  with {flow(params)}", failure.place)
     if isinstance(first.result, Stopped):
         return f"tried      one trial, which stopped itself: {first.result.reason}"
     _demand_metric(plan, first.result)

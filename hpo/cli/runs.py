@@ -128,6 +128,10 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
 def _against_baseline(result: Result) -> str:
     """What the search was worth, in one sentence; nothing without a baseline to compare with."""
     baseline, best = result.study.baseline(), result.best
+    plan = result.study.plan
+    if plan.baseline is not None and (baseline is None or plan.baseline != baseline.params):
+        more = len(result.trials) + 1
+        return f"The baseline has not been run yet. Let it: --set search.trials={more}"
     if baseline is None or best is None:
         return ""
     if baseline.value is None or baseline.state != "COMPLETE":
@@ -139,7 +143,7 @@ def _against_baseline(result: Result) -> str:
 
 
 def _mlflow_hint(tracking: str | None) -> str:
-    if tracking is None:
+    if tracking in (None, "none"):
         return ""
     if tracking.startswith("http"):
         return f"    curves and more: {tracking}"

@@ -138,6 +138,32 @@ def test_a_baseline_that_is_added_later_is_the_next_trial(folder: Folder) -> Non
     assert [t["baseline"] for t in folder.trials("s")] == [False, False, False, True, False]
 
 
+def test_a_baseline_that_a_finished_study_has_no_room_for_is_told(folder: Folder) -> None:
+    file = folder.study(_study(search={"sampler": "random", "trials": 2}))
+    folder.hpo("run", file)
+    baseline = "baseline={x: 0.3, optimizer: adam, depth: 0}"
+    done = folder.hpo("run", file, "--set", baseline)
+    assert "The baseline has not been run yet. Let it: --set search.trials=3" in done.err
+    assert folder.hpo("run", file, "--set", baseline, "--set", "search.trials=3").code == 0
+    assert folder.trials("s")[2]["baseline"]
+
+
+def test_the_best_is_compared_with_the_baseline_of_today(folder: Folder) -> None:
+    file = folder.study(_study(baseline={"x": 0.3, "optimizer": "adam", "depth": 0}))
+    folder.hpo("run", file, "--set", "search.trials=2")
+    folder.study(_study(baseline={"x": 0.9, "optimizer": "adam", "depth": 0}))
+    done = folder.hpo("run", file, "--set", "search.trials=3")
+    assert "Trial 0 beats the baseline: loss 0 against 0.36." in done.err
+
+
+def test_a_study_without_tracking_is_resumed_without_it(folder: Folder) -> None:
+    folder.environment.pop("MLFLOW_TRACKING_URI")
+    file = folder.study(_study(tracking="none"))
+    assert "mlflow" not in folder.hpo("run", file, "--set", "search.trials=2").err
+    assert "mlflow" not in folder.hpo("resume", "s", "--set", "search.trials=3").err
+    assert not (folder.path / "mlflow.db").exists()
+
+
 def test_a_baseline_is_run_to_its_end(folder: Folder) -> None:
     """It is the worst there is, and a rule that stops the worst half stops it not."""
     study = _study(
@@ -192,7 +218,10 @@ def test_a_trainers_baseline_fills_in_priors_and_defaults(folder: Folder) -> Non
             "it is not active with this optimizer",
         ),
         ({"optimizer": "sgd"}, "baseline.momentum: it is active here but has no value; give one"),
-        ({**BASELINE, **REST, "width": [8, 8, 8]}, "width: it has 3 values, and depth is 2."),
+        (
+            {**BASELINE, **REST, "width": [8, 8, 8]},
+            "width: it has 3 values, and depth is 2; give 2.",
+        ),
         ({**BASELINE, **REST, "width": [8, 32]}, "what the space requires: width_2 <= width_1."),
         ({**BASELINE, **REST, "width": [8, 9]}, "baseline.width_2: 9 is not in {int: [8, 32]"),
     ],
@@ -203,6 +232,17 @@ def test_a_baseline_outside_the_space_is_explained(
     done = folder.hpo("check", folder.study(_study(baseline=baseline)))
     assert done.code == 1
     assert message in done.err
+
+
+def test_a_trainers_default_outside_the_space_is_no_baseline(folder: Folder) -> None:
+    done = folder.hpo("check", folder.study(_digits({"learning_rate": [0.1, 1.0]}, baseline={})))
+    message = "baseline.learning_rate: the trainer's default, 0.01, is not in {choice: [0.1, 1.0]}"
+    assert message in done.err
+
+
+def test_an_empty_baseline_is_a_mistake(folder: Folder) -> None:
+    done = folder.hpo("check", folder.study(_study(baseline=None)))
+    assert "baseline: it is empty; write {} for the defaults, or drop it." in done.err
 
 
 # --- what check says ---
@@ -288,6 +328,26 @@ def _digits(space: dict[str, Any], **changes: Any) -> dict[str, Any]:
             "warning",
             "space.warmup_epochs",
             "of the trials will fail",
+        ),
+        (
+            _digits({"schedule": "cosine", "warmup_epochs": 9}),
+            "warning",
+            "space.warmup_epochs",
+            "every trial will fail: 9 is not below the 9 epochs",
+        ),
+        (
+            _digits({"schedule": "step", "step_epochs": {"int": [1, 20]}}),
+            "warning",
+            "space.step_epochs",
+            "of its values are 9 or more, and a trial has 9 epochs: the rate never drops; lower",
+        ),
+        (
+            _digits(
+                {"momentum_schedule": "increasing", "low_momentum": 0.6, "momentum": [0.5, 0.9]}
+            ),
+            "warning",
+            "space.low_momentum",
+            "it is not always below momentum, and there momentum_schedule changes nothing",
         ),
         (
             _digits({"schedule": "inverse_time", "decay_power": {"float": [0.3, 1]}}),
@@ -380,6 +440,14 @@ def test_check_counts_and_shows_examples(folder: Folder) -> None:
     assert all(len(config["width"]) == config["depth"] for config in plan["examples"])
 
 
+def test_the_examples_of_a_grid_are_points_of_it(folder: Folder) -> None:
+    space = {"x": {"float": [0, 1], "points": 3}, "y": [1, 2, 3], "require": "y > 1"}
+    study = _study(space=space, search={"sampler": "grid"})
+    plan = folder.hpo("check", folder.study(study), "--dry", "--json").json
+    assert len(plan["examples"]) == 3
+    assert all(e["x"] in (0.0, 0.5, 1.0) and e["y"] > 1 for e in plan["examples"])
+
+
 def test_check_says_which_parameters_have_no_grid(folder: Folder) -> None:
     study = _study(space={"x": {"float": [0, 1]}, "y": [1, 2], "z": {"float": [0, 1]}})
     done = folder.hpo("check", folder.study(study), "--dry")
@@ -412,9 +480,18 @@ def test_a_run_warns_once_and_goes_on(folder: Folder) -> None:
             ["space.x.when.depth: 'depth' is never > 3."],
         ),
         (
-            {"x": {"float": [0, 1]}, "require": ["x < epochs", "x + 1", "x <"]},
+            {"depth": {"int": [1, 3]}, "x": {"float": [0, 1], "when": {"depth": "=> 3"}}},
+            ['space.x.when.depth: "=> 3" is no comparison; write ">= 3".'],
+        ),
+        (
+            {"depth": {"int": [1, 3]}, "x": {"float": [0, 1], "when": {"depth": "3"}}},
+            ["'depth' is a number and never the text \"3\"; remove the quotes: 3."],
+        ),
+        (
+            {"x": {"float": [0, 1]}, "require": ["x < epochs", "x + 1", "x <", "x = 1"]},
             [
-                "space.require.0: 'x < epochs': the space has no 'epochs'.",
+                "space.require.0: 'x < epochs': set objective.epochs, or search 'epochs'.",
+                "space.require.3: cannot read 'x = 1' (two values are compared with ==)",
                 "space.require.1: 'x + 1' is a number; compare it with something",
                 "space.require.2: cannot read 'x <'",
             ],
@@ -440,6 +517,14 @@ def test_a_mistake_in_a_space_is_named_with_its_place(
     assert done.code == 1
     for mistake in mistakes:
         assert mistake in done.err
+
+
+def test_a_comparison_without_quotes_is_told(folder: Folder) -> None:
+    folder.write("study.yaml", "space:\n  x: {float: [0, 1], when: {depth: >= 3}}\n")
+    done = folder.hpo("check", "study.yaml")
+    assert done.code == 1
+    assert "study.yaml:2: not valid YAML: found" in done.err
+    assert 'a comparison stands in quotes: ">= 3".' in done.err
 
 
 @pytest.mark.parametrize(
