@@ -28,6 +28,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@ $(VENV)/.user
 
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[bench]'
+	@touch $@
+
 demo: $(VENV)/.user
 	mkdir -p demo
 	cd demo && ../$(BIN)/hpo run ../examples/digits.yaml
@@ -51,8 +55,10 @@ format: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/pytest
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.overhead --quick
+	$(BIN)/python -m benchmarks.spaces --quick
+	$(BIN)/python -m benchmarks.priors --quick
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from hpo.spec import Plan
-from search_spaces import Choice, Domain, Fixed, Float, GridError, Scalar, SearchSpace
+from search_spaces import Choice, Domain, Fixed, Float, GridError, Int, Scalar, SearchSpace
 from search_spaces.checks import MAX_GRID
 from search_spaces.flow import flow
 from trainers import ClassifierConfig, ConfigError
@@ -91,17 +91,18 @@ def _linear_over_decades(look: _Look) -> Iterator[Advice]:
         return
     for parameter in look.plan.space.parameters:
         match parameter.domain:
-            case Float(low=low, high=high, log=False, step=None) if high > 0 and low >= 0:
+            case Float(low=low, high=high, log=False, step=step) if high > 0 and low >= 0:
                 is_rate = parameter.name in _RATES
                 ratio = high / low if low else float("inf")
                 if ratio >= _DECADES and (low > 0 or is_rate):
                     share = 0.9 * high / (high - low)
                     start = "" if low else " (and start above 0, such as at 1e-5)"
+                    instead = "add `log: true`" if step is None else "give `log: true`, not `step`"
                     yield Advice(
                         "warning",
                         f"space.{parameter.name}",
                         f"{flow([low, high])} is searched on a linear scale, so {share:.0%} of the "
-                        f"draws are above {flow(high / 10)}; add `log: true`{start}.",
+                        f"draws are above {flow(high / 10)}; {instead}{start}.",
                     )
 
 
@@ -122,7 +123,8 @@ def _batches_beyond_the_data(look: _Look) -> Iterator[Advice]:
 def _heavy_dropout(look: _Look) -> Iterator[Advice]:
     for parameter in look.plan.space.parameters:
         largest = _largest(parameter.domain)
-        if "dropout" in parameter.name and largest is not None and largest > _MUCH_DROPOUT:
+        named = parameter.name.endswith("dropout") and not isinstance(parameter.domain, Int)
+        if named and largest is not None and _MUCH_DROPOUT < largest <= 1:
             left = "no unit is" if largest >= 1 else f"only {1 - largest:.0%} of the units are"
             yield Advice(
                 "warning",
@@ -255,6 +257,17 @@ def _momentum_that_does_not_change(look: _Look) -> Iterator[Advice]:
         numbers = isinstance(low, int | float) and isinstance(high, int | float)
         return changes and numbers and low >= high  # type: ignore[operator]  # numbers
 
+    def cycles_with_nothing(config: Mapping[str, Scalar]) -> bool:
+        cycled = config.get("momentum_schedule") == "cycled"
+        return cycled and config.get("schedule", "constant") == "constant"
+
+    if look.trains and any(map(cycles_with_nothing, look.configs)):
+        yield Advice(
+            "warning",
+            "space.momentum_schedule",
+            "cycled goes against the learning rate, and where schedule is constant it stays at "
+            "low_momentum; give it a schedule, such as one_cycle.",
+        )
     if look.trains and any(map(idle, look.configs)):
         yield Advice(
             "warning",
@@ -283,7 +296,8 @@ def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:
     schedule = look.values("schedule")
     if schedule is None or not look.trains:
         return
-    if schedule.contains("inverse_time"):
+    read = any(c.get("schedule") == "inverse_time" and "decay_power" in c for c in look.configs)
+    if read:
         power = look.values("decay_power")
         for p in _ends(power) if power else ():
             if sentence := robbins_monro("inverse_time", p):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo.errors import nearest
-from search_spaces import Float, Parameter, Scalar, SearchSpace
+from search_spaces import Domain, Float, Int, Parameter, Scalar, SearchSpace
+from search_spaces.checks import is_number
 from search_spaces.flow import flow
-from search_spaces.vectors import taper_name
+from search_spaces.vectors import taper_name, tapered
 
 Wrong = list[tuple[str, str]]
 
@@ -37,14 +38,16 @@ def read(
         name, domain = parameter.name, parameter.domain
         asked.add(name)
         if name in values:
-            if domain.contains(values[name]):
-                return domain.snap(values[name])
+            if (value := _as_in(domain, values[name])) is not _NOTHING:
+                return domain.snap(value)
             sentence = f"{flow(values[name])} is not in {domain}; widen it, or move this."
             wrong.append((name, sentence))
-        elif (value := domain.to_dict().get("prior")) is not None:
-            return domain.snap(value) if domain.contains(value) else domain.from_quantile(0.5)
-        elif domain.contains(default := _default(name, space, defaults)):
-            return domain.snap(default)
+        elif (prior := domain.to_dict().get("prior")) is not None:
+            if isinstance(domain, Float | Int):  # a prior may lie between its steps
+                return domain.nearest(float(str(prior)))
+            return domain.snap(prior)
+        elif (value := _as_in(domain, default := _default(name, space, defaults))) is not _NOTHING:
+            return domain.snap(value)
         elif default is _NOTHING:
             wrong.append((name, f"it is active here but has no value; give one in {domain}."))
         else:
@@ -93,6 +96,7 @@ def _lengths(given: Mapping[str, Any], space: SearchSpace, config: Mapping[str, 
 def _flattened(given: Mapping[str, Any], space: SearchSpace) -> tuple[dict[str, Any], Wrong]:
     """The values by the names of plain parameters: a vector's list in its elements."""
     lists = {p.name: p for p in space.parameters if p.is_list}
+    tapers = {p.name: p for p in space.parameters if p.taper}
     known = [*space.by_name, *lists]
     values: dict[str, Any] = {}
     wrong: Wrong = []
@@ -101,6 +105,8 @@ def _flattened(given: Mapping[str, Any], space: SearchSpace) -> tuple[dict[str, 
             elements = [e for e, vector in space.vector_of.items() if vector == name]
             every = value if isinstance(value, list | tuple) else [value] * len(elements)
             values |= zip(elements, every, strict=False)
+        elif name in tapers and isinstance(value, list | tuple):
+            values |= _untapered(tapers[name], value)
         elif name in space.by_name:
             values[name] = value
         else:
@@ -108,15 +114,28 @@ def _flattened(given: Mapping[str, Any], space: SearchSpace) -> tuple[dict[str, 
     return values, wrong
 
 
+def _untapered(vector: Parameter, every: Sequence[Any]) -> dict[str, Any]:
+    """The first value and the rule from which a list follows; the list, if from none."""
+    for rule in vector.taper:
+        first = _as_in(vector.domain, every[0]) if every else _NOTHING
+        if first is not _NOTHING:
+            follows = tapered(vector.domain, vector.domain.snap(first), rule, len(every))
+            if list(every) == follows:
+                chosen = {taper_name(vector.name): rule} if len(vector.taper) > 1 else {}
+                return {vector.name: first, **(chosen if len(every) > 1 else {})}
+    return {vector.name: list(every)}
+
+
 def _default(name: str, space: SearchSpace, defaults: Mapping[str, Any]) -> Any:
     vector = space.vector_of.get(name, name)
     if name == taper_name(vector):  # the rule that a single value for all layers means
         return space.by_name[name].domain.from_unit(0.0)
-    default = defaults.get(vector, _NOTHING)
-    if (
-        isinstance(default, float)
-        and default.is_integer()
-        and not isinstance(space.by_name[name].domain, Float)
-    ):
-        return int(default)  # 0.0 epochs of warm-up, where whole ones are searched
-    return default
+    return defaults.get(vector, _NOTHING)
+
+
+def _as_in(domain: Domain, value: Any) -> Any:
+    """The value as the domain has it: 0 for 0.0 and the other way round; else nothing."""
+    for each in (value, *(kind(value) for kind in (int, float) if is_number(value))):
+        if each == value and domain.contains(each):
+            return each
+    return _NOTHING

@@ -282,6 +282,8 @@ class Study:
             return Outcome("failed", "every trial failed")
         if time.monotonic() >= self._deadline:
             return Outcome("finished", "its timeout was reached")
+        if self._sampler.gave_up:
+            return Outcome("finished", "no further configuration that meets `require` was found")
         return Outcome("finished")
 
     def _give_back(self) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # For each parameter, parents before children: its conditions, with the name of each one's parent.
 Conditions: TypeAlias = Mapping[str, Sequence[tuple[str, "Condition"]]]
 
-_MOST_STEPS = 500_000  # of counting: about a second
+_MOST_STEPS = 100_000  # of counting: about a second
 _COST = 3  # steps that each parameter costs which is left after another one is given a value
 
 

@@ -20,6 +20,7 @@ def _main() -> None:
     from hpo.cli import files, runs, spaces, studies  # noqa: F401 - they register their commands
     from hpo.cli.app import app, explain
     from hpo.errors import HpoError
+    from search_spaces.errors import SpaceError
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
@@ -28,10 +29,10 @@ def _main() -> None:
         warnings.simplefilter("ignore")  # libraries' advice to programmers
     try:
         app(arguments, prog_name="hpo")
-    except HpoError as error:
+    except (HpoError, SpaceError) as error:
         if debug:
             raise
-        explain(error)
+        explain(error if isinstance(error, HpoError) else HpoError(f"space: {error}"))
         sys.exit(1)
 
 

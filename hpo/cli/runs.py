@@ -117,6 +117,8 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         if failures:
             console.print(f"  the last: {failures[-1].summary}", markup=False)
             console.print(f"  {failures[-1].place}", markup=False)
+    if result.outcome.state == "finished" and result.outcome.reason:
+        console.print(f"Finished: {result.outcome.reason}.", markup=False)
     if sentence := _against_baseline(result):
         console.print(sentence, markup=False)
     if result.verdict:

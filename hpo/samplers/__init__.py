@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hpo import baselines
 from hpo.errors import HpoError, nearest
 from hpo.samplers.base import SpaceSampler, derive_seed
 from hpo.samplers.model_based import Estimator, OptunaSampler, SkoptSampler, gp, tpe
@@ -48,7 +49,10 @@ def build(
     if not isinstance(space, SearchSpace):
         space = parse(space)
     sampler = _build(name, space, seed, startup_trials, estimator, trials)
-    sampler.baseline = baseline
+    if baseline is not None:
+        sampler.baseline, wrong = baselines.read(baseline, space, {})
+        if wrong:
+            raise HpoError(f"baseline: {wrong[0][0]}: {wrong[0][1]}")
     return sampler
 
 

@@ -15,10 +15,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import SpaceExhaustedError
-from search_spaces import Scalar, SearchSpace
+from hpo.samplers.repairs import nearest_allowed
+from search_spaces import Scalar, SearchSpace, SpaceError
 
-_REPEATS = 2  # a model that repeats itself once will do so again, and each draw fits it anew
-_DRAWS = 8  # of which requirements may reject some
+_DRAWS = 2  # a model that repeats itself once will do so again, and each draw fits it anew
+_TRIES = 100  # in a row that repeat what was tried, and a space counts as exhausted
 _DOUBT_EVERY = 5  # so many trials, one is drawn without the priors: all of them may be wrong
 LISTED = 100_000  # a finite space of so many configurations is listed, a larger one drawn from
 
@@ -37,6 +38,7 @@ class SpaceSampler(BaseSampler):
 
     Attributes:
         baseline: Params to try before anything is drawn; set after construction.
+        gave_up: Whether no further configuration was found, though there may be some.
     """
 
     baseline: Mapping[str, Scalar] | None = None
@@ -45,7 +47,8 @@ class SpaceSampler(BaseSampler):
         self.space = space
         self.seed = seed
         self._distributions = space.distributions()
-        self._keys: dict[int, str] = {}  # of finished trials, by id: their params never change
+        self._keys: dict[int, str | None] = {}  # of finished trials, by id: they never change
+        self.gave_up = False
 
     @abstractmethod
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
@@ -67,6 +70,8 @@ class SpaceSampler(BaseSampler):
 
     def exhausted(self, study: Study) -> bool:
         """Whether every configuration has been tried or is being tried."""
+        if self.gave_up:
+            return True
         return self.size is not None and len(self.taken(study)) >= self.size
 
     def taken(self, study: Study, but: FrozenTrial | None = None) -> set[str]:
@@ -75,17 +80,21 @@ class SpaceSampler(BaseSampler):
         for trial in study._storage.get_all_trials(study._study_id, deepcopy=False):
             # By number: a draft's id changes when it is written.
             if trial.params and not (but and but.number == trial.number):
-                taken.add(self._key(trial))
+                key = self._key(trial)
+                if key is not None:
+                    taken.add(key)
         return taken
 
-    def _key(self, trial: FrozenTrial) -> str:
-        key = self._keys.get(trial._trial_id)
-        if key is None:
-            # Somebody's own objective may suggest more than the space has.
-            known = {k: v for k, v in trial.params.items() if k in self._distributions}
-            key = self.space.key(known)
-            if trial.state.is_finished():  # before that, plain Optuna adds one at a time
-                self._keys[trial._trial_id] = key
+    def _key(self, trial: FrozenTrial) -> str | None:
+        """A trial's identity; None if it was made elsewhere and is no point of the space."""
+        if trial._trial_id in self._keys:
+            return self._keys[trial._trial_id]
+        # Somebody's own objective may suggest more than the space has.
+        known = {k: v for k, v in trial.params.items() if k in self._distributions}
+        if not trial.state.is_finished():  # plain Optuna adds one at a time
+            return self.space.key(known)
+        key = self.space.key(known) if self.space.contains(known) else None
+        self._keys[trial._trial_id] = key
         return key
 
     # --- what Optuna calls ---
@@ -101,8 +110,9 @@ class SpaceSampler(BaseSampler):
         try:
             return self._draw_new(study, trial)
         except SpaceExhaustedError:
-            # Optuna has made the trial already; without this it would run for ever.
-            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            # Optuna has made the trial already. Its loop ends it; else it would run for ever.
+            if not study._thread_local.in_optimize_loop:
+                study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             raise
 
     def sample_independent(
@@ -141,18 +151,17 @@ class SpaceSampler(BaseSampler):
                 f"all {self.size:,} configurations of this space have been tried.",
                 "Widen the space, or take the best of them: hpo best STUDY",
             )
-        repeats = 0
+        doubts = self._has_priors and trial.number % _DOUBT_EVERY == _DOUBT_EVERY - 1
         for redraw in range(_DRAWS):
             seed = derive_seed(self.seed, trial.number, redraw)
-            doubts = self._has_priors and trial.number % _DOUBT_EVERY == _DOUBT_EVERY - 1
-            params = self._draw_anywhere(seed) if doubts else self.draw(study, trial, seed)
-            if not self._allows(params):
-                continue
+            try:
+                params = self._draw_anywhere(seed) if doubts else self.draw(study, trial, seed)
+                if not self._allows(params):
+                    params = nearest_allowed(self.space, params, np.random.default_rng(seed))
+            except SpaceError:  # hardly any configuration meets the requirements
+                break
             if not finite or self.space.key(params) not in taken:
                 return params
-            repeats += 1
-            if repeats == _REPEATS:
-                break
         return self._any_new(taken, derive_seed(self.seed, trial.number, _DRAWS))
 
     def _draw_anywhere(self, seed: int) -> dict[str, Any]:
@@ -168,16 +177,34 @@ class SpaceSampler(BaseSampler):
         return not self.space.require or self.space.allows(self.space.complete(params))
 
     def _any_new(self, taken: set[str], seed: int) -> dict[str, Any]:
-        """A random configuration that was not tried; for when a model insists on its favourite."""
+        """A random configuration that was not tried; for when a model insists on its favourite.
+
+        Raises:
+            SpaceExhaustedError: there is none, or it would take too long to find.
+        """
         rng = np.random.default_rng(seed)
         if self.size is not None and self.size <= LISTED and self._is_listed:
             every = (self.space.free_params(config) for config in self.space.grid())
             new = [params for params in every if self.space.key(params) not in taken]
-            return new[rng.integers(len(new))]
-        while True:  # a space this large is hardly ever half tried
-            params = self.space.free_params(self.space.sample(rng))
+            if new:
+                return new[rng.integers(len(new))]
+            raise self._give_up()
+        for _ in range(_TRIES):  # a space this large is hardly ever half tried
+            try:
+                params = self.space.free_params(self.space.sample(rng))
+            except SpaceError:
+                break
             if self.size is None or self.space.key(params) not in taken:
                 return params
+        raise self._give_up()
+
+    def _give_up(self) -> SpaceExhaustedError:
+        """Notes that no configuration is left that can be found, so that the study ends."""
+        self.gave_up = True
+        return SpaceExhaustedError(
+            "no further configuration was found that meets the space's requirements.",
+            "Loosen them, or take the best of those that were tried: hpo best STUDY",
+        )
 
     @cached_property
     def _is_listed(self) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import Choice, Int, Sampled, SearchSpace
+from search_spaces import Choice, Int, Sampled, Scalar, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,16 @@ def _coordinate(domain: Sampled) -> Coordinate | None:
         return Coordinate(unit, domain.to_quantile, domain.from_quantile)
     if isinstance(domain, Choice) or (isinstance(domain, Int) and domain.powers_of is not None):
         # Optuna has no distribution over an ordered list; by its places it learns the order.
-        n = domain.size
-        assert n is not None  # noqa: S101 - a list of options or powers
-
-        def place(value: Any) -> int:
-            return min(int(domain.to_unit(value) * n), n - 1)
-
-        return Coordinate(IntDistribution(0, n - 1), place, lambda i: domain.nth(int(i)))
+        assert domain.size is not None  # noqa: S101 - a list of options or powers
+        places = IntDistribution(0, domain.size - 1)
+        return Coordinate(places, partial(_place, domain), partial(_at_place, domain))
     return None
+
+
+def _place(domain: Sampled, value: Any) -> int:
+    n = domain.size or 1
+    return min(int(domain.to_unit(value) * n), n - 1)
+
+
+def _at_place(domain: Sampled, place: Any) -> Scalar:
+    return domain.nth(int(place))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, GPSampler, TPESampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -15,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hpo.samplers.base import SpaceSampler
 from hpo.samplers.coordinates import coordinates
 from hpo.samplers.experience import Experience
-from search_spaces import Choice, Parameter, Scalar, SearchSpace
+from search_spaces import Choice, Parameter, Scalar, SearchSpace, SpaceError
 
 Estimator = Literal["GP", "RF", "ET"]
 
@@ -57,7 +59,11 @@ class OptunaSampler(SpaceSampler):
         if len(seen) < self._startup_trials:
             return self.space.free_params(self.space.sample(np.random.default_rng(seed)))
         sampler = self._make(seed)
-        known = sampler.infer_relative_search_space(study, trial)
+        known = {
+            name: distribution
+            for name, distribution in sampler.infer_relative_search_space(study, trial).items()
+            if distribution == self._seen_as(name)  # trials made elsewhere may have had others
+        }
         jointly = sampler.sample_relative(study, trial, known)
 
         def suggested(parameter: Parameter) -> Any:
@@ -66,31 +72,37 @@ class OptunaSampler(SpaceSampler):
             if name in jointly:
                 value = jointly[name]
             else:  # it is not active in every trial
-                seen_as = coordinate.distribution if coordinate else self._distributions[name]
+                seen_as = self._seen_as(name)
+                assert seen_as is not None  # noqa: S101 - a parameter of the space
                 value = sampler.sample_independent(study, trial, name, seen_as)
             return coordinate.outward(value) if coordinate else value
 
         return self.space.free_params(self.space.walk(suggested))
 
+    def _seen_as(self, name: str) -> BaseDistribution | None:
+        """The distribution that the model is told of."""
+        coordinate = self._coordinates.get(name)
+        return coordinate.distribution if coordinate else self._distributions.get(name)
+
 
 def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate; Optuna's."""
-
-    def make(trial_seed: int) -> BaseSampler:
-        return TPESampler(seed=trial_seed, n_startup_trials=startup_trials, multivariate=True)
-
+    make = partial(_tpe, startup_trials)
     return OptunaSampler(space, seed, make, startup_trials, knows_pruned=True)
 
 
 def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
     """Gaussian process with log expected improvement (Ament et al. 2023); Optuna's."""
-
-    def make(trial_seed: int) -> BaseSampler:
-        return GPSampler(
-            seed=trial_seed, n_startup_trials=startup_trials, warn_independent_sampling=False
-        )
-
+    make = partial(_gp, startup_trials)
     return OptunaSampler(space, seed, make, startup_trials, knows_pruned=False)
+
+
+def _tpe(startup_trials: int, seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True)
+
+
+def _gp(startup_trials: int, seed: int) -> BaseSampler:
+    return GPSampler(seed=seed, n_startup_trials=startup_trials, warn_independent_sampling=False)
 
 
 class SkoptSampler(SpaceSampler):
@@ -130,6 +142,8 @@ class SkoptSampler(SpaceSampler):
             # It warns when it would repeat itself; the base class draws again in that case.
             warnings.simplefilter("ignore")
             chosen = self._ask(history, self._always, seed) if self._always else {}
+            if len(self._always) == len(self.space.free):
+                return chosen
             return self._with_conditional(chosen, history, seed, rng)
 
     def _with_conditional(
@@ -138,17 +152,19 @@ class SkoptSampler(SpaceSampler):
         """The chosen values, and those of the parameters that are active beside them."""
 
         def by_prior(parameter: Parameter) -> object:
-            drawn = parameter.domain.from_quantile(rng.random())
-            return chosen.get(parameter.name, drawn)
+            if parameter.name in chosen:
+                return chosen[parameter.name]
+            return parameter.domain.from_quantile(rng.random())
 
-        drawn = [self.space.free_params(self.space.walk(by_prior)) for _ in range(_CANDIDATES)]
-        active = drawn[0].keys()
+        drawn = self.space.free_params(self.space.walk(by_prior))
+        active = drawn.keys()
         alike = [(params, value) for params, value in history if params.keys() == active]
         rest = [name for name in active if name not in chosen]
         if not rest or len(alike) < self._startup_trials:
-            return drawn[0]
+            return drawn
         parameters = [self.space.by_name[name] for name in active]
-        candidates = [params for params in drawn if params.keys() == active]
+        more = (self.space.free_params(self.space.walk(by_prior)) for _ in range(_CANDIDATES))
+        candidates = [drawn, *(params for params in more if params.keys() == active)]
         return self._most_promising(candidates, alike, parameters, seed)
 
     def _ask(self, history: History, parameters: Sequence[Parameter], seed: int) -> dict[str, Any]:
@@ -201,13 +217,21 @@ class SkoptSampler(SpaceSampler):
     def _history(self, study: Study) -> History:
         sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
         names = {p.name for p in self.space.free}
-        return [
-            ({name: v for name, v in trial.params.items() if name in names}, sign * trial.value)
-            for trial in Experience(study, knows_pruned=False).get_trials(
-                deepcopy=False, states=(TrialState.COMPLETE,)
-            )
-            if trial.value is not None and math.isfinite(trial.value)
-        ]
+        history = []
+        for trial in Experience(study, knows_pruned=False).get_trials(
+            deepcopy=False, states=(TrialState.COMPLETE,)
+        ):
+            params = {name: v for name, v in trial.params.items() if name in names}
+            # A trial made elsewhere may be no point of this space.
+            if trial.value is not None and math.isfinite(trial.value) and self._knows(params):
+                history.append((params, sign * trial.value))
+        return history
+
+    def _knows(self, params: dict[str, Any]) -> bool:
+        try:
+            return self.space.free_params(self.space.complete(params)).keys() == params.keys()
+        except SpaceError:
+            return False
 
 
 def _coordinate(parameter: Parameter, value: Any) -> Any:

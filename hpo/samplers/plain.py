@@ -15,6 +15,8 @@ from hpo.errors import SpaceExhaustedError
 from hpo.samplers.base import LISTED, SpaceSampler
 from search_spaces import Scalar, SearchSpace
 
+_MOST_POINTS = 10_000  # looked at for one that requirements allow
+
 
 class GridSampler(SpaceSampler):
     """Every point of the grid exactly once, in an order shuffled by the seed.
@@ -43,13 +45,14 @@ class GridSampler(SpaceSampler):
         for params in points:
             if self.space.key(params) not in taken:
                 return params
+        self.gave_up = True
         raise SpaceExhaustedError(f"all {self._n_points:,} points of the grid have been tried.")
 
     def _random_points(self, seed: int) -> Iterator[dict[str, Any]]:
         """Points of a grid too large to list; nobody lives to see it half tried."""
         rng = np.random.default_rng(seed)
         values = {p.name: p.domain.grid() for p in self.space.free}
-        while True:
+        for _ in range(_MOST_POINTS):
             config = self.space.walk(lambda p: values[p.name][rng.integers(len(values[p.name]))])
             if self.space.allows(config):
                 yield self.space.free_params(config)
@@ -80,9 +83,11 @@ class SobolSampler(SpaceSampler):
         if not self.space.free:
             return {}
         start = 0 if self.space.require else trial.number
-        allowed = filter(self.space.allows, self._configs(start))
-        config = next(islice(allowed, trial.number - start, None))
-        return self.space.free_params(config)
+        points = islice(self._configs(start), _MOST_POINTS + trial.number)
+        allowed = filter(self.space.allows, points)
+        config = next(islice(allowed, trial.number - start, None), None)
+        # Where hardly any point is allowed, chance goes on.
+        return self.space.free_params(config or self.space.sample(np.random.default_rng(seed)))
 
     def _configs(self, start: int) -> Iterator[dict[str, Scalar]]:
         """The configurations at the points of the sequence."""

@@ -18,7 +18,7 @@ from pathlib import Path
 def train(trial):
     with Path("calls.txt").open("a") as calls:
         calls.write(json.dumps(dict(trial)) + "\\n")
-    return (trial.x - 0.3) ** 2 + sum(trial.get("width", [])) / 1000
+    return (trial.get("x", 0) - 0.3) ** 2 + sum(trial.get("width", [])) / 1000
 
 def climb(trial):
     for step in range(1, 6):
@@ -206,6 +206,27 @@ def test_a_trainers_baseline_fills_in_priors_and_defaults(folder: Folder) -> Non
         "width_1": 128,
         "warmup_epochs": 0,
     }
+
+
+def test_a_tapered_list_and_whole_numbers_are_a_baseline(folder: Folder) -> None:
+    space = {
+        "x": [0.0, 0.25],
+        "depth": {"int": [1, 3]},
+        "width": {
+            "int": [32, 256],
+            "powers_of": 2,
+            "per": "depth",
+            "taper": ["constant", "pyramid"],
+        },
+        "steps": {"int": [1, 1000], "step": 7, "prior": 5},
+    }
+    baseline = {"x": 0, "depth": 2, "width": [128, 64]}
+    study = _study(space=space, baseline=baseline, search={"sampler": "random", "trials": 1})
+    assert folder.hpo("run", folder.study(study)).code == 0
+    (trial,) = folder.trials("s")
+    tapered = {"width": 128, "width_taper": "pyramid"}
+    assert trial["params"] == {"x": 0.0, "depth": 2, **tapered, "steps": 8}
+    assert json.loads(folder.calls()[0])["width"] == [128, 64]
 
 
 @pytest.mark.parametrize(

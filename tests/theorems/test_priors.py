@@ -123,10 +123,15 @@ def test_about_two_draws_in_three_fall_within_the_spread() -> None:
         (Float(0, 1, prior=0.5, spread=0.1), 0.4, 0.6),
         (Float(1e-6, 1.0, log=True, prior=1e-3, spread=10.0), 1e-4, 1e-2),
         (Float(-5, 5, prior=0), -1.5, 1.5),  # 0.15 of the range
+        (Float(0, 10, step=0.01, prior=5, spread=1), 4, 6),
+        (Int(0, 1000, prior=500, spread=50), 450, 550),
+        (Int(0, 3000, step=3, prior=1500, spread=150), 1350, 1650),
+        (Int(1, 10**6, log=True, prior=1000, spread=10), 100, 10_000),
+        (Int(1, 2**20, powers_of=2, prior=2**10, spread=4), 2**8, 2**12),
     ):
         share = domain.to_quantile(high) - domain.to_quantile(low)
         uniform = domain.to_unit(high) - domain.to_unit(low)
-        assert share == pytest.approx(0.8 * inside + 0.2 * uniform, abs=2e-3)
+        assert share == pytest.approx(0.8 * inside + 0.2 * uniform, abs=2e-2)
         assert 0.5 < share < 0.75
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import itertools
 import pickle
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -106,6 +107,23 @@ def test_of_an_inactive_parameter_nothing_is_said(
         assert requirement.holds(without)
     else:
         assert requirement.holds(without) == requirement.holds(config)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(f"a {sign} b" for sign in ("<", "<=", ">", ">=", "==", "!=")),
+        *(f"a {sign} b == 7 {sign} 3" for sign in ("+", "-", "*", "/", "//", "%", "**")),
+        *("a < b < c", "a < b > c", "a == a != b < c", "-a < -b", "+a > b", "not a > b"),
+        *("a in [b, 7]", "a not in [b, 7]", "a in (1, 2)", "abs(-a) == a", "max(a, b, c) == c"),
+        *("min(a, b, c) == b", "a > 0 and b > 5", "a > 9 or b > 2", "a - b - c < 0"),
+        *("a / b / c > 1", "2 ** b ** 2 > 500", "-a ** 2 < 0", "a % 4 // 2 == 1"),
+    ],
+)
+def test_every_sign_means_what_python_means(text: str) -> None:
+    for a, b, c in itertools.permutations((7, 3, 10)):
+        config = {"a": a, "b": b, "c": c}
+        assert Requirement(text).holds(config) == bool(eval(text, {}, config))  # noqa: S307
 
 
 @given(st.integers(-3, 6), st.integers(-3, 6))

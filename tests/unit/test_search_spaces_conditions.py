@@ -237,6 +237,19 @@ def test_a_contradiction_is_found_whatever_lies_between() -> None:
     assert parse(mapping).size == 9
 
 
+def test_parents_that_exclude_each_other_have_no_common_child() -> None:
+    mapping = {
+        "depth": {"int": [1, 9]},
+        "a": {"fixed": 1, "when": {"depth": ">= 5"}},
+        "b": {"fixed": 1, "when": {"depth": "<= 4"}},
+        "c": {"fixed": 1, "when": {"a": 1, "b": 1}},
+    }
+    (problem,) = problems(mapping)
+    assert problem.path == ("c", "when")
+    assert "leave 'depth' no value" in problem.message
+    assert parse({**mapping, "b": {"fixed": 1, "when": {"depth": "<= 5"}}}).size == 9
+
+
 # Vectors ----------------------------------------------------------------------------------------
 
 
@@ -499,6 +512,11 @@ BAD_REQUIREMENTS: list[tuple[Any, str]] = [
     ("", "cannot read '' (invalid syntax); a requirement compares parameters and numbers with"),
     ("a.real < 3", "'a.real' is not allowed here; a requirement compares parameters and numbers"),
     ("exec(a) < 3", "'exec(a)' is not allowed here; a requirement compares parameters and"),
+    (
+        "-" * 900 + "a < 3",
+        f"'{'-' * 77}...' is nested too deeply; make several requirements of it.",
+    ),
+    ("a" * 1001, f"cannot read '{'a' * 77}...' (longer than 1000 characters); a requirement"),
     ("max(a) < 3", "'max(a) < 3': max takes two numbers or more."),
     ("abs(a, 1) < 3", "'abs(a, 1) < 3': abs takes one number."),
     (3, '3 is no requirement; write text such as "warmup_epochs < epochs".'),
