@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 # For each parameter, parents before children: its conditions, with the name of each one's parent.
 Conditions: TypeAlias = Mapping[str, Sequence[tuple[str, "Condition"]]]
 
-_MOST_STEPS = 100_000  # of counting: about a second
-_COST = 3  # steps that each parameter costs which is left after another one is given a value
+_MOST_STEPS = 100_000  # of counting: less than a second
 
 
 class TooManyToCountError(ValueError):
@@ -32,7 +31,7 @@ class Count:
 
     Attributes:
         values: of each parameter.
-        steps: how much was done so far.
+        steps: how often a parameter was given a value so far, or was struck out by one.
     """
 
     values: Mapping[str, Values]
@@ -73,7 +72,7 @@ class Count:
         (name, _), *others = group.items()
         rest, known, total = dict(others), dict(given), 0
         classes = self._classes(name, rest, require)
-        self.steps += len(classes) * (1 + _COST * len(rest))
+        self.steps += len(classes) * len(group)
         if self.steps > _MOST_STEPS:
             raise TooManyToCountError
         for value, size in classes:

@@ -508,7 +508,7 @@ BAD_REQUIREMENTS: list[tuple[Any, str]] = [
     ("w < 3", "'w < 3': 'w' has several values; name one of them, such as 'w_1'."),
     ("w_4 < 3", "'w_4 < 3': the space has no 'w_4'. Did you mean 'w_3'?"),
     ("1 < 2", "'1 < 2' names no parameter; drop it."),
-    ("a = 3", "cannot read 'a = 3' (invalid syntax); a requirement compares parameters and"),
+    ("a = 3", "cannot read 'a = 3' (two values are compared with ==); a requirement compares"),
     ("", "cannot read '' (invalid syntax); a requirement compares parameters and numbers with"),
     ("a.real < 3", "'a.real' is not allowed here; a requirement compares parameters and numbers"),
     ("exec(a) < 3", "'exec(a)' is not allowed here; a requirement compares parameters and"),
