@@ -515,10 +515,13 @@ def _extremes(domain: Domain) -> Sequence[Any]:
 
 def _grid_mistakes(file: StudyFile, space: SearchSpace) -> list[Mistake]:
     try:
-        space.grid_size  # noqa: B018 - asked for its error
+        n_points = space.grid_size
     except search_spaces.GridError as error:
         return [file.mistake(("space", *p.path), p.message) for p in error.problems]
-    return []
+    if n_points:
+        return []
+    message = "no point of the grid meets it; loosen it, or give the ranges more points."
+    return [file.mistake(("space", "require"), message)]
 
 
 def _gate_mistakes(file: StudyFile, objective: ObjectiveSpec, gate: object) -> list[Mistake]:

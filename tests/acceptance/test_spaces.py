@@ -469,6 +469,13 @@ def test_the_examples_of_a_grid_are_points_of_it(folder: Folder) -> None:
     assert all(e["x"] in (0.0, 0.5, 1.0) and e["y"] > 1 for e in plan["examples"])
 
 
+def test_a_grid_without_an_allowed_point_is_a_mistake(folder: Folder) -> None:
+    space = {"x": {"float": [0, 1], "points": 3}, "require": "x > 0.6 and x < 0.9"}
+    done = folder.hpo("check", folder.study(_study(space=space, search={"sampler": "grid"})))
+    assert done.code == 1
+    assert "space.require: no point of the grid meets it; loosen it, or give" in done.err
+
+
 def test_check_says_which_parameters_have_no_grid(folder: Folder) -> None:
     study = _study(space={"x": {"float": [0, 1]}, "y": [1, 2], "z": {"float": [0, 1]}})
     done = folder.hpo("check", folder.study(study), "--dry")

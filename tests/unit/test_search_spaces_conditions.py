@@ -148,6 +148,8 @@ BAD_CONDITIONS: list[tuple[str, Any, str]] = [
             "give one such as 0.1."
         ),
     ),
+    ("depth", "=> 3", '"=> 3" is no comparison; write ">= 3".'),
+    ("depth", "3", "'depth' is a number and never the text \"3\"; remove the quotes: 3."),
     ("depth", "== 3", '"== 3" is no comparison; for one value write just that: 3.'),
     (
         "depth",

@@ -347,8 +347,8 @@ def test_a_problem_with_a_librarys_part_says_where_it_comes_from() -> None:
     (problem,) = problems(use("mlp"), library=FRAGMENTS.__getitem__)  # epochs are not known
     assert problem == Problem(
         ("require", 0),
-        "'depth < epochs': the space has no 'epochs'. Known: depth, width_1, width_2, width_3, "
-        'width_4, dropout. ("depth < epochs" comes from `use: mlp`.)',
+        "'depth < epochs': set objective.epochs, or search 'epochs'. "
+        '("depth < epochs" comes from `use: mlp`.)',
     )
 
 
