@@ -17,7 +17,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from search_spaces.checks import (
     MAX_GRID,
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 
 Scalar: TypeAlias = str | bool | int | float | None
 T = TypeVar("T")
+
+
+class Random(Protocol):
+    """A source of numbers, uniform in [0, 1): `random.Random` or NumPy's `Generator`."""
+
+    def random(self) -> float:
+        """The next one."""
+        ...
 
 
 class Domain(ABC):
@@ -118,6 +126,10 @@ class Domain(ABC):
                 "or list the values."
             )
         return tuple(self._value(cell) for cell in range(n))
+
+    def sample(self, rng: Random) -> Scalar:
+        """A value drawn by the prior; without one uniform, on the domain's scale."""
+        return self.from_quantile(rng.random())
 
     def from_quantile(self, q: float) -> Scalar:
         """The value below which the prior puts a share of `q`; without a prior, `from_unit`.

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from search_spaces import exact, vectors
 from search_spaces.conditions import Condition, Values
 from search_spaces.counting import Conditions, Count, TooManyToCountError, independent
-from search_spaces.domains import Choice, Domain, Fixed, Sampled, Scalar
+from search_spaces.domains import Choice, Domain, Fixed, Random, Sampled, Scalar
 from search_spaces.errors import GridError, Problem, SpaceError, did_you_mean
 from search_spaces.flow import flow
 from search_spaces.links import (
@@ -38,14 +38,6 @@ _DRAWS = 10_000  # in vain, after which requirements count as impossible
 _HINTS = ("prior", "spread", "why")  # they change how a space is searched, not what is in it
 
 Arranged: TypeAlias = Scalar | list[Scalar]
-
-
-class Random(Protocol):
-    """A source of numbers, uniform in [0, 1): `random.Random` or NumPy's `Generator`."""
-
-    def random(self) -> float:
-        """The next one."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -176,8 +168,8 @@ class SearchSpace:
         """
 
         def draw(parameter: Parameter) -> Scalar:
-            u = rng.random()
-            return parameter.domain.from_quantile(u) if by_prior else parameter.domain.from_unit(u)
+            domain = parameter.domain
+            return domain.sample(rng) if by_prior else domain.from_unit(rng.random())
 
         # What requirements say nothing of is drawn once, after the rest.
         for _ in range(_DRAWS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 from statistics import NormalDist
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Float, Int, Sampled, SearchSpace, boolean, parse
+from search_spaces import Choice, Fixed, Float, Int, Sampled, SearchSpace, boolean, parse
 from search_spaces.priors import DOUBT, Bump, Prior, Weights, favourite
 
 units = st.floats(0, 1)
@@ -152,3 +153,13 @@ def test_a_prior_changes_neither_values_nor_identity(name: str, us: list[float])
     assert space.diff(parse({"x": form})) == []
     assert isinstance(space, SearchSpace)
     assert domain.to_optuna() == plain.to_optuna()
+
+
+def test_a_domain_draws_by_its_prior() -> None:
+    """Of 2,000 draws 50 % are the favourite, plus or minus 4.5 sigma; a scalar is always itself."""
+    rng = random.Random(0)
+    favoured = Choice(("a", "b", "c"), prior="b", spread=0.5)
+    share = sum(favoured.sample(rng) == "b" for _ in range(2000)) / 2000
+    assert share == pytest.approx(0.5, abs=0.05)
+    assert Fixed(3).sample(rng) == 3
+    assert Float(1, 2).contains(Float(1, 2).sample(np.random.default_rng(0)))
