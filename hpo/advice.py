@@ -10,11 +10,11 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from hpo.spec import Plan
-from search_spaces import Choice, Domain, Fixed, Float, GridError, Int, Scalar, SearchSpace
-from search_spaces.checks import MAX_GRID
+from search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
+from search_spaces.checks import MAX_GRID, is_number
 from search_spaces.flow import flow
 from trainers import ClassifierConfig, ConfigError
 from trainers.config import FIELDS
@@ -68,12 +68,7 @@ class _Look:
         drawn = (space.free_params(space.sample(rng)) for _ in range(_SAMPLES))
         return [self.plan.flat_config(params) for params in drawn]
 
-    @property
-    def trains(self) -> bool:
-        """Whether the built-in trainer runs the trials."""
-        return self.plan.spec.objective.trainer is not None
-
-    def values(self, name: str) -> Domain | None:
+    def domain_of(self, name: str) -> Domain | None:
         """The domain of a parameter; None where the space does not have it."""
         parameter = self.plan.space.by_name.get(name)
         return parameter.domain if parameter else None
@@ -82,7 +77,8 @@ class _Look:
 def advise(plan: Plan) -> list[Advice]:
     """All advice on a plan, warnings first."""
     look = _Look(plan)
-    found = [each for rule in _RULES for each in rule(look)]
+    rules = _RULES if plan.spec.objective.trainer is None else (*_RULES, *_RULES_OF_THE_TRAINER)
+    found = [each for rule in rules for each in rule(look)]
     return sorted(found, key=lambda each: each.level == "note")
 
 
@@ -107,8 +103,8 @@ def _linear_over_decades(look: _Look) -> Iterator[Advice]:
 
 
 def _batches_beyond_the_data(look: _Look) -> Iterator[Advice]:
-    domain, data = look.values("batch_size"), look.plan.spec.objective.data
-    if domain is None or data is None or not look.trains:
+    domain, data = look.domain_of("batch_size"), look.plan.spec.objective.data
+    if domain is None or data is None:
         return
     n_train, largest = describe(data).n_train, _largest(domain)
     if largest is not None and largest > n_train:
@@ -146,7 +142,7 @@ def _grid_beyond_the_trials(look: _Look) -> Iterator[Advice]:
             f"sees {share:.1%} of the grid, in an order shuffled by the seed; give fewer `points`, "
             "more trials, or another sampler.",
         )
-    if any("prior" in parameter.domain.to_dict() for parameter in space.parameters):
+    if any(parameter.domain.prior is not None for parameter in space.parameters):
         yield Advice("note", "search.sampler", "a grid visits every point and heeds no `prior`.")
 
 
@@ -166,7 +162,7 @@ def _rarely_allowed(look: _Look) -> Iterator[Advice]:
     space, rng = look.plan.space, random.Random(0)
     if not space.require:
         return
-    drawn = (space.walk(lambda p: p.domain.from_quantile(rng.random())) for _ in range(_SAMPLES))
+    drawn = (space.walk(lambda p: p.domain.sample(rng)) for _ in range(_SAMPLES))
     share = sum(map(space.allows, drawn)) / _SAMPLES
     if share < _FEW_ALLOWED:
         yield Advice(
@@ -178,8 +174,6 @@ def _rarely_allowed(look: _Look) -> Iterator[Advice]:
 
 def _parameters_that_nothing_reads(look: _Look) -> Iterator[Advice]:
     """Parameters that change nothing in some configurations, and yet count as different."""
-    if not look.trains:
-        return
     space = look.plan.space
     seen: set[tuple[str, str]] = set()
     for config in look.configs:
@@ -210,8 +204,6 @@ def _unread(
 
 def _refused_by_the_trainer(look: _Look) -> Iterator[Advice]:
     """Values that are legal one by one and not together."""
-    if not look.trains:
-        return
     refused: dict[str, list[str]] = {}
     for config in look.configs:
         try:
@@ -234,7 +226,7 @@ def _refused_by_the_trainer(look: _Look) -> Iterator[Advice]:
 def _longer_than_the_run(look: _Look) -> Iterator[Advice]:
     """Lengths of schedules that a trial never reaches."""
     epochs = look.plan.spec.objective.epochs
-    if not look.trains or epochs is None:
+    if epochs is None:
         return
     for name, then in _LENGTHS.items():
         lengths = [c[name] for c in look.configs if isinstance(c.get(name), int | float)]
@@ -261,14 +253,14 @@ def _momentum_that_does_not_change(look: _Look) -> Iterator[Advice]:
         cycled = config.get("momentum_schedule") == "cycled"
         return cycled and config.get("schedule", "constant") == "constant"
 
-    if look.trains and any(map(cycles_with_nothing, look.configs)):
+    if any(map(cycles_with_nothing, look.configs)):
         yield Advice(
             "warning",
             "space.momentum_schedule",
             "cycled goes against the learning rate, and where schedule is constant it stays at "
             "low_momentum; give it a schedule, such as one_cycle.",
         )
-    if look.trains and any(map(idle, look.configs)):
+    if any(map(idle, look.configs)):
         yield Advice(
             "warning",
             "space.low_momentum",
@@ -279,7 +271,7 @@ def _momentum_that_does_not_change(look: _Look) -> Iterator[Advice]:
 
 def _images_wanted(look: _Look) -> Iterator[Advice]:
     data = look.plan.spec.objective.data
-    if not look.trains or data is None or describe(data).image_shape is not None:
+    if data is None or describe(data).image_shape is not None:
         return
     share = sum(config.get("model") == "cnn" for config in look.configs) / _SAMPLES
     if share:
@@ -293,12 +285,12 @@ def _images_wanted(look: _Look) -> Iterator[Advice]:
 
 def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:
     """The Robbins-Monro conditions, of schedules that go on for ever."""
-    schedule = look.values("schedule")
-    if schedule is None or not look.trains:
+    schedule = look.domain_of("schedule")
+    if schedule is None:
         return
     read = any(c.get("schedule") == "inverse_time" and "decay_power" in c for c in look.configs)
     if read:
-        power = look.values("decay_power")
+        power = look.domain_of("decay_power")
         for p in _ends(power) if power else ():
             if sentence := robbins_monro("inverse_time", p):
                 yield Advice(
@@ -314,9 +306,9 @@ def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:
 
 def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
     rule, epochs = look.plan.spec.stopping.rule, look.plan.spec.objective.epochs
-    schedule = look.values("schedule")
+    schedule = look.domain_of("schedule")
     falling = schedule is not None and schedule != Fixed("constant")
-    if rule == "none" or not falling or not look.trains:
+    if rule == "none" or not falling:
         return
     length = f"all {epochs} epochs" if epochs else "all epochs of a trial"
     mixed = schedule is not None and schedule.size != 1
@@ -351,30 +343,25 @@ def _ends(domain: Domain) -> list[float]:
     values: tuple[Any, ...] = (domain.from_unit(0.0), domain.from_unit(1.0))
     if isinstance(domain, Choice | Fixed):
         values = domain.grid()
-    return sorted({v for v in values if isinstance(v, int | float) and not isinstance(v, bool)})
+    return sorted({v for v in values if is_number(v)})
 
 
-_RULES: tuple[Callable[[_Look], Iterator[Advice]], ...] = (
+_Rule: TypeAlias = Callable[[_Look], Iterator[Advice]]
+
+_RULES: tuple[_Rule, ...] = (
     _linear_over_decades,
-    _batches_beyond_the_data,
     _heavy_dropout,
     _grid_beyond_the_trials,
     _rarely_allowed,
+    _few_trials,
+)
+_RULES_OF_THE_TRAINER: tuple[_Rule, ...] = (
+    _batches_beyond_the_data,
     _parameters_that_nothing_reads,
     _refused_by_the_trainer,
     _longer_than_the_run,
     _momentum_that_does_not_change,
     _images_wanted,
     _schedules_that_never_end,
-    _few_trials,
     _stopped_before_the_schedule_ends,
 )
-
-
-def without_grid(space: SearchSpace) -> Mapping[str, str]:
-    """The parameters that have no grid, and why; empty where the space has one."""
-    try:
-        space.grid_size  # noqa: B018 - asked for its error
-    except GridError as error:
-        return {str(problem.path[0]): problem.message for problem in error.problems}
-    return {}

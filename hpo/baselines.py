@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo.errors import nearest
-from search_spaces import Domain, Float, Int, Parameter, Scalar, SearchSpace
+from search_spaces import Domain, Parameter, Scalar, SearchSpace
 from search_spaces.checks import is_number
 from search_spaces.flow import flow
 from search_spaces.vectors import taper_name, tapered
@@ -42,10 +42,8 @@ def read(
                 return domain.snap(value)
             sentence = f"{flow(values[name])} is not in {domain}; widen it, or move this."
             wrong.append((name, sentence))
-        elif (prior := domain.to_dict().get("prior")) is not None:
-            if isinstance(domain, Float | Int):  # a prior may lie between its steps
-                return domain.nearest(float(str(prior)))
-            return domain.snap(prior)
+        elif domain.believed is not None:
+            return domain.believed
         elif (value := _as_in(domain, default := _default(name, space, defaults))) is not _NOTHING:
             return domain.snap(value)
         elif default is _NOTHING:

@@ -103,15 +103,19 @@ def _favourite_problems(domain: Choice) -> Iterator[Problem]:
         yield Problem(("prior",), f"{flow(prior)} is not among {flow(options)}; take one of them.")
     if spread is None:
         return
-    if prior is None:
-        yield Problem(("spread",), "`spread` belongs to a `prior`; give one, or drop it.")
-    if sentence := not_a_number(spread):
-        yield Problem(("spread",), sentence)
-    elif not _MIN_SHARE <= spread <= 1 - _MIN_SHARE:
+    yield from _spread_problems(prior, spread)
+    if not not_a_number(spread) and not _MIN_SHARE <= spread <= 1 - _MIN_SHARE:
         sentence = (
             f"spread {flow(spread)} is not between {_MIN_SHARE} and {1 - _MIN_SHARE}: it is the "
             "share of draws that goes to the other options; give one such as 0.3."
         )
+        yield Problem(("spread",), sentence)
+
+
+def _spread_problems(prior: object, spread: object) -> Iterator[Problem]:
+    if prior is None:
+        yield Problem(("spread",), "`spread` belongs to a `prior`; give one, or drop it.")
+    if sentence := not_a_number(spread):
         yield Problem(("spread",), sentence)
 
 
@@ -129,11 +133,10 @@ def _belief_problems(
             yield Problem(("prior",), sentence)
     if spread is None:
         return
-    if prior is None:
-        yield Problem(("spread",), "`spread` belongs to a `prior`; give one, or drop it.")
-    if sentence := not_a_number(spread):
-        yield Problem(("spread",), sentence)
-    elif by_ratio and spread <= 1:
+    yield from _spread_problems(prior, spread)
+    if not_a_number(spread):
+        return
+    if by_ratio and spread <= 1:
         sentence = (
             f"spread {flow(spread)} is not above 1: on this scale it is a factor; "
             "give one such as 10."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from search_spaces.checks import MAX_GRID
 from search_spaces.conditions import Comparison, Condition, Values, always
-from search_spaces.domains import Choice, Domain, Fixed, Float, Form, Int, Scalar
+from search_spaces.domains import Choice, Domain, Fixed, Float, Form, Int
 from search_spaces.errors import Problem, SpaceError
 from search_spaces.flow import flow
 from search_spaces.links import Parameter
@@ -109,7 +109,8 @@ def to_configspace(space: SearchSpace, name: str = "space") -> dict[str, Any]:
 def _hyperparameter(name: str, domain: Domain) -> dict[str, Any]:
     if isinstance(domain, Fixed):
         return {"type": "constant", "name": name, "value": domain.value, "meta": None}
-    form = {"name": name, "default_value": _default(domain), "meta": None}
+    default = domain.from_unit(0.5) if domain.believed is None else domain.believed
+    form = {"name": name, "default_value": default, "meta": None}
     match domain:
         case Choice(options=options, ordered=False):
             return {**form, "type": "categorical", "choices": list(options), "weights": None}
@@ -121,13 +122,6 @@ def _hyperparameter(name: str, domain: Domain) -> dict[str, Any]:
         sentence = f"ConfigSpace lists all {domain.size:,} values; take a larger step."
         raise SpaceError([Problem((name, "step"), sentence)])
     return {**form, "type": "ordinal", "sequence": list(domain.grid())}
-
-
-def _default(domain: Domain) -> Scalar:
-    prior = domain.to_dict().get("prior")
-    if isinstance(domain, Float | Int) and isinstance(prior, int | float):
-        return domain.nearest(prior)
-    return domain.from_unit(0.5) if prior is None else domain.snap(prior)
 
 
 def _conditions(parameter: Parameter, by_name: Mapping[str, Parameter]) -> dict[str, Any] | None:

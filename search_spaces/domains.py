@@ -76,6 +76,20 @@ class Domain(ABC):
     def to_dict(self) -> dict[str, object]:
         """The canonical YAML form: `parse` makes an equal domain of it."""
 
+    @abstractmethod
+    def nth(self, place: int) -> Scalar:
+        """The value at a place among the `size` values; in a range they go up."""
+
+    @property
+    def prior(self) -> Scalar:
+        """Where the user believes that good values lie; None without a belief."""
+        return None
+
+    @property
+    def believed(self) -> Scalar:
+        """The value that the prior names, in the domain's own spelling; None without one."""
+        return self.prior
+
     def contains(self, value: object) -> bool:
         """Whether `snap` takes the value."""
         try:
@@ -92,7 +106,7 @@ class Domain(ABC):
         Raises:
             ValueError: the value is not in the domain.
         """
-        return self._value(self._cell(value))
+        return self.nth(self._cell(value))
 
     def to_unit(self, value: object) -> float:
         """The coordinate of a value, in [0, 1]: the middle of its cell, or its place in the range.
@@ -108,11 +122,7 @@ class Domain(ABC):
         Raises:
             ValueError: `u` is not in [0, 1].
         """
-        return self._value(_cell_at(u, self._count()))
-
-    def nth(self, place: int) -> Scalar:
-        """The value at a place among the `size` values; in a range they go up."""
-        return self._value(place)
+        return self.nth(_cell_at(u, self._count()))
 
     def grid(self) -> tuple[Scalar, ...]:
         """The distinct values a grid search visits.
@@ -125,7 +135,7 @@ class Domain(ABC):
                 f"{n:,} values are too many for a grid; give it `points: 5`, or a larger step, "
                 "or list the values."
             )
-        return tuple(self._value(cell) for cell in range(n))
+        return tuple(self.nth(cell) for cell in range(n))
 
     def sample(self, rng: Random) -> Scalar:
         """A value drawn by the prior; without one uniform, on the domain's scale."""
@@ -184,10 +194,6 @@ class Domain(ABC):
     @abstractmethod
     def _cell(self, value: object) -> int:
         """The place of a value among the `size` values, or ValueError."""
-
-    @abstractmethod
-    def _value(self, cell: int) -> Scalar:
-        """The value at a place."""
 
     def _count(self) -> int:
         if self.size is None:
@@ -294,7 +300,7 @@ class Float(Sampled):
     def snap(self, value: object) -> float:
         """The nearest step to a value, or the value itself."""
         if self.step is not None:
-            return self._value(self._cell(value))
+            return self.nth(self._cell(value))
         number = self._number(value)
         if self.low <= number <= self.high:
             return number
@@ -315,7 +321,7 @@ class Float(Sampled):
     def from_unit(self, u: float) -> float:
         """The value at a place in the range."""
         if self.step is not None:
-            return self._value(_cell_at(u, self._count()))
+            return self.nth(_cell_at(u, self._count()))
         u = _unit(u)
         if u in (0.0, 1.0):
             return self.high if u else self.low
@@ -349,7 +355,12 @@ class Float(Sampled):
         inside = min(max(float(number), self.low), self.high)
         if self.step is None:
             return inside
-        return self._value(math.floor((inside - self.low) / self.step + 0.5))
+        return self.nth(math.floor((inside - self.low) / self.step + 0.5))
+
+    @property
+    def believed(self) -> float | None:
+        """The value nearest to the prior, which may lie between two steps."""
+        return None if self.prior is None else self.nearest(self.prior)
 
     def to_dict(self) -> dict[str, object]:
         """`{float: [low, high]}` and the options that are given."""
@@ -364,14 +375,14 @@ class Float(Sampled):
 
     @cached_property
     def _prior(self) -> Prior | None:
-        if self.prior is None:
+        if self.believed is None:
             return None
         width = DEFAULT_SPREAD
         if self.spread is not None and self.log:
             width = math.log(self.spread) / math.log(self.high / self.low)
         elif self.spread is not None:
             width = self.spread / (self.high - self.low + (self.step or 0.0))
-        return Bump(self.to_unit(self.nearest(self.prior)), width)
+        return Bump(self.to_unit(self.believed), width)
 
     def _tidy(self, value: float) -> float:
         scale = max(abs(value), abs(self.low))
@@ -393,8 +404,9 @@ class Float(Sampled):
             return cell
         raise self._foreign(value)
 
-    def _value(self, cell: int) -> float:
-        return multiple(self.low, self.step or 1.0, cell)
+    def nth(self, place: int) -> float:
+        """The step at a place."""
+        return multiple(self.low, self.step or 1.0, place)
 
     def _problems(self) -> Iterable[Problem]:
         return float_problems(self)
@@ -446,12 +458,12 @@ class Int(Sampled):
         if not self.log:
             return super().to_unit(value)
         first, ratio = self._log_edges()
-        return math.log(self._value(self._cell(value)) / first) / math.log(ratio)
+        return math.log(self.nth(self._cell(value)) / first) / math.log(ratio)
 
     def from_unit(self, u: float) -> int:
         """The value whose cell a coordinate is in."""
         if not self.log:
-            return self._value(_cell_at(u, self.size))
+            return self.nth(_cell_at(u, self.size))
         first, ratio = self._log_edges()
         value = int(first * ratio ** _unit(u) + 0.5)
         return min(max(value, self.low), self.high)
@@ -464,7 +476,7 @@ class Int(Sampled):
         if self.log:
             values = [round(self.low * (self.high / self.low) ** place) for place in places]
         else:
-            values = [self._value(round(place * (self.size - 1))) for place in places]
+            values = [self.nth(round(place * (self.size - 1))) for place in places]
         return tuple(dict.fromkeys(values))
 
     def to_optuna(self) -> BaseDistribution:
@@ -489,8 +501,13 @@ class Int(Sampled):
         """The nearest step, or the power nearest in the logarithm."""
         inside = min(max(float(number), self.low), self.high)
         if self.powers_of is not None:
-            return self._value(round(math.log(inside / self.low, self.powers_of)))
-        return self._value(math.floor((inside - self.low) / self.step + 0.5))
+            return self.nth(round(math.log(inside / self.low, self.powers_of)))
+        return self.nth(math.floor((inside - self.low) / self.step + 0.5))
+
+    @property
+    def believed(self) -> int | None:
+        """The value nearest to the prior, which may lie between two steps."""
+        return None if self.prior is None else self.nearest(self.prior)
 
     def to_dict(self) -> dict[str, object]:
         """`{int: [low, high]}` and the options that are given."""
@@ -506,7 +523,7 @@ class Int(Sampled):
 
     @cached_property
     def _prior(self) -> Prior | None:
-        if self.prior is None:
+        if self.believed is None:
             return None
         width = DEFAULT_SPREAD
         if self.spread is not None and self.log:
@@ -515,7 +532,7 @@ class Int(Sampled):
             width = math.log(self.spread, self.powers_of) / self.size
         elif self.spread is not None:
             width = self.spread / (self.step * self.size)
-        return Bump(self.to_unit(self.nearest(self.prior)), width)
+        return Bump(self.to_unit(self.believed), width)
 
     def _log_edges(self) -> tuple[float, float]:
         """Where the cell of `low` begins, and where that of `high` ends as a multiple of it."""
@@ -529,14 +546,15 @@ class Int(Sampled):
                 cell = len(powers(self.low, number, self.powers_of)) - 1
             else:
                 cell = (number - self.low) // self.step
-            if self._value(cell) == number:
+            if self.nth(cell) == number:
                 return cell
         raise self._foreign(value)
 
-    def _value(self, cell: int) -> int:
+    def nth(self, place: int) -> int:
+        """The step or power at a place."""
         if self.powers_of is not None:
-            return self.low * int(self.powers_of**cell)
-        return self.low + self.step * cell
+            return self.low * int(self.powers_of**place)
+        return self.low + self.step * place
 
     def _problems(self) -> Iterable[Problem]:
         return int_problems(self)
@@ -618,8 +636,9 @@ class Choice(Sampled):
                 return cell
         raise self._foreign(value)
 
-    def _value(self, cell: int) -> Scalar:
-        return self.options[cell]
+    def nth(self, place: int) -> Scalar:
+        """The option at a place."""
+        return self.options[place]
 
     def _problems(self) -> Iterable[Problem]:
         return choice_problems(self)
@@ -659,7 +678,8 @@ class Fixed(Domain):
             return 0
         raise self._foreign(value)
 
-    def _value(self, cell: int) -> Scalar:  # noqa: ARG002 (there is only one)
+    def nth(self, place: int) -> Scalar:  # noqa: ARG002 (there is only one)
+        """The value."""
         return self.value
 
     def _problems(self) -> Iterable[Problem]:

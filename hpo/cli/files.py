@@ -15,6 +15,7 @@ from hpo.errors import HpoError
 
 if TYPE_CHECKING:
     from hpo.spec import Plan
+    from search_spaces import SearchSpace
 
 _EXAMPLES = 3
 _DRAWS = 10_000  # of grid points, for as many as meet the requirements
@@ -61,8 +62,6 @@ def schema() -> None:
 
 
 def _plan_json(plan: Plan) -> dict[str, object]:
-    from hpo.advice import without_grid
-
     objective, search = plan.spec.objective, plan.spec.search
     return {
         "study": plan.spec.name,
@@ -73,7 +72,7 @@ def _plan_json(plan: Plan) -> dict[str, object]:
         "trials": plan.trials,
         "n_free_parameters": len(plan.space.free),
         "n_configurations": plan.space.size,
-        "n_grid_points": None if without_grid(plan.space) else plan.space.grid_size,
+        "n_grid_points": None if _without_grid(plan.space) else plan.space.grid_size,
         "baseline": plan.baseline,
         "examples": _examples(plan),
     }
@@ -123,10 +122,19 @@ def _n(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def _grid_line(plan: Plan) -> str:
-    from hpo.advice import without_grid
+def _without_grid(space: SearchSpace) -> list[str]:
+    """The parameters that have no grid; none where the space has one."""
+    from search_spaces import GridError
 
-    missing = without_grid(plan.space)
+    try:
+        space.grid_size  # noqa: B018 - asked for its error
+    except GridError as error:
+        return [str(problem.path[0]) for problem in error.problems]
+    return []
+
+
+def _grid_line(plan: Plan) -> str:
+    missing = _without_grid(plan.space)
     if not missing:
         return _n(plan.space.grid_size, "point")
     verb = "has" if len(missing) == 1 else "have"

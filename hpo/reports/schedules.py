@@ -139,9 +139,8 @@ def _candidates(name: str, domain: Domain) -> Iterator[Scalar]:
 
 def _usual(name: str, domain: Domain) -> Scalar:
     """The prior; else of a choice the trainer's default, and of a range the middle."""
-    prior = domain.to_dict().get("prior")
-    if prior is not None:
-        return domain.snap(prior) if domain.contains(prior) else domain.from_quantile(0.5)
+    if domain.believed is not None:
+        return domain.believed
     default = FIELDS[name].default if name in FIELDS else None
     if isinstance(domain, Choice) and domain.contains(default):
         return domain.snap(default)

@@ -171,7 +171,7 @@ class SpaceSampler(BaseSampler):
 
     @cached_property
     def _has_priors(self) -> bool:
-        return any("prior" in p.domain.to_dict() for p in self.space.free)
+        return any(p.domain.prior is not None for p in self.space.free)
 
     def _allows(self, params: Mapping[str, Any]) -> bool:
         return not self.space.require or self.space.allows(self.space.complete(params))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeGuard
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import Choice, Int, Sampled, Scalar, SearchSpace
+from search_spaces import Choice, Domain, Int, Sampled, Scalar, SearchSpace
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,11 @@ class Coordinate:
     outward: Callable[[Any], Any]
 
 
+def is_unordered(domain: Domain) -> TypeGuard[Choice]:
+    """Whether a domain's values are mere names, of which none is nearer to another."""
+    return isinstance(domain, Choice) and not domain.ordered
+
+
 def coordinates(space: SearchSpace) -> Mapping[str, Coordinate]:
     """The coordinates of the parameters that a model is to see in another way."""
     found = {p.name: _coordinate(p.domain) for p in space.free if isinstance(p.domain, Sampled)}
@@ -34,10 +39,9 @@ def coordinates(space: SearchSpace) -> Mapping[str, Coordinate]:
 
 
 def _coordinate(domain: Sampled) -> Coordinate | None:
-    prior = domain.to_dict().get("prior")
-    if isinstance(domain, Choice) and not domain.ordered:
+    if is_unordered(domain):
         return None
-    if prior is not None:
+    if domain.prior is not None:
         # What is uniform to the model is the user's belief: its random draws follow the prior,
         # and near it the model sees the finer differences.
         unit = FloatDistribution(0.0, 1.0)

@@ -15,9 +15,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.samplers.base import SpaceSampler
-from hpo.samplers.coordinates import coordinates
+from hpo.samplers.coordinates import coordinates, is_unordered
 from hpo.samplers.experience import Experience
-from search_spaces import Choice, Parameter, Scalar, SearchSpace, SpaceError
+from search_spaces import Parameter, Scalar, SearchSpace, SpaceError
 
 Estimator = Literal["GP", "RF", "ET"]
 
@@ -52,6 +52,8 @@ class OptunaSampler(SpaceSampler):
         self._startup_trials = startup_trials
         self._knows_pruned = knows_pruned
         self._coordinates = coordinates(space)
+        seen_as = {name: each.distribution for name, each in self._coordinates.items()}
+        self._seen_as: dict[str, BaseDistribution] = {**self._distributions, **seen_as}
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         study = Experience(study, knows_pruned=self._knows_pruned, coordinates=self._coordinates)
@@ -62,7 +64,7 @@ class OptunaSampler(SpaceSampler):
         known = {
             name: distribution
             for name, distribution in sampler.infer_relative_search_space(study, trial).items()
-            if distribution == self._seen_as(name)  # trials made elsewhere may have had others
+            if distribution == self._seen_as.get(name)  # trials made elsewhere may have had others
         }
         jointly = sampler.sample_relative(study, trial, known)
 
@@ -72,17 +74,10 @@ class OptunaSampler(SpaceSampler):
             if name in jointly:
                 value = jointly[name]
             else:  # it is not active in every trial
-                seen_as = self._seen_as(name)
-                assert seen_as is not None  # noqa: S101 - a parameter of the space
-                value = sampler.sample_independent(study, trial, name, seen_as)
+                value = sampler.sample_independent(study, trial, name, self._seen_as[name])
             return coordinate.outward(value) if coordinate else value
 
         return self.space.free_params(self.space.walk(suggested))
-
-    def _seen_as(self, name: str) -> BaseDistribution | None:
-        """The distribution that the model is told of."""
-        coordinate = self._coordinates.get(name)
-        return coordinate.distribution if coordinate else self._distributions.get(name)
 
 
 def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
@@ -154,7 +149,7 @@ class SkoptSampler(SpaceSampler):
         def by_prior(parameter: Parameter) -> object:
             if parameter.name in chosen:
                 return chosen[parameter.name]
-            return parameter.domain.from_quantile(rng.random())
+            return parameter.domain.sample(rng)
 
         drawn = self.space.free_params(self.space.walk(by_prior))
         active = drawn.keys()
@@ -197,7 +192,7 @@ class SkoptSampler(SpaceSampler):
         dimensions = [
             # As strings: skopt compares categories with NumPy, which mixes up 1, 1.0 and True.
             Categorical([str(i) for i in range(len(p.domain.options))])
-            if isinstance(p.domain, Choice) and not p.domain.ordered
+            if is_unordered(p.domain)
             else Real(0.0, 1.0)
             for p in parameters
         ]
@@ -236,13 +231,13 @@ class SkoptSampler(SpaceSampler):
 
 def _coordinate(parameter: Parameter, value: Any) -> Any:
     domain = parameter.domain
-    if isinstance(domain, Choice) and not domain.ordered:
+    if is_unordered(domain):
         return str(domain.options.index(value))
     return domain.to_quantile(value)
 
 
 def _value_at(parameter: Parameter, coordinate: Any) -> Scalar:
     domain = parameter.domain
-    if isinstance(domain, Choice) and not domain.ordered:
+    if is_unordered(domain):
         return domain.options[int(coordinate)]
     return domain.from_quantile(float(np.clip(coordinate, 0.0, 1.0)))

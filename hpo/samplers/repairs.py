@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces import Choice, Parameter, Scalar, SearchSpace
+from hpo.samplers.coordinates import is_unordered
+from search_spaces import Parameter, Scalar, SearchSpace
 
 _CANDIDATES = 200
 _HALVINGS = 12
@@ -48,7 +49,7 @@ def _distance(space: SearchSpace, one: Mapping[str, Any], other: Mapping[str, An
 
 def _apart(parameter: Parameter, one: Any, other: Any) -> float:
     domain = parameter.domain
-    if isinstance(domain, Choice) and not domain.ordered:
+    if is_unordered(domain):
         return float(one != other)
     return abs(domain.to_quantile(one) - domain.to_quantile(other))
 
@@ -62,7 +63,7 @@ def _between(
         name, domain = parameter.name, parameter.domain
         if name not in start:
             return end.get(name, domain.from_quantile(0.5))
-        if name not in end or (isinstance(domain, Choice) and not domain.ordered):
+        if name not in end or is_unordered(domain):
             return start[name]
         a, b = domain.to_quantile(start[name]), domain.to_quantile(end[name])
         return domain.from_quantile(a + share * (b - a))

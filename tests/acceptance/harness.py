@@ -6,6 +6,7 @@ it costs seconds a process.
 
 from __future__ import annotations
 
+import ast
 import itertools
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +179,32 @@ def start_afresh(
         start_new_session=True,
     )
     return Process(popen.pid, lambda timeout: popen.wait(timeout))
+
+
+def imported_by(
+    arguments: Sequence[str], among: Sequence[str], folder: Path
+) -> tuple[list[str], str]:
+    """Which of some modules a command imports, in a process of its own, and what it printed."""
+    code = (
+        "import sys\n"
+        "from hpo.cli.main import main\n"
+        f"sys.argv = ['hpo', *{list(arguments)}]\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        f"print([name for name in {list(among)} if name in sys.modules], file=sys.stderr)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *said, modules = done.stderr.splitlines()
+    return ast.literal_eval(modules), "\n".join([done.stdout, *said])
 
 
 @contextmanager

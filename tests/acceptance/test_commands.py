@@ -8,14 +8,12 @@ import os
 import pty
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.harness import Folder, Study, clean_environment
+from tests.acceptance.harness import Folder, Study, imported_by
 
 OBJECTIVES = """
 def train(trial):
@@ -410,48 +408,16 @@ def test_help_names_all_commands_and_how_to_begin(folder: Folder, option: str) -
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
 def test_help_imports_nothing_heavy(folder: Folder, arguments: list[str]) -> None:
-    code = (
-        "import sys\n"
-        "from hpo.cli.main import main\n"
-        f"sys.argv = ['hpo', *{arguments}]\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
-    )
+    imported, printed = imported_by(arguments, HEAVY, folder.path)
 
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=folder.path
-    )
-
-    assert "Usage: hpo" in done.stdout + done.stderr
-    assert done.stderr.splitlines()[-1] == "[]"
+    assert "Usage: hpo" in printed
+    assert imported == []
 
 
 def test_a_study_of_a_function_imports_neither_torch_nor_mlflow(folder: Folder, file: str) -> None:
-    code = (
-        "import sys\n"
-        "from hpo.cli.main import main\n"
-        f"sys.argv = ['hpo', 'run', '{file}']\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        "heavy = ('torch', 'mlflow', 'sklearn', 'skopt')\n"
-        "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"
-    )
+    imported, _ = imported_by(["run", file], ("torch", "mlflow", "sklearn", "skopt"), folder.path)
 
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=folder.path,
-        env=clean_environment(),
-    )
-
-    assert done.stderr.splitlines()[-1] == "[]"
+    assert imported == []
     assert folder.states("s") == {"COMPLETE": 3, "FAIL": 1}
 
 

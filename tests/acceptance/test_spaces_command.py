@@ -8,15 +8,13 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from search_spaces import library
-from tests.acceptance.harness import HPO, Done, Folder, clean_environment
+from tests.acceptance.harness import HPO, Done, Folder, clean_environment, imported_by
 
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 KINDS = {
@@ -353,7 +351,6 @@ def test_a_png_that_cannot_be_written_is_explained(folder: Folder, path: str, me
     assert message in explained(folder.hpo("spaces", "show", "one_cycle", "--png", path))
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 @pytest.mark.parametrize("columns", [60, 80, 160])
 def test_a_terminal_of_any_width_shows_all(folder: Folder, columns: int) -> None:
     written = ESCAPE.sub("", in_terminal(folder, columns, "spaces", "show", "mlp"))
@@ -365,7 +362,6 @@ def test_a_terminal_of_any_width_shows_all(folder: Folder, columns: int) -> None
         assert part in words
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such terminals")
 def test_in_a_terminal_curves_have_colours(folder: Folder) -> None:
     written = in_terminal(folder, 80, "spaces", "show", "schedules", "--plot")
 
@@ -397,19 +393,4 @@ def test_nothing_is_imported_before_it_is_needed(
     tmp_path: Path, arguments: list[str], allowed: list[str]
 ) -> None:
     heavy = ["torch", "optuna", "mlflow", "sklearn", "sqlalchemy", "matplotlib", "plotext", "numpy"]
-    code = (
-        "import sys\n"
-        "from hpo.cli.main import main\n"
-        f"sys.argv = ['hpo', *{arguments}]\n"
-        "try:\n"
-        "    main()\n"
-        "except SystemExit:\n"
-        "    pass\n"
-        f"print([name for name in {heavy} if name in sys.modules], file=sys.stderr)\n"
-    )
-
-    done: Any = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-
-    assert done.stderr.splitlines()[-1] == str(allowed)
+    assert imported_by(arguments, heavy, tmp_path)[0] == allowed
