@@ -1,122 +1,17 @@
-"""What can be set in a classifier, and within which bounds.
+"""What can be set in the built-in trainers, and within which bounds.
 
-Each field is described once, where `ClassifierConfig` declares it; `FIELDS` and `check_value`
+Each field is described once, where `TrainerConfig` declares it; `FIELDS` and `check_value`
 let others check a search space against the same descriptions.
 """
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, isfinite
 from types import MappingProxyType
-from typing import Any, Literal, Self, cast
+from typing import Any, Self, cast
 
 from trainers.errors import ConfigError, Problem, did_you_mean
-
-METRICS: Mapping[str, Literal["minimize", "maximize"]] = MappingProxyType(
-    {
-        "train_loss": "minimize",
-        "val_loss": "minimize",
-        "val_error": "minimize",
-        "val_accuracy": "maximize",
-    }
-)
-"""What `trainers.classifier.fit` reports, and which way is better."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """Which values a field takes, and when it matters.
-
-    Attributes:
-        kind: str, bool, int or float. An int field takes 64.0 too, a float field any integer.
-        why: What the value is, and with it why it is bounded.
-        default: What it is where nobody sets it.
-        allowed: Every value, where kind is str.
-        low: The least value.
-        high: The greatest value.
-        low_open: Whether `low` itself is left out.
-        high_open: Whether `high` itself is left out.
-        optional: Whether None is a value.
-        per: The field that says how many values a list has; None where it takes no list.
-        used_when: Values of other fields, by name; the field has an effect only while each of those
-            has one of these. Empty where it always may.
-    """
-
-    kind: type
-    why: str
-    default: object = None
-    allowed: tuple[str, ...] | None = None
-    low: float | None = None
-    high: float | None = None
-    low_open: bool = False
-    high_open: bool = False
-    optional: bool = False
-    per: str | None = None
-    used_when: Mapping[str, tuple[object, ...]] = dataclasses.field(default_factory=dict)
-
-    @property
-    def bounds(self) -> str:
-        """The bounds in words, such as "at least 0 and below 1"; empty without any."""
-        words = (
-            (self.low, "above" if self.low_open else "at least"),
-            (self.high, "below" if self.high_open else "at most"),
-        )
-        return " and ".join(f"{word} {end:g}" for end, word in words if end is not None)
-
-    def problem(self, value: object) -> str | None:
-        """The sentence that says why `value` cannot be taken; None where it can."""
-        if value is None and self.optional:
-            return None
-        if self.per is not None and isinstance(value, list | tuple):
-            found = ((i, self._one_problem(one)) for i, one in enumerate(value, start=1))
-            return next((f"layer {i}: {problem}" for i, problem in found if problem), None)
-        return self._one_problem(value)
-
-    def taken(self, value: Any) -> Any:
-        """A value without `problem`, in the field's kind: 64.0 becomes 64; a list, a tuple."""
-        if value is None:
-            return None
-        if isinstance(value, list | tuple):
-            return tuple(self.kind(one) for one in value)
-        return self.kind(value)
-
-    def _one_problem(self, value: object) -> str | None:
-        if self.allowed is not None:
-            if value in self.allowed:
-                return None
-            return f"{value!r} is not a choice. {did_you_mean(value, self.allowed)}"
-        if self.kind is bool:
-            return None if isinstance(value, bool) else f"{value!r} is not true or false."
-        return self._number_problem(value)
-
-    def _number_problem(self, value: object) -> str | None:
-        whole = self.kind is int
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"{value!r} is not a {'whole ' * whole}number.{_unquoted(value)}"
-        if isinstance(value, float) and not isfinite(value):
-            return f"{value} is not a finite number."
-        if whole and value != int(value):
-            return f"{value!r} is not a whole number. Did you mean {ceil(value)}?"
-        if self._holds(value):
-            return None
-        return f"{value!r} is out of range. It must be {self.bounds}; it is {self.why}."
-
-    def _holds(self, value: float) -> bool:
-        above = self.low is None or value > self.low or (value == self.low and not self.low_open)
-        below = (
-            self.high is None or value < self.high or (value == self.high and not self.high_open)
-        )
-        return above and below
-
-
-def _unquoted(value: object) -> str:
-    """The end of a sentence about a number in quotes."""
-    try:
-        number = isinstance(value, str) and isfinite(float(value))
-    except ValueError:
-        number = False
-    return f" Did you mean {value}, without quotes?" if number else ""
+from trainers.fields import Field, is_code
 
 
 def _setting(default: object, kind: type, why: str, **limits: Any) -> Any:
@@ -125,26 +20,47 @@ def _setting(default: object, kind: type, why: str, **limits: Any) -> Any:
     return dataclasses.field(default=default, metadata={"field": field})
 
 
+FIRST_ORDER = ("sgd", "adagrad", "rmsprop", "adam", "adamw")
+"""Optimizers that step along the gradient of a minibatch, as far as the learning rate says."""
+
+FULL_BATCH = ("lbfgs", "cg", "newton")
+"""Optimizers that look at all training examples in each step, and find its length themselves."""
+
+_STEPS = {"optimizer": FIRST_ORDER}
 _SGD = {"optimizer": ("sgd",)}
+_ADAM = {"optimizer": ("adam", "adamw")}
+_DEEP = {"model": ("mlp", "cnn", "resnet")}
 _CNN = {"model": ("cnn",)}
 _ENDING = ("linear", "exponential", "polynomial", "cosine", "one_cycle")
 
 
 @dataclass(frozen=True)
-class ClassifierConfig:
-    """One configuration of `trainers.classifier.fit`. Every one that exists is valid.
+class TrainerConfig:
+    """One configuration of `trainers.loop.fit`. Every one that exists is valid.
 
     What each field means and takes is in `FIELDS`. A schedule's own epochs, such as `tau`, count
     from the end of its warm-up.
+
+    Attributes:
+        own: What the user's own model has besides, by name; empty with any other.
 
     Raises:
         ConfigError: With every value that cannot be taken; where there is none, with every two
             that cannot be taken together.
     """
 
-    model: str = _setting("mlp", str, "the network", allowed=("mlp", "cnn"))
+    model: str = _setting(
+        "mlp",
+        str,
+        "the network; `package.module:function` makes your own of the configuration",
+        allowed=("mlp", "cnn", "resnet", "linear"),
+        code=True,
+    )
     optimizer: str = _setting(
-        "sgd", str, "how weights step", allowed=("sgd", "adagrad", "rmsprop", "adam", "adamw")
+        "sgd",
+        str,
+        "how weights step; lbfgs, cg and newton take all training examples at once",
+        allowed=(*FIRST_ORDER, *FULL_BATCH),
     )
     learning_rate: float = _setting(
         0.01,
@@ -152,6 +68,7 @@ class ClassifierConfig:
         "how far a step follows the gradient where the schedule is highest",
         low=0,
         low_open=True,
+        used_when=_STEPS,
     )
     momentum: float = _setting(
         0.9,
@@ -181,11 +98,75 @@ class ClassifierConfig:
         optional=True,
         used_when={**_SGD, "momentum_schedule": ("increasing", "cycled")},
     )
+    beta1: float = _setting(
+        0.9,
+        float,
+        "the share that adam's running mean of gradients keeps",
+        low=0,
+        high=1,
+        high_open=True,
+        used_when=_ADAM,
+    )
+    beta2: float = _setting(
+        0.999,
+        float,
+        "the share that adam's running mean of squared gradients keeps",
+        low=0,
+        high=1,
+        high_open=True,
+        used_when=_ADAM,
+    )
+    rho: float = _setting(
+        0.99,
+        float,
+        "the share that rmsprop's running mean of squared gradients keeps",
+        low=0,
+        high=1,
+        high_open=True,
+        used_when={"optimizer": ("rmsprop",)},
+    )
+    history: int = _setting(
+        10,
+        int,
+        "the last steps from which lbfgs sees the curvature",
+        low=1,
+        used_when={"optimizer": ("lbfgs",)},
+    )
+    damping: float = _setting(
+        1e-3,
+        float,
+        "the alpha that newton adds to the curvature, so that it is positive in all directions",
+        low=0,
+        low_open=True,
+        used_when={"optimizer": ("newton",)},
+    )
     weight_decay: float = _setting(
         0.0,
         float,
         "the share, times the learning rate, of the weights that each step first takes away",
         low=0,
+        used_when=_STEPS,
+    )
+    l2: float = _setting(
+        0.0, float, "the penalty's factor: the loss has l2 / 2 times the squared weights", low=0
+    )
+    clip_norm: float | None = _setting(
+        None,
+        float,
+        "the greatest norm that the gradient of all weights keeps; longer ones are shortened",
+        low=0,
+        low_open=True,
+        optional=True,
+        used_when=_STEPS,
+    )
+    clip_value: float | None = _setting(
+        None,
+        float,
+        "the greatest size of each weight's gradient, beyond which it is cut",
+        low=0,
+        low_open=True,
+        optional=True,
+        used_when=_STEPS,
     )
     schedule: str = _setting(
         "constant",
@@ -202,6 +183,7 @@ class ClassifierConfig:
             "cosine_restarts",
             "one_cycle",
         ),
+        used_when=_STEPS,
     )
     final_lr_fraction: float = _setting(
         0.01,
@@ -286,10 +268,36 @@ class ClassifierConfig:
         used_when={"schedule": ("one_cycle",)},
     )
     warmup_epochs: float = _setting(
-        0.0, float, "the epochs in which the rate climbs before its schedule begins", low=0
+        0.0,
+        float,
+        "the epochs in which the rate climbs before its schedule begins",
+        low=0,
+        used_when=_STEPS,
     )
-    batch_size: int = _setting(64, int, "the examples of one step", low=1)
-    epochs: int = _setting(30, int, "the passes over the training examples", low=1)
+    batch_size: int = _setting(64, int, "the examples of one step", low=1, used_when=_STEPS)
+    micro_batch: int | None = _setting(
+        None,
+        int,
+        "the most examples that pass through the network at once, a minibatch's gradient being "
+        "the sum of theirs; none is all of them, or half as many again and again where memory "
+        "runs out",
+        low=1,
+        optional=True,
+    )
+    epochs: int = _setting(
+        30,
+        int,
+        "the passes over the training examples; lbfgs, cg and newton step once in each",
+        low=1,
+    )
+    patience: int | None = _setting(
+        None,
+        int,
+        "the epochs without a better value of the goal after which training ends, with the best "
+        "weights; none is never",
+        low=1,
+        optional=True,
+    )
     dropout: float | Sequence[float] = _setting(
         0.0,
         float,
@@ -298,21 +306,42 @@ class ClassifierConfig:
         high=1,
         high_open=True,
         per="depth",
+        used_when=_DEEP,
     )
     depth: int = _setting(
-        2, int, "the hidden layers, a cnn's convolutions; 0 is softmax regression", low=0
+        2,
+        int,
+        "the hidden layers, a cnn's convolutions, a resnet's blocks; 0 is a linear model",
+        low=0,
+        used_when=_DEEP,
     )
     width: int | Sequence[int] = _setting(
-        128, int, "the units of a hidden layer, a convolution's channels", low=1, per="depth"
+        128,
+        int,
+        "the units of a hidden layer, the channels of a convolution or block",
+        low=1,
+        per="depth",
+        used_when=_DEEP,
     )
     activation: str = _setting(
-        "relu", str, "the hidden units' nonlinearity", allowed=("relu", "tanh", "gelu")
+        "relu",
+        str,
+        "the hidden units' nonlinearity",
+        allowed=("relu", "tanh", "gelu"),
+        used_when=_DEEP,
     )
     norm: str = _setting(
         "none",
         str,
         "what hidden units are normalised over before their nonlinearity",
         allowed=("none", "batch", "layer"),
+        used_when=_DEEP,
+    )
+    residual: bool = _setting(
+        False,
+        bool,
+        "whether each hidden layer of an mlp but the first adds to what it was given",
+        used_when={"model": ("mlp",)},
     )
     kernel_width: int = _setting(
         3, int, "the pixels on each side of a convolution's kernel", low=1, used_when=_CNN
@@ -324,6 +353,77 @@ class ClassifierConfig:
         allowed=("max", "average", "none"),
         used_when=_CNN,
     )
+    init: str = _setting(
+        "glorot_uniform",
+        str,
+        "how weights are drawn at the start",
+        allowed=(
+            "glorot_uniform",
+            "glorot_normal",
+            "he_uniform",
+            "he_normal",
+            "lecun_normal",
+            "orthogonal",
+            "normal",
+        ),
+    )
+    init_std: float = _setting(
+        0.01,
+        float,
+        "the deviation of weights drawn by a normal init",
+        low=0,
+        low_open=True,
+        used_when={"init": ("normal",)},
+    )
+    last_init: str = _setting(
+        "same",
+        str,
+        "how the output layer's weights start: as the others, or at zero",
+        allowed=("same", "zeros"),
+    )
+    bias_init: float = _setting(
+        0.0, float, "the hidden units' first bias, or that of their norm", used_when=_DEEP
+    )
+    label_smoothing: float = _setting(
+        0.0,
+        float,
+        "the share of a label's weight that is spread over all classes; of no use in regression",
+        low=0,
+        high=1,
+        high_open=True,
+    )
+    mixup: float = _setting(
+        0.0,
+        float,
+        "alpha: examples are mixed in pairs, by a share drawn from Beta(alpha, alpha); 0 is never",
+        low=0,
+    )
+    flip: bool = _setting(False, bool, "whether half of the training images are mirrored")
+    crop: int = _setting(
+        0, int, "the pixels by which training images are shifted at most, each way", low=0
+    )
+    noise: float = _setting(
+        0.0,
+        float,
+        "the deviation of the noise added to training inputs, whose own is about 1",
+        low=0,
+    )
+    precision: str = _setting(
+        "auto",
+        str,
+        "the numbers that networks calculate with; auto is bf16 on a GPU that has it, else fp32",
+        allowed=("auto", "fp32", "bf16", "fp16"),
+    )
+    compile: bool = _setting(
+        False, bool, "whether PyTorch compiles the network, which pays in long runs"
+    )
+    channels_last: bool = _setting(
+        False, bool, "whether images lie in memory pixel by pixel, as GPUs like them"
+    )
+    deterministic: bool = _setting(
+        False, bool, "whether a GPU, too, calculates the same bits each time, if more slowly"
+    )
+    own: Mapping[str, object] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         values = {name: getattr(self, name) for name in FIELDS}
@@ -337,11 +437,22 @@ class ClassifierConfig:
     def from_mapping(cls, config: Mapping[str, object]) -> Self:
         """The configuration with these values, and defaults for the rest.
 
+        A field that is unknown belongs to the user's own model, where there is one.
+
         Raises:
             ConfigError: With every unknown field and every value that cannot be taken.
         """
-        _raise_problems(config)
-        return cls(**cast("dict[str, Any]", config))
+        own = {}
+        if is_code(config.get("model")):
+            own = {name: value for name, value in config.items() if name not in FIELDS}
+        known = {name: value for name, value in config.items() if name not in own}
+        _raise_problems(known)
+        return cls(**cast("dict[str, Any]", known), own=own)
+
+    @property
+    def full_batch(self) -> bool:
+        """Whether each step looks at all training examples."""
+        return self.optimizer in FULL_BATCH
 
     @property
     def layers(self) -> list[tuple[int, float]]:
@@ -354,9 +465,13 @@ class ClassifierConfig:
 
 
 FIELDS: Mapping[str, Field] = MappingProxyType(
-    {field.name: field.metadata["field"] for field in dataclasses.fields(ClassifierConfig)}
+    {
+        field.name: field.metadata["field"]
+        for field in dataclasses.fields(TrainerConfig)
+        if "field" in field.metadata
+    }
 )
-"""Every field of `ClassifierConfig` by name."""
+"""Every field of `TrainerConfig` by name, but for `own`."""
 
 
 def check_value(name: str, value: object) -> str | None:
@@ -366,6 +481,18 @@ def check_value(name: str, value: object) -> str | None:
     return FIELDS[name].problem(value)
 
 
+def unread(name: str, config: Mapping[str, object]) -> str | None:
+    """The field of `config` because of which field `name` has no effect; None where it may.
+
+    A field that `config` lacks has its default. The user's own model may read any.
+    """
+    for other, values in FIELDS[name].used_when.items():
+        value = config.get(other, FIELDS[other].default)
+        if value not in values and not is_code(value):
+            return other
+    return None
+
+
 def _raise_problems(config: Mapping[str, object]) -> None:
     checked = ((name, check_value(name, value)) for name, value in config.items())
     problems = [Problem((name,), message) for name, message in checked if message is not None]
@@ -373,7 +500,7 @@ def _raise_problems(config: Mapping[str, object]) -> None:
         raise ConfigError(problems)
 
 
-def _together(config: ClassifierConfig) -> Iterator[Problem]:
+def _together(config: TrainerConfig) -> Iterator[Problem]:
     """Values that can be taken each, but not together."""
     for name in (name for name, field in FIELDS.items() if field.per):
         value = getattr(config, name)
@@ -392,7 +519,14 @@ def _together(config: ClassifierConfig) -> Iterator[Problem]:
     if config.schedule == "exponential" and config.final_lr_fraction == 0:
         sentence = "an exponential schedule never reaches 0. It must be above 0, such as 0.01."
         yield Problem(("final_lr_fraction",), sentence)
-    if config.norm == "batch" and config.depth and config.batch_size == 1:
+    if config.full_batch and config.precision in ("bf16", "fp16"):
+        sentence = (
+            f"{config.optimizer} compares losses along a line, for which {config.precision} has "
+            "too few digits. It must be auto or fp32."
+        )
+        yield Problem(("precision",), sentence)
+    normed = config.norm == "batch" and config.depth and unread("norm", vars(config)) is None
+    if normed and config.batch_size == 1 and not config.full_batch:
         sentence = (
             "batch norm takes the mean and deviation of a minibatch, and 1 example has no "
             "deviation. It must be at least 2 with norm: batch."

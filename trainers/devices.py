@@ -1,7 +1,12 @@
-"""Where tensors live."""
+"""Where tensors live, and what they are made of."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
+from trainers.config import TrainerConfig
 from trainers.errors import ConfigError, Problem
 
 
@@ -31,3 +36,36 @@ def _count(kind: str) -> int:
         "mps": int(torch.backends.mps.is_available()),
         "cpu": 1,
     }.get(kind, 0)
+
+
+def number_type(config: TrainerConfig, device: torch.device) -> torch.dtype | None:
+    """What networks calculate with under autocast; None is float32 throughout.
+
+    Optimizers that look along a line need all digits, and keep them where nobody asks otherwise.
+    """
+    named = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if config.precision in named:
+        return named[config.precision]
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 and not config.full_batch else None
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - what it is called
+    """Within, GPUs calculate the same bits each time, if wanted.
+
+    Raises:
+        RuntimeError: torch's own, where an operation cannot.
+    """
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as torch's notes demand
+    before = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.backends.cudnn.benchmark = before[1]

@@ -3,6 +3,8 @@
 ValueError
   ConfigError      a configuration that cannot be trained: every problem at once
   DataError        a data set that cannot be had
+ImportError
+  CodeError        the user's own code cannot be found
 ArithmeticError
   Diverged         a loss became NaN or infinite
 """
@@ -36,6 +38,20 @@ class ConfigError(ValueError):
 
 class DataError(ValueError):
     """A data set that cannot be had."""
+
+
+class CodeError(ImportError):
+    """The user's own code cannot be imported; `next_step` says what to do or type now."""
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message, self.next_step = message, next_step
+
+    def __reduce__(self) -> tuple[type["CodeError"], tuple[str, str]]:
+        return type(self), (self.message, self.next_step)
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.next_step}".strip()
 
 
 class Diverged(ArithmeticError):  # noqa: N818 - what happened to the trial, not a fault of the code

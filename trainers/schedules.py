@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from trainers.config import ClassifierConfig, check_value
+from trainers.config import TrainerConfig, check_value
 from trainers.errors import ConfigError, Problem
 
 LINEAR_EPOCHS = 100
@@ -221,9 +221,7 @@ class Schedule:
             sentence = f"{steps_per_epoch!r} is not a whole number of at least 1."
             raise ConfigError([Problem(("steps_per_epoch",), sentence)])
         own = {name: config[name] for name in READS if name in config}
-        checked = ClassifierConfig.from_mapping(
-            own if epochs is None else {**own, "epochs": epochs}
-        )
+        checked = TrainerConfig.from_mapping(own if epochs is None else {**own, "epochs": epochs})
         n_steps = checked.epochs * int(steps_per_epoch)
         # One step at least is left for the schedule, however few there are in an epoch.
         n_warmup = min(round(checked.warmup_epochs * steps_per_epoch), n_steps - 1)
@@ -266,7 +264,7 @@ def _shape(terms: Terms) -> Terms:
     return replace(terms, eps_0=1.0, eps_tau=0.0, eps_start=0.0)
 
 
-def _terms(config: ClassifierConfig, steps_per_epoch: int, n: int) -> Terms:
+def _terms(config: TrainerConfig, steps_per_epoch: int, n: int) -> Terms:
     """The terms for the n steps that the warm-up leaves."""
     eps_0, m = config.learning_rate, config.cycle_growth
 

@@ -15,7 +15,7 @@ from scipy.special import digamma, zeta
 from torch import nn
 from torch.optim import lr_scheduler
 
-from trainers import ClassifierConfig, ConfigError
+from trainers import ConfigError, TrainerConfig
 from trainers.config import FIELDS
 from trainers.schedules import READS, SCHEDULES, Schedule, Terms, robbins_monro
 
@@ -458,7 +458,7 @@ def test_cycled_momentum_is_opposite_to_the_rate(run: dict[str, Any]) -> None:
 def test_a_schedule_reads_its_own_fields_and_has_the_trainers_defaults() -> None:
     assert set(READS) <= set(FIELDS)
     own = Schedule.of({"learning_rate": 0.1, "width": "mine", "data": object()}, steps_per_epoch=7)
-    assert own == Schedule.of(vars(ClassifierConfig(learning_rate=0.1)), steps_per_epoch=7)
+    assert own == Schedule.of(vars(TrainerConfig(learning_rate=0.1)), steps_per_epoch=7)
     assert own.n_steps == 7 * 30
     assert Schedule.of({"epochs": 3}, steps_per_epoch=7, epochs=4).n_steps == 28
 

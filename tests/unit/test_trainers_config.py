@@ -9,22 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers import METRICS, ClassifierConfig, ConfigError, Diverged, Problem, Report
-from trainers.config import FIELDS, Field, check_value
+from trainers import CodeError, ConfigError, Diverged, Problem, Report, TrainerConfig, goals
+from trainers.config import FIELDS, FULL_BATCH, check_value, unread
+from trainers.fields import Field
+from trainers.initialise import INITS
 from trainers.models import ACTIVATIONS, MODELS, NORMS, POOLINGS
 from trainers.optimizers import OPTIMIZERS
 from trainers.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
+NAMES = {*goals.names("classification"), *goals.names("regression"), "val_f0.5"}
 
 
 def test_the_defaults_are_valid_and_every_field_is_described() -> None:
-    config = ClassifierConfig()
-    assert list(FIELDS) == [field.name for field in dataclasses.fields(config)]
+    config = TrainerConfig()
+    assert [*FIELDS, "own"] == [field.name for field in dataclasses.fields(config)]
     assert all(field.why for field in FIELDS.values())
-    assert {name: field.default for name, field in FIELDS.items()} == dataclasses.asdict(config)
-    assert ClassifierConfig.from_mapping({}) == config
-    assert ClassifierConfig.from_mapping(dataclasses.asdict(config)) == config
+    values = {name: getattr(config, name) for name in FIELDS}
+    assert {name: field.default for name, field in FIELDS.items()} == values
+    assert TrainerConfig.from_mapping({}) == TrainerConfig.from_mapping(values) == config
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,7 @@ def test_the_defaults_are_valid_and_every_field_is_described() -> None:
         ("activation", ACTIVATIONS),
         ("norm", NORMS),
         ("pooling", POOLINGS),
+        ("init", INITS),
     ],
 )
 def test_what_is_allowed_is_what_is_built(field: str, choices: dict[str, object]) -> None:
@@ -43,11 +47,11 @@ def test_what_is_allowed_is_what_is_built(field: str, choices: dict[str, object]
 
 
 def test_numbers_take_the_kind_of_their_field() -> None:
-    config = ClassifierConfig.from_mapping({"batch_size": 64.0, "learning_rate": 1, "tau": 5})
+    config = TrainerConfig.from_mapping({"batch_size": 64.0, "learning_rate": 1, "tau": 5})
     assert (type(config.batch_size), config.batch_size) == (int, 64)
     assert (type(config.learning_rate), config.learning_rate) == (float, 1.0)
     assert (type(config.tau), config.tau) == (float, 5.0)
-    assert ClassifierConfig(tau=None).tau is None
+    assert TrainerConfig(tau=None).tau is None
 
 
 @pytest.mark.parametrize(
@@ -56,9 +60,17 @@ def test_numbers_take_the_kind_of_their_field() -> None:
         ("momentm", 0.5, "unknown field 'momentm'. Did you mean 'momentum'?"),
         ("zzz", 0.5, f"unknown field 'zzz'. Known: {', '.join(FIELDS)}."),
         ("optimizer", "agd", "'agd' is not a choice. Did you mean 'sgd'?"),
-        ("optimizer", 3, "3 is not a choice. Known: sgd, adagrad, rmsprop, adam, adamw."),
+        (
+            "optimizer",
+            3,
+            f"3 is not a choice. Known: {', '.join(FIELDS['optimizer'].allowed or ())}.",
+        ),
         ("norm", None, "None is not a choice. Did you mean 'none'?"),
-        ("optimizer", [], "[] is not a choice. Known: sgd, adagrad, rmsprop, adam, adamw."),
+        (
+            "optimizer",
+            [],
+            f"[] is not a choice. Known: {', '.join(FIELDS['optimizer'].allowed or ())}.",
+        ),
         ("schedule", ["linear"], "['linear'] is not a choice. Did you mean 'linear'?"),
         ("nesterov", 1, "1 is not true or false."),
         ("batch_size", "64", "'64' is not a whole number. Did you mean 64, without quotes?"),
@@ -75,7 +87,8 @@ def test_numbers_take_the_kind_of_their_field() -> None:
             0,
             (
                 "0 is out of range. It must be at least 1; "
-                "it is the passes over the training examples."
+                "it is the passes over the training examples; lbfgs, cg and newton step once in "
+                "each."
             ),
         ),
         (
@@ -108,7 +121,7 @@ def test_numbers_take_the_kind_of_their_field() -> None:
             (8, 4, 0),
             (
                 "layer 3: 0 is out of range. It must be at least 1; "
-                "it is the units of a hidden layer, a convolution's channels."
+                "it is the units of a hidden layer, the channels of a convolution or block."
             ),
         ),
         ("width", [[8]], "layer 1: [8] is not a whole number."),
@@ -120,14 +133,14 @@ def test_numbers_take_the_kind_of_their_field() -> None:
 def test_every_mistake_has_its_sentence(field: str, value: object, message: str) -> None:
     assert check_value(field, value) == message
     with pytest.raises(ConfigError) as caught:
-        ClassifierConfig.from_mapping({field: value})
+        TrainerConfig.from_mapping({field: value})
     assert caught.value.problems == (Problem((field,), message),)
     assert str(caught.value) == f"{field}: {message}"
 
 
 def test_all_mistakes_are_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
-        ClassifierConfig.from_mapping({"momentm": 0.5, "depth": -1, "width": 8, "tau": 0})
+        TrainerConfig.from_mapping({"momentm": 0.5, "depth": -1, "width": 8, "tau": 0})
     assert [problem.path for problem in caught.value.problems] == [
         ("momentm",),
         ("depth",),
@@ -138,18 +151,18 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 def test_a_wrong_config_cannot_be_made_without_from_mapping_either() -> None:
     with pytest.raises(ConfigError, match=r"dropout: 2 is out of range"):
-        ClassifierConfig(dropout=2)
+        TrainerConfig(dropout=2)
     with pytest.raises(ConfigError, match=r"depth: -1"):
-        dataclasses.replace(ClassifierConfig(), depth=-1)
+        dataclasses.replace(TrainerConfig(), depth=-1)
 
 
 def test_lists_become_tuples_of_the_kind_of_their_field() -> None:
-    config = ClassifierConfig.from_mapping({"width": [64.0, 32], "dropout": [0, 0.5]})
+    config = TrainerConfig.from_mapping({"width": [64.0, 32], "dropout": [0, 0.5]})
     assert (config.width, config.dropout) == ((64, 32), (0.0, 0.5))
     assert [type(value) for pair in config.layers for value in pair] == [int, float] * 2
     assert config.layers == [(64, 0.0), (32, 0.5)]
-    assert ClassifierConfig(depth=3, width=8, dropout=0.1).layers == [(8, 0.1)] * 3
-    assert ClassifierConfig(depth=0, width=[]).layers == []
+    assert TrainerConfig(depth=3, width=8, dropout=0.1).layers == [(8, 0.1)] * 3
+    assert TrainerConfig(depth=0, width=[]).layers == []
     assert {name for name, field in FIELDS.items() if field.per == "depth"} == {"width", "dropout"}
     assert check_value("width", [64, 32, 16]) is None
     hash(config)
@@ -197,7 +210,7 @@ def test_lists_become_tuples_of_the_kind_of_their_field() -> None:
 )
 def test_values_that_cannot_be_taken_together(config: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        ClassifierConfig.from_mapping(config)
+        TrainerConfig.from_mapping(config)
     assert str(caught.value) == message
     field = caught.value.problems[0].path[0]
     assert check_value(str(field), config[str(field)]) is None
@@ -205,11 +218,11 @@ def test_values_that_cannot_be_taken_together(config: dict[str, object], message
 
 def test_what_cannot_be_taken_together_is_told_at_once_too() -> None:
     with pytest.raises(ConfigError) as caught:
-        ClassifierConfig(width=[1], norm="batch", batch_size=1, warmup_epochs=30)
+        TrainerConfig(width=[1], norm="batch", batch_size=1, warmup_epochs=30)
     paths = [problem.path for problem in caught.value.problems]
     assert paths == [("width",), ("warmup_epochs",), ("batch_size",)]
-    ClassifierConfig(norm="batch", batch_size=1, depth=0)  # nothing there to normalise
-    ClassifierConfig(schedule="linear", final_lr_fraction=0)
+    TrainerConfig(norm="batch", batch_size=1, depth=0)  # nothing there to normalise
+    TrainerConfig(schedule="linear", final_lr_fraction=0)
 
 
 def test_fields_are_used_while_others_have_known_values() -> None:
@@ -217,7 +230,20 @@ def test_fields_are_used_while_others_have_known_values() -> None:
         for other, values in field.used_when.items():
             assert set(values) < set(FIELDS[other].allowed or ())
     assert FIELDS["momentum"].used_when == {"optimizer": ("sgd",)}
-    assert FIELDS["width"].used_when == {}
+    assert FIELDS["l2"].used_when == {}
+    assert unread("momentum", {"optimizer": "adam"}) == "optimizer"
+    assert unread("momentum", {}) is None  # by default
+    assert unread("kernel_width", {}) == "model"
+    assert unread("kernel_width", {"model": "nets:make"}) is None
+
+
+def test_a_users_own_model_has_fields_of_its_own() -> None:
+    config = TrainerConfig.from_mapping({"model": "pkg.nets:make", "units": 9, "width": 3})
+    assert (config.model, config.own, config.width) == ("pkg.nets:make", {"units": 9}, 3)
+    with pytest.raises(ConfigError, match=r"units: unknown field"):
+        TrainerConfig.from_mapping({"model": "mlp", "units": 9})
+    for wrong in ("pkg.nets", "pkg:", "a b:make", ":make", "pkg.:make"):
+        assert "is not a choice" in (check_value("model", wrong) or "")
 
 
 def inside(field: Field) -> st.SearchStrategy[object]:
@@ -228,7 +254,7 @@ def inside(field: Field) -> st.SearchStrategy[object]:
     if field.kind is int:
         return st.integers(min_value=int(field.low or 0), max_value=10**6)
     return st.floats(
-        min_value=field.low,
+        min_value=field.low if field.low is not None else -1e6,
         max_value=field.high if field.high is not None else 1e6,
         exclude_min=field.low_open,
         exclude_max=field.high_open,
@@ -244,11 +270,15 @@ def test_every_value_inside_the_bounds_is_taken_as_it_is(values: dict[str, objec
         values["final_lr_fraction"] = 0.5
     if values.get("norm") == "batch":
         values["batch_size"] = 2
-    config = ClassifierConfig.from_mapping(values)
+    if values.get("optimizer") in FULL_BATCH:
+        values["precision"] = "fp32"
+    config = TrainerConfig.from_mapping(values)
     assert {name: getattr(config, name) for name in values} == values
 
 
-@given(st.sampled_from(sorted(FIELDS)), st.floats(max_value=0, exclude_max=True))
+@given(
+    st.sampled_from(sorted(FIELDS.keys() - {"bias_init"})), st.floats(max_value=0, exclude_max=True)
+)
 def test_no_number_of_ours_is_negative(name: str, value: float) -> None:
     assert check_value(name, value) is not None
 
@@ -257,6 +287,8 @@ def test_errors_and_reports_cross_process_borders() -> None:
     error = ConfigError([Problem(("space", 0, "tau"), "too long.")])
     assert pickle.loads(pickle.dumps(error)).problems == error.problems  # noqa: S301
     assert str(error) == "space.0.tau: too long."
+    code = pickle.loads(pickle.dumps(CodeError("no module.", "Make it.")))  # noqa: S301
+    assert str(code) == "no module. Make it."
     diverged = pickle.loads(pickle.dumps(Diverged(3, "val_loss", float("inf"))))  # noqa: S301
     assert (diverged.epoch, diverged.metric, diverged.value) == (3, "val_loss", float("inf"))
     report = Report(1, {"val_error": 0.5}, 0.1)
@@ -264,19 +296,47 @@ def test_errors_and_reports_cross_process_borders() -> None:
 
 
 def test_metrics_say_which_way_is_better() -> None:
-    assert METRICS == {
-        "train_loss": "minimize",
-        "val_loss": "minimize",
-        "val_error": "minimize",
-        "val_accuracy": "maximize",
-    }
+    better = {name: found.direction for name in NAMES if (found := goals.metric(name))}
+    assert len(better) == len(NAMES)
+    larger = {name for name, direction in better.items() if direction == "maximize"}
+    assert larger == {
+        "val_accuracy", "val_balanced_accuracy", "val_precision", "val_recall", "val_f1",
+        "val_f0.5", "val_pr_auc", "val_roc_auc", "val_coverage", "val_r2",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "message"),
+    [
+        ("val_eror", "classification", "unknown metric 'val_eror'. Did you mean 'val_error'?"),
+        ("val_f0", "classification", "unknown metric 'val_f0'. Did you mean 'val_f1'?"),
+        ("accuracy", "classification", "unknown metric 'accuracy'. Did you mean 'val_accuracy'?"),
+        ("test_error", "classification", "unknown metric 'test_error'. Did you mean"),
+        (
+            "val_r2",
+            "classification",
+            "'val_r2' has no meaning in classification. Known: train_loss",
+        ),
+        ("val_f2", "regression", "'val_f2' has no meaning in regression. Known: train_loss"),
+    ],
+)
+def test_a_metric_that_cannot_be_had_is_told(name: str, task: goals.Task, message: str) -> None:
+    assert (goals.problem(name, task) or "").startswith(message)
+
+
+def test_every_metric_can_be_had_in_its_task() -> None:
+    for task in ("classification", "regression"):
+        assert [goals.problem(name, task) for name in goals.names(task)] == [None] * len(
+            goals.names(task)
+        )
+    assert goals.needs(["val_cost", "val_coverage", "val_f1"]) == ["costs", "required_accuracy"]
 
 
 def test_checking_a_file_needs_no_heavy_import() -> None:
     code = """
 import sys, trainers, trainers.config, trainers.data, trainers.errors, trainers.report
-import trainers.schedules
-trainers.ClassifierConfig.from_mapping({"width": 8})
+import trainers.code, trainers.fields, trainers.goals, trainers.schedules
+trainers.TrainerConfig.from_mapping({"width": 8})
 trainers.data.describe(trainers.data.names()[0])
 trainers.Schedule.of({"schedule": "cosine"}, steps_per_epoch=3).learning_rate(2)
 print(sorted({"torch", "numpy", "sklearn", "scipy"} & set(sys.modules)))

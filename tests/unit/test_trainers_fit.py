@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import METRICS, ClassifierConfig, ConfigError, DataError, Diverged, Report
-from trainers.classifier import batch_sizes, fit
-from trainers.config import FIELDS
-from trainers.data import Classification, load, names
+from trainers import ConfigError, DataError, Diverged, Goals, Report, TrainerConfig
+from trainers.config import FIELDS, FIRST_ORDER
+from trainers.data import BUILT_IN, Source, load
+from trainers.data.parts import Data, Tensors
+from trainers.goals import ALWAYS as REPORTED
+from trainers.loop import fit, fit_folds
 from trainers.models import NORMS
 from trainers.optimizers import OPTIMIZERS
+from trainers.training import batch_sizes
 
 ROOT = Path(__file__).parents[2]
 RICH = {"epochs": 3, "dropout": 0.3, "schedule": "cosine", "weight_decay": 0.01, "width": 32}
@@ -31,6 +34,16 @@ RICH_CNN = {
 }
 
 
+def loaded(name: str, seed: int) -> Data:
+    (data,) = load(Source(name, task=BUILT_IN[name].task or "classification"), seed=seed)
+    return data
+
+
+def tensors(part: object) -> Tensors:
+    assert isinstance(part, Tensors)
+    return part
+
+
 def curve(reports: list[Report]) -> list[Mapping[str, float]]:
     return [report.metrics for report in reports]
 
@@ -42,46 +55,91 @@ def test_digits_are_learned() -> None:
     assert reports[-1].metrics["val_error"] <= 0.04
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", BUILT_IN)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_data_set_is_learned_by_every_optimizer(name: str, optimizer: str) -> None:
-    config = {"optimizer": optimizer, "batch_size": 16, "epochs": 10, "width": 32}
+    config = {"optimizer": optimizer, "batch_size": 16, "epochs": 10, "width": 32, "depth": 1}
     config["learning_rate"] = 0.05 if optimizer == "adagrad" else 0.01  # whose steps only shrink
-    first, *_, last = fit(config, name, seed=0)
+    first, *_, last = fit(config, loaded(name, 0), seed=0)
     assert last.metrics["train_loss"] < first.metrics["train_loss"]
-    assert last.metrics["val_accuracy"] > 0.8
+    if name == "diabetes":
+        assert last.metrics["val_r2"] > 0.2
+    else:
+        assert last.metrics["val_accuracy"] > 0.8
 
 
 def test_metrics_agree_with_one_another() -> None:
-    data = load("digits", seed=0)
+    data = loaded("digits", 0)
     reports = list(fit({"epochs": 3}, data, seed=0))
     for report in reports:
         metrics = report.metrics
-        assert set(metrics) == set(METRICS)
+        assert set(metrics) == set(REPORTED["classification"])
         assert all(type(value) is float for value in metrics.values())
-        assert metrics["val_accuracy"] == 1 - metrics["val_error"]
-        n_wrong = round(metrics["val_error"] * len(data.val_y))
-        assert metrics["val_error"] == n_wrong / len(data.val_y)
+        assert metrics["val_accuracy"] == pytest.approx(1 - metrics["val_error"], abs=1e-12)
+        n_wrong = round(metrics["val_error"] * len(data.val))
+        assert metrics["val_error"] == n_wrong / len(data.val)
     seconds = [report.wall_seconds for report in reports]
     assert 0 < seconds[0] < seconds[1] < seconds[2]
 
 
+def test_what_is_asked_for_is_reported_and_costs_of_the_model_do_not_change() -> None:
+    goals = Goals(names=("val_f0.5", "val_roc_auc", "latency_ms", "n_parameters", "model_bytes"))
+    config = {"epochs": 2, "depth": 1, "width": 7}
+    reports = list(fit(config, loaded("wine", 0), seed=0, goals=goals))
+    for report in reports:
+        assert set(report.metrics) == {*REPORTED["classification"], *goals.names}
+        assert report.metrics["n_parameters"] == (13 + 1) * 7 + (7 + 1) * 3
+        assert report.metrics["model_bytes"] > 4 * report.metrics["n_parameters"]
+    assert reports[0].metrics["latency_ms"] == reports[1].metrics["latency_ms"] > 0
+
+
+def test_goals_that_the_data_cannot_meet_are_told_before_training() -> None:
+    for goals, message in (
+        (Goals(positive="setosa"), r"positive: .* two classes"),
+        (Goals(names=("val_cost",), costs=((0, 1), (1, 0))), r"costs: there are 2 rows"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            next(fit({}, "iris", seed=0, goals=goals))
+
+
+def test_folds_are_trained_in_turns_and_reported_as_means() -> None:
+    folds = load(Source("iris", folds=3), seed=0)
+    config = {"epochs": 12, "width": 5, "patience": 1, "learning_rate": 0.5, "batch_size": 20}
+    alone = []
+    for data in folds:
+        running, reports = fit(config, data, seed=0), []
+        while True:
+            try:
+                reports.append(next(running).metrics)
+            except StopIteration as end:
+                alone.append((reports, end.value))
+                break
+    assert len({len(reports) for reports, _ in alone}) > 1  # some end earlier
+    together = list(fit_folds(config, folds, seed=0))
+    assert len(together) == max(len(reports) for reports, _ in alone)
+    first = together[0].metrics["val_loss"]
+    assert first == pytest.approx(np.mean([reports[0]["val_loss"] for reports, _ in alone]))
+    assert together[0].step == 1
+
+
 @pytest.mark.parametrize(
-    "config", [RICH_CNN, *({**RICH, "optimizer": optimizer} for optimizer in OPTIMIZERS)]
+    "config",
+    [
+        RICH_CNN,
+        *({**RICH, "optimizer": optimizer, "noise": 0.1, "mixup": 0.2} for optimizer in OPTIMIZERS),
+    ],
 )
 def test_equal_arguments_give_equal_reports(config: Mapping[str, object]) -> None:
     once = curve(list(fit(config, "digits", seed=7)))
     assert once == curve(list(fit(config, "digits", seed=7)))
-    assert once == curve(
-        list(fit(ClassifierConfig.from_mapping(config), load("digits", seed=7), seed=7))
-    )
-    assert once != curve(list(fit(config, load("digits", seed=7), seed=8)))
+    assert once == curve(list(fit(TrainerConfig.from_mapping(config), loaded("digits", 7), seed=7)))
+    assert once != curve(list(fit(config, loaded("digits", 7), seed=8)))
 
 
 def test_another_process_splits_and_trains_the_same() -> None:
     code = f"""
 import json
-from trainers.classifier import fit
+from trainers.loop import fit
 print(json.dumps([r.metrics for r in fit({RICH!r}, "digits", seed=7, device="cpu")]))
 """
     command = [sys.executable, "-c", code]
@@ -97,9 +155,9 @@ def test_fits_that_take_turns_equal_fits_alone() -> None:
 
 def test_global_random_states_are_left_alone() -> None:
     torch_state, numpy_state = torch.get_rng_state(), repr(np.random.get_state())
-    for optimizer, norm, config in product(OPTIMIZERS, NORMS, (RICH, RICH_CNN)):
+    for optimizer, norm, config in product(FIRST_ORDER, NORMS, (RICH, RICH_CNN)):
         fields = {**config, "optimizer": optimizer, "norm": norm, "batch_size": 512}
-        next(fit(fields, load("digits", seed=0), seed=0))
+        next(fit(fields, loaded("digits", 0), seed=0))
     assert torch.equal(torch_state, torch.get_rng_state())
     assert numpy_state == repr(np.random.get_state())
 
@@ -114,12 +172,10 @@ def test_closing_stops() -> None:
 
 
 def test_the_test_part_is_never_looked_at() -> None:
-    data = load("iris", seed=0)
-    hidden = replace(
-        data,
-        test_x=torch.full_like(data.test_x, torch.nan),
-        test_y=torch.full_like(data.test_y, -1),
-    )
+    data = loaded("iris", 0)
+    test = tensors(data.test)
+    nothing = Tensors(torch.full_like(test.x, torch.nan), torch.full_like(test.y, -1))
+    hidden = replace(data, test=nothing)
     assert curve(list(fit(RICH, hidden, seed=0))) == curve(list(fit(RICH, data, seed=0)))
 
 
@@ -129,13 +185,15 @@ def test_one_epoch_is_one_report() -> None:
 
 def test_the_last_smaller_batch_is_trained_on() -> None:
     # 90 examples in batches of 89 and 1. Whichever is last, a wrong label shows in the mean loss.
-    data = load("iris", seed=0)
+    data = loaded("iris", 0)
+    train = tensors(data.train)
     config = {"epochs": 1, "batch_size": 89, "learning_rate": 1e-30}
 
     def train_loss(wrong: int) -> float:
-        labels = data.train_y.clone()
-        labels[wrong] = (labels[wrong] + 1) % data.n_classes
-        return next(fit(config, replace(data, train_y=labels), seed=0)).metrics["train_loss"]
+        labels = train.y.clone()
+        labels[wrong] = (labels[wrong] + 1) % 3
+        wronged = replace(data, train=Tensors(train.x, labels))
+        return next(fit(config, wronged, seed=0)).metrics["train_loss"]
 
     right = next(fit(config, data, seed=0)).metrics["train_loss"]
     assert all(train_loss(wrong) != right for wrong in range(90))
@@ -178,8 +236,9 @@ def test_the_reports_before_a_divergence_are_finite_and_yielded() -> None:
 
 
 def test_a_validation_loss_that_is_not_finite_diverges_too() -> None:
-    data = load("iris", seed=0)
-    data = replace(data, val_x=torch.full_like(data.val_x, torch.inf))
+    data = loaded("iris", 0)
+    val = tensors(data.val)
+    data = replace(data, val=Tensors(torch.full_like(val.x, torch.inf), val.y))
     with pytest.raises(Diverged) as caught:
         list(fit({}, data, seed=0))
     assert (caught.value.epoch, caught.value.metric) == (1, "val_loss")
@@ -203,7 +262,7 @@ def test_a_cnn_of_a_table_is_refused_with_every_other_misfit() -> None:
     with pytest.raises(ConfigError) as caught:
         next(fit({"model": "cnn", "batch_size": 200}, "wine", seed=0))
     assert str(caught.value) == (
-        "model: cnn needs images, and 'wine' is a table. Data sets of images: digits.\n"
+        "model: cnn needs images, and the data is a table of 13 features. mlp and linear fit it.\n"
         "batch_size: 200 is more than the 106 training examples of 'wine'. It must be at most 106."
     )
 
@@ -211,7 +270,7 @@ def test_a_cnn_of_a_table_is_refused_with_every_other_misfit() -> None:
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_a_last_batch_of_one_joins_the_one_before_for_batch_norm(model: str) -> None:
     data = shrunk(65)
-    config = ClassifierConfig(model=model, norm="batch", batch_size=16, epochs=2, width=4)
+    config = TrainerConfig(model=model, norm="batch", batch_size=16, epochs=2, width=4)
     assert batch_sizes(config, 65) == [16, 16, 16, 17]
     assert batch_sizes(replace(config, norm="layer"), 65) == [16, 16, 16, 16, 1]
     assert batch_sizes(replace(config, depth=0), 65) == [16, 16, 16, 16, 1]
@@ -224,10 +283,20 @@ def test_a_last_batch_of_one_joins_the_one_before_for_batch_norm(model: str) -> 
 # Which fields are read
 
 CHANGES: Mapping[str, tuple[object, object]] = {
+    "learning_rate": (0.1, 0.2),
     "momentum": (0.9, 0.5),
     "nesterov": (False, True),
     "momentum_schedule": ("constant", "increasing"),
     "low_momentum": (None, 0.2),
+    "beta1": (0.9, 0.5),
+    "beta2": (0.999, 0.9),
+    "rho": (0.99, 0.5),
+    "history": (10, 1),
+    "damping": (1e-3, 1.0),
+    "weight_decay": (0, 0.1),
+    "clip_norm": (None, 0.1),
+    "clip_value": (None, 0.01),
+    "schedule": ("constant", "linear"),
     "final_lr_fraction": (0.01, 0.5),
     "tau": (None, 1),
     "decay_power": (None, 0.7),
@@ -237,33 +306,42 @@ CHANGES: Mapping[str, tuple[object, object]] = {
     "cycle_growth": (2, 1),
     "peak_fraction": (0.3, 0.6),
     "start_lr_fraction": (0.04, 0.5),
-    "kernel_width": (3, 2),
-    "pooling": ("max", "average"),
-}
-ALWAYS: Mapping[str, tuple[object, object]] = {
-    "learning_rate": (0.1, 0.2),
-    "weight_decay": (0, 0.1),
     "warmup_epochs": (0, 1),
     "batch_size": (8, 9),
-    "epochs": (2, 3),
     "dropout": (0, 0.5),
     "depth": (1, 2),
     "width": (4, 5),
     "activation": ("relu", "tanh"),
     "norm": ("none", "layer"),
+    "residual": (False, True),
+    "kernel_width": (3, 2),
+    "pooling": ("max", "average"),
+    "init_std": (0.01, 0.1),
+    "bias_init": (0.0, 0.1),
 }
+ALWAYS: Mapping[str, tuple[object, object]] = {
+    "l2": (0, 0.1),
+    "epochs": (2, 3),
+    "init": ("glorot_uniform", "he_normal"),
+    "last_init": ("same", "zeros"),
+    "label_smoothing": (0, 0.1),
+    "mixup": (0, 1.0),
+    "flip": (False, True),
+    "crop": (0, 1),
+    "noise": (0, 0.1),
+}
+CHOICES = ("model", "optimizer")
+HOW = {"patience", "micro_batch", "precision", "compile", "channels_last", "deterministic"}
+"""Fields that say how long or with what a network is trained; others tell what they do."""
 
 
 @cache
-def shrunk(n: int) -> Classification:
+def shrunk(n: int) -> Data:
     """Digits with n training and 20 validation examples."""
-    data = load("digits", seed=0)
+    data = loaded("digits", 0)
+    train, val = tensors(data.train), tensors(data.val)
     return replace(
-        data,
-        train_x=data.train_x[:n],
-        train_y=data.train_y[:n],
-        val_x=data.val_x[:20],
-        val_y=data.val_y[:20],
+        data, train=Tensors(train.x[:n], train.y[:n]), val=Tensors(val.x[:20], val.y[:20])
     )
 
 
@@ -275,6 +353,10 @@ def trained(**config: object) -> tuple[tuple[float, ...], ...]:
 
 
 def matters(name: str, change: tuple[object, object], **config: object) -> bool:
+    if name == "history":
+        config["epochs"] = 5  # the steps before the last two begin to be forgotten
+    if name == "residual":
+        config["depth"] = 2  # the first layer has nothing to add to
     a, b = (trained(**{**config, name: value}) for value in change)
     return a != b
 
@@ -296,9 +378,6 @@ def test_a_field_matters_where_it_says_so_and_nowhere_else(name: str) -> None:
             assert not matters(name, CHANGES[name], **{**rest, other: value}), value
 
 
-CHOICES = ("model", "optimizer", "schedule")
-
-
 @pytest.mark.parametrize("name", ALWAYS)
 def test_a_field_that_says_nothing_matters_always(name: str) -> None:
     assert not FIELDS[name].used_when
@@ -308,10 +387,85 @@ def test_a_field_that_says_nothing_matters_always(name: str) -> None:
 
 
 def test_every_choice_trains_in_its_own_way() -> None:
-    assert {*CHANGES, *ALWAYS, *CHOICES} == set(FIELDS)
-    for name in ("model", "optimizer", "schedule", "momentum_schedule", "norm", "activation"):
+    assert {*CHANGES, *ALWAYS, *CHOICES, *HOW} == set(FIELDS)
+    names = ("model", "optimizer", "schedule", "momentum_schedule", "norm", "activation", "init")
+    for name in (*names, "last_init"):
         curves = {value: trained(**{name: value}) for value in choices(name)}
         # adamw is adam under another name.
         assert len(set(curves.values())) == len(curves) - (name == "optimizer"), name
     poolings = {trained(model="cnn", pooling=value) for value in choices("pooling")}
     assert len(poolings) == 3
+
+
+# How a network is trained
+
+
+@pytest.mark.parametrize("change", [{"channels_last": True}, {"deterministic": True}])
+@pytest.mark.parametrize("model", ["cnn", "resnet"])
+def test_the_layout_of_memory_and_deterministic_kernels_change_rounding_at_most(
+    model: str, change: Mapping[str, object]
+) -> None:
+    plain, changed = (np.array(trained(model=model, **more)) for more in ({}, change))
+    np.testing.assert_allclose(changed, plain, atol=1e-4)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_almost_alike(precision: str) -> None:
+    plain, half = (np.array(trained(precision=each)) for each in ("fp32", precision))
+    assert not np.array_equal(plain, half)
+    np.testing.assert_allclose(half[:, :2], plain[:, :2], rtol=0.05)  # the losses
+    assert trained(precision="auto") == trained(precision="fp32")  # on a CPU
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # PyTorch's own
+def test_a_compiled_network_is_the_same_network() -> None:
+    config = {"epochs": 1, "model": "linear", "batch_size": 32}
+    plain, compiled = (
+        next(fit({**config, "compile": each}, shrunk(64), seed=0)).metrics for each in (False, True)
+    )
+    assert compiled == pytest.approx(plain, rel=1e-4)
+
+
+def test_too_many_parameters_for_newton_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optimizer: newton is for small networks, of at most"):
+        next(fit({"optimizer": "newton", "width": 4000}, "iris", seed=0))
+
+
+def test_line_searches_refuse_half_precision() -> None:
+    with pytest.raises(ConfigError, match=r"precision: lbfgs compares losses along a line"):
+        TrainerConfig(optimizer="lbfgs", precision="bf16")
+
+
+# The user's own model
+
+NETS = """
+import torch
+from torch import nn
+
+def make(config):
+    assert config["units"] == config.units
+    assert (config.learning_rate, config.shape, config.n_outputs) == (0.1, (4,), 3)
+    return nn.Sequential(nn.Linear(4, config.units), nn.Dropout(0.5), nn.Linear(config.units, 3))
+
+def broken(config):
+    return 3
+"""
+
+
+def test_a_users_own_model_is_trained_in_turns_as_alone(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(NETS)
+    config = {"model": "nets:make", "units": 9, "learning_rate": 0.1, "epochs": 3}
+
+    def start(seed: int) -> list[Mapping[str, float]]:
+        return curve(list(fit(config, "iris", seed=seed, folder=tmp_path)))
+
+    alone = [start(1), start(2)]
+    assert alone[0] != alone[1]
+    before = torch.get_rng_state()
+    fits = [fit(config, "iris", seed=seed, folder=tmp_path) for seed in (1, 2)]
+    turns = list(zip(*fits, strict=True))
+    assert [curve(list(reports)) for reports in zip(*turns, strict=True)] == alone
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(ConfigError, match=r"nets:broken.*3"):
+        next(fit({**config, "model": "nets:broken"}, "iris", seed=0, folder=tmp_path))

@@ -1,0 +1,126 @@
+"""k micro-batches give the gradient of one batch, and so a step that ran out of memory its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from trainers.config import FULL_BATCH, TrainerConfig
+from trainers.data.parts import Tensors
+from trainers.randomness import Randomness
+from trainers.steps import Stepper
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+
+
+def made(config: TrainerConfig) -> tuple[Stepper, nn.Module, Randomness]:
+    randomness = Randomness(0, CPU, borrows=False)
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=randomness.generator, dtype=p.dtype))
+    return Stepper(config, model, "classification", randomness, CPU), model, randomness
+
+
+def examples(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, 5, generator=generator, dtype=torch.float64)
+    return x, torch.randint(3, (n,), generator=generator)
+
+
+def gradients(model: nn.Module) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4, 6, 12, 100])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_micro_batches_equal_or_not_give_the_gradient_of_the_batch(
+    micro: int, smoothing: float
+) -> None:
+    x, y = examples(12)
+    stepper, model, _ = made(TrainerConfig(label_smoothing=smoothing))
+    loss = stepper.gradient([(x, y)], 12)
+    whole = gradients(model)
+    cut, same, _ = made(TrainerConfig(label_smoothing=smoothing, micro_batch=micro))
+    assert cut.gradient([(x, y)], 12).item() == pytest.approx(loss.item(), abs=1e-12)
+    assert len(whole) == len(gradients(same)) == 4
+    for one, other in zip(whole, gradients(same), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FULL_BATCH)
+def test_optimizers_of_all_examples_step_alike_in_micro_batches(name: str) -> None:
+    part = Tensors(*examples(30))
+    ends = []
+    for micro in (None, 7):
+        stepper, model, _ = made(TrainerConfig(optimizer=name, micro_batch=micro, l2=0.01))
+        losses = [float(stepper.step_on_all(part)) for _ in range(3)]
+        assert losses[0] > losses[1] > losses[2]
+        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-6)
+
+
+def test_mixed_examples_keep_their_partners_in_micro_batches() -> None:
+    x, y = examples(12)
+    found = []
+    for micro in (None, 5):
+        stepper, model, _ = made(TrainerConfig(mixup=0.5, micro_batch=micro))
+        stepper.gradient([(x, y)], 12)
+        found.append(gradients(model))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
+# 300 MB are left; the hidden layer of all 4,096 examples at once takes 1 GB, and its gradient too.
+_TIGHT = """
+import resource, sys
+import torch
+from trainers.config import TrainerConfig
+from trainers.randomness import Randomness
+from trainers.steps import Stepper
+
+torch.set_num_threads(1)
+cpu = torch.device("cpu")
+randomness = Randomness(0, cpu, borrows=False)
+model = torch.nn.Sequential(torch.nn.Linear(4, 65536), torch.nn.ReLU(), torch.nn.Linear(65536, 2))
+stepper = Stepper(TrainerConfig(momentum=0.0), model, "classification", randomness, cpu)
+x, y = torch.randn(4096, 4), torch.zeros(4096, dtype=torch.long)
+stepper.step(x[:1], y[:1])  # makes what is made once
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
+print(float(stepper.step(x, y)), stepper.at_once)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")
+def test_a_batch_that_does_not_fit_is_trained_on_in_micro_batches() -> None:
+    command = [sys.executable, "-c", _TIGHT]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loss, at_once = done.stdout.split()
+    assert 0 < float(loss) < 10
+    assert 32 <= int(at_once) <= 512
+
+
+def test_what_does_not_fit_for_one_example_is_out_of_memory() -> None:
+    class Glutton(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = nn.Parameter(torch.zeros(3, 3))
+            self.seen: list[int] = []
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.seen.append(len(x))
+            return x @ self.w @ torch.empty(2**60)  # more than any machine has
+
+    model = Glutton()
+    stepper = Stepper(
+        TrainerConfig(), model, "classification", Randomness(0, CPU, borrows=False), CPU
+    )
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        stepper.step(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long))
+    assert model.seen == [5, 3, 2, 1]

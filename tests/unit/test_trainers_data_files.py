@@ -1,0 +1,389 @@
+"""Tables and arrays in files."""
+
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from trainers.data import Source, load
+from trainers.data.parts import Data, Tensors
+from trainers.data.splits import splits
+from trainers.data.tables import N_CATEGORIES
+from trainers.errors import DataError
+
+N = 60
+
+
+def tensors(part: object) -> Tensors:
+    assert isinstance(part, Tensors)
+    return part
+
+
+def one(source: Source, seed: int = 0) -> Data:
+    (data,) = load(source, seed=seed)
+    return data
+
+
+def people() -> pd.DataFrame:
+    """Every kind of column, each with gaps where it can have them."""
+    rng = np.random.default_rng(0)
+    gaps = np.arange(N) % 7 == 0
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(40, 9, N),
+            "children": rng.integers(0, 4, N),
+            "city": rng.choice(["Bonn", "Köln", "Ulm"], N),
+            "member": rng.random(N) < 0.5,
+            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 999, N), "D"),
+            "name": [f"person {i}" for i in range(N)],
+            "planet": "earth",
+            "nothing": np.full(N, np.nan),
+            "buys": np.where(rng.random(N) < 0.4, "yes", "no"),
+        }
+    )
+    return frame.assign(**{name: frame[name].mask(gaps) for name in ("age", "city", "since")})
+
+
+@pytest.fixture(autouse=True)
+def said_anew() -> None:
+    from trainers.data.tables import _warn_once
+
+    _warn_once.cache_clear()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".tsv", ".parquet"])
+def test_a_table_has_numbers_words_dates_and_gaps(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    frame, path = people(), tmp_path / f"people{suffix}"
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_csv(path, sep="\t" if suffix == ".tsv" else ",", index=False)
+    data = one(Source(path.name, target="buys", folder=tmp_path))
+    assert data.classes == ("no", "yes")
+    # age and its gaps, children; since and its gaps; three cities and the gap; true and false.
+    assert data.shape == (2 + 1 + 2 + 4 + 2,)
+    x = tensors(data.train).x
+    assert x.dtype == torch.float32
+    assert x[:, :5].mean(dim=0).abs().max() < 1e-5
+    assert (x[:, :5].std(dim=0, correction=0) - 1).abs().max() < 1e-4
+    assert (x[:, 5:9].sum(dim=1) == 1).all()
+    assert caplog.messages == [
+        (
+            f"The column 'name' of '{path.name}' is left out: it has another text in each row, as "
+            "identifiers do."
+        ),
+        f"The column 'planet' of '{path.name}' is left out: it has one value in all training rows.",
+        f"The column 'nothing' of '{path.name}' is left out: it is empty.",
+    ]
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_rows_outside_the_training_part_change_no_feature_of_it(
+    tmp_path: Path, folds: int | None
+) -> None:
+    frame = people()
+    frame.to_parquet(tmp_path / "a.parquet")
+    y = (frame["buys"] == "yes").to_numpy(dtype=np.int64)
+    train = next(splits(y, ("no", "yes"), seed=4, folds=folds))[0]
+    others = np.setdiff1d(np.arange(N), train)
+    frame.loc[others, "age"] = 1e9
+    frame.loc[others, "children"] = -5
+    frame.loc[others, "city"] = "Atlantis"
+    frame.loc[others, "since"] = pd.Timestamp("1970-01-01")
+    frame.loc[others, "planet"] = "mars"
+    frame.loc[others, "nothing"] = 3.0
+    frame.to_parquet(tmp_path / "b.parquet")
+    a, b = (
+        load(Source(name, target="buys", folds=folds, folder=tmp_path), seed=4)[0]
+        for name in ("a.parquet", "b.parquet")
+    )
+    assert torch.equal(tensors(a.train).x, tensors(b.train).x)
+    assert tensors(b.val).x.isfinite().all()
+    assert not torch.equal(tensors(a.val).x, tensors(b.val).x)
+    assert (tensors(b.val).x[:, 5:9] == 0).all()  # no training row is of Atlantis
+
+
+def test_the_transformer_of_a_table_takes_rows_as_they_are_in_the_file(tmp_path: Path) -> None:
+    frame = people()
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    data = one(Source("people.csv", target="buys", folder=tmp_path))
+    joblib.dump(data.transformer, tmp_path / "transformer.joblib")
+    transformer = joblib.load(tmp_path / "transformer.joblib")
+    x = transformer.transform(pd.read_csv(tmp_path / "people.csv"))
+    y = (frame["buys"] == "yes").to_numpy(dtype=np.int64)
+    ((train, _, _),) = splits(y, data.classes, seed=0)
+    assert np.array_equal(x[train].astype(np.float32), tensors(data.train).x)
+    unlabelled = frame.drop(columns=["buys", "name"]).astype({"since": str})[:1]
+    assert transformer.transform(unlabelled.assign(city="Atlantis")).shape == (1, *data.shape)
+
+
+def test_rare_words_share_a_column(tmp_path: Path) -> None:
+    words = [f"word {i}" for i in range(50) for _ in range(4)]
+    frame = pd.DataFrame({"word": words, "y": np.arange(200) % 2})
+    frame.to_csv(tmp_path / "words.csv", index=False)
+    data = one(Source("words.csv", target="y", folder=tmp_path))
+    assert data.shape == (N_CATEGORIES,)
+    unseen = data.transformer.transform(pd.DataFrame({"word": ["unheard of"]}))
+    assert unseen.tolist() == [[0.0] * (N_CATEGORIES - 1) + [1.0]]
+
+
+def test_a_german_table_and_question_marks_are_understood(tmp_path: Path) -> None:
+    lines = ["age; city; buys", *(f"{'?' if i % 5 == 0 else i}; Ulm{i % 2}; {i % 2}"
+             for i in range(40))]  # fmt: skip
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8-sig")
+    data = one(Source("a.csv", target="buys", folder=tmp_path))
+    assert data.shape == (2 + 2,)
+    assert data.classes == ("0", "1")
+
+
+def test_numbers_of_other_types_are_numbers(tmp_path: Path) -> None:
+    from decimal import Decimal
+
+    frame = pd.DataFrame(
+        {
+            "nullable": pd.array([None, 1, 2] * 10, dtype="Int64"),
+            "price": [Decimal(i) for i in range(30)],
+            "day": [pd.Timestamp("2020-01-01").date() + pd.Timedelta(days=i) for i in range(30)],
+            "y": [Decimal(i) / 2 for i in range(30)],
+        }
+    )
+    frame.to_parquet(tmp_path / "a.parquet")
+    data = one(Source("a.parquet", "regression", target="y", folder=tmp_path))
+    assert data.shape == (2 + 1 + 1,)
+    x, y = tensors(data.train).x, tensors(data.train).y
+    for column in (x[:, 1], x[:, 3]):
+        assert torch.allclose(column, y, atol=1e-5)  # both rise evenly from row to row
+
+
+def test_the_rows_numbers_are_no_feature(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    frame = pd.DataFrame({"a": np.arange(30) % 4, "y": np.arange(30) % 2})
+    frame.to_csv(tmp_path / "a.csv")
+    assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (1,)
+    assert caplog.messages == [
+        "The column 'Unnamed: 0' of 'a.csv' is left out: it has no name, and numbers the rows."
+    ]
+
+
+def table(tmp_path: Path, **columns: Any) -> Source:
+    columns = {"a": np.arange(30) % 4, "y": np.arange(30) % 2, **columns}
+    pd.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
+    return Source("a.parquet", target="y", folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("y", "names"),
+    [
+        (np.arange(40) % 3 + 9, ("9", "10", "11")),
+        (np.arange(40) % 3 * 5.0, ("0", "5", "10")),
+        (np.arange(40) % 2 == 0, ("False", "True")),
+        (["b", "a"] * 20, ("a", "b")),
+        (pd.Categorical(["b", "a"] * 20), ("a", "b")),
+        (pd.array([10, 2] * 20, dtype="Int64"), ("2", "10")),
+    ],
+)
+def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tuple[str]) -> None:
+    data = one(table(tmp_path, a=np.arange(40), y=y))
+    assert data.classes == names
+    assert tensors(data.train).y.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("columns", "settings", "message"),
+    [
+        ({"y": [0, 1, None] * 10}, {},
+         ("The target 'y' of 'a.parquet' is missing in 10 of 30 rows. Fill them in, or leave them "
+         "out.")),
+        ({"y": ["yes"] * 30}, {},
+         "The target 'y' of 'a.parquet' is always 'yes'; two classes are the least."),
+        ({"y": np.arange(30) / 4}, {},
+         ("The target 'y' of 'a.parquet' has numbers such as 0.25, which are no classes. To "
+         "predict numbers use `trainer: regressor`.")),
+        ({"y": np.arange(30)}, {},
+         ("The target 'y' of 'a.parquet' has 30 different numbers in 30 examples, too many for "
+         "classes. To predict numbers use `trainer: regressor`.")),
+        ({"y": ["yes", "no"] * 15}, {"task": "regression"},
+         ("The target 'y' of 'a.parquet' has values such as 'yes'; regression needs numbers. For "
+         "classes use `trainer: classifier`.")),
+        ({"y": [np.inf, 1.0] * 15}, {"task": "regression"},
+         "The target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
+        ({"y": ["yes", "no"] * 15}, {"positive": "yse"},
+         "positive: there is no class 'yse'. Did you mean 'yes'?"),
+        ({"y": ["yes", "no"] * 14 + ["maybe"] * 2}, {},
+         ("The label 'maybe' appears 2 times among the 30 examples to split; 3 is the least. Leave "
+         "it out, or merge it with another.")),
+        ({"a": [1.0, -np.inf, 2.0] * 10}, {},
+         "The column 'a' of 'a.parquet' is infinite in 10 rows, the first of them row 1."),
+        ({"a": [[1, 2]] * 30}, {},
+         ("The column 'a' of 'a.parquet' has values such as array([1, 2]); a feature is a number, "
+         "a date, or text.")),
+        ({"a": pd.to_timedelta(range(30), unit="s")}, {},
+         ("The column 'a' of 'a.parquet' has values such as Timedelta('0 days 00:00:00'); a "
+         "feature is a number, a date, or text.")),
+        ({"a": 1}, {}, "'a.parquet' has no column that tells anything beside the target."),
+        ({"a": [], "y": []}, {}, "'a.parquet' has no rows."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_table_is_told(
+    tmp_path: Path, columns: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    from dataclasses import replace
+
+    with pytest.raises(DataError) as caught:
+        load(replace(table(tmp_path, **columns), **settings), seed=0)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "name the column of 'a.csv' to predict. Its columns: ."),
+        ("a,y\n1,2\n1,2,3\n", ("'a.csv' cannot be read: Error tokenizing data. C error: Expected 2 "
+         "fields in line 3, saw 3.")),
+        ("a,y\n", "'a.csv' has no rows."),
+    ],
+)  # fmt: skip
+def test_a_broken_csv_file_is_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        load(Source("a.csv", target="y" if text else None, folder=tmp_path), seed=0)
+    assert str(caught.value) == message
+
+
+def save(path: Path, **arrays: Any) -> Path:
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        torch.save({name: torch.as_tensor(array) for name, array in arrays.items()}, path)
+    return path
+
+
+RNG = np.random.default_rng(0)
+LABELS = np.arange(40) % 2
+PHOTOS = RNG.integers(0, 255, (40, 5, 6, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+@pytest.mark.parametrize(
+    ("x", "shape"),
+    [
+        (RNG.normal(3, 2, (40, 7)), (7,)),
+        (RNG.normal(3, 2, 40), (1,)),
+        (PHOTOS[..., 0], (1, 5, 6)),
+        (PHOTOS, (3, 5, 6)),
+        (PHOTOS.transpose(0, 3, 1, 2).copy(), (3, 5, 6)),
+        (PHOTOS.astype(np.float32) / 255, (3, 5, 6)),
+    ],
+)
+def test_arrays_are_tables_or_images(
+    tmp_path: Path, suffix: str, x: Any, shape: tuple[int, ...]
+) -> None:
+    save(tmp_path / f"a{suffix}", x=x, y=LABELS)
+    data = one(Source(f"a{suffix}", folder=tmp_path))
+    train = tensors(data.train).x
+    assert data.shape == shape == train.shape[1:]
+    dims = (0, 2, 3) if len(shape) == 3 else (0,)
+    assert train.mean(dim=dims).abs().max() < 1e-5
+    assert (train.std(dim=dims, correction=0) - 1).abs().max() < 1e-4
+    ((rows, _, _),) = splits(LABELS, data.classes, seed=0)
+    raw = x[rows] if x.ndim > 1 else x[rows, None]
+    joblib.dump(data.transformer, tmp_path / "transformer.joblib")
+    again = joblib.load(tmp_path / "transformer.joblib").transform(raw)
+    assert np.allclose(again, train)
+
+
+def test_the_channels_of_an_image_are_where_they_were(tmp_path: Path) -> None:
+    save(tmp_path / "last.npz", x=PHOTOS, y=LABELS)
+    save(tmp_path / "first.npz", x=PHOTOS.transpose(0, 3, 1, 2), y=LABELS)
+    last, first = (one(Source(name, folder=tmp_path)) for name in ("last.npz", "first.npz"))
+    assert torch.equal(tensors(last.train).x, tensors(first.train).x)
+    ((rows, _, _),) = splits(LABELS, last.classes, seed=0)
+    red = tensors(last.train).x[:, 0].numpy()
+    assert np.corrcoef(red.ravel(), PHOTOS[rows][..., 0].ravel())[0, 1] > 0.9999
+
+
+def test_parts_in_a_file_are_respected(tmp_path: Path) -> None:
+    # As in the file of MNIST that Keras gives away.
+    x = np.arange(100.0)[:, None]
+    y = np.arange(100) % 2
+    save(tmp_path / "a.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    data = one(Source("a.npz", folder=tmp_path))
+    test = data.transformer.inverse_transform(tensors(data.test).x)[:, 0]
+    assert np.allclose(test, np.arange(60, 100))
+    assert (len(data.train), len(data.val)) == (45, 15)
+    save(tmp_path / "b.pt", x_train=x[:50], y_train=y[:50], x_val=x[50:], y_val=y[50:])
+    data = one(Source("b.pt", folder=tmp_path))
+    assert (len(data.train), len(data.val), len(data.test)) == (40, 50, 10)
+
+
+def test_two_tensors_are_features_and_targets(tmp_path: Path) -> None:
+    x = torch.arange(20.0)[:, None]
+    torch.save((x, x * 2), tmp_path / "a.pt")
+    data = one(Source("a.pt", "regression", folder=tmp_path))
+    assert torch.allclose(tensors(data.train).x[:, 0], tensors(data.train).y)
+
+
+def test_the_target_names_the_array(tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", images=PHOTOS, ids=np.arange(40), kind=LABELS)
+    data = one(Source("a.npz", target="kind", folder=tmp_path))
+    assert data.shape == (3, 5, 6)
+
+
+class Payload:
+    """Anything but numbers."""
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.where(np.arange(80).reshape(40, 2) == 7, np.nan, 1.0), "y": LABELS},
+         ("'x' of 'a.npz' is NaN or infinite in 1 places, the first of them [3, 1]. Fill them in: "
+         "only tables in files are filled in here.")),
+        ({"x": np.zeros((39, 2)), "y": LABELS}, "'x' of 'a.npz' has 39 examples, and 40 targets."),
+        ({"x": np.zeros((40, 2)), "y": np.zeros((40, 2))},
+         "The target of 'a.npz' has the shape (40, 2); it must have one value for each example."),
+        ({"x": np.full((40, 2), "a"), "y": LABELS},
+         "'x' of 'a.npz' is of type <U1; features must be numbers."),
+        ({"x": np.zeros((40, 1, 2, 3, 4)), "y": LABELS},
+         ("'x' of 'a.npz' has the shape (40, 1, 2, 3, 4); it must be (n, columns), (n, height, "
+         "width), (n, channels, height, width) or (n, height, width, channels).")),
+        ({"x": np.array([Payload()] * 40), "y": LABELS},
+         "'a.npz' cannot be read: Object arrays cannot be loaded when allow_pickle=False."),
+        ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 3)),
+          "y_test": LABELS},
+         ("The parts of 'a.npz' differ in shape: all the input array dimensions except for the "
+         "concatenation axis must match exactly, but along dimension 1, the array at index 0 has "
+         "size 2 and the array at index 1 has size 3.")),
+        ({"x": np.zeros((40, 2)), "y": np.where(LABELS, np.nan, 1.0)},
+         "The target of 'a.npz' is missing or infinite in 20 of 40 examples."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_arrays_is_told(
+    tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    save(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError) as caught:
+        load(Source("a.npz", folder=tmp_path), seed=0)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (torch.zeros(3), ("'a.pt' cannot be read: it holds a Tensor; it must hold two tensors, x "
+         "and y, or a dict of tensors.")),
+        (Payload(),
+         "'a.pt' cannot be read: it holds other objects than tensors, numbers and text."),
+        ({"x": torch.zeros(3)}, "'a.pt' has no array 'y'. Known: x."),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_tensors_is_told(tmp_path: Path, held: Any, message: str) -> None:
+    torch.save(held, tmp_path / "a.pt")
+    with pytest.raises(DataError) as caught:
+        load(Source("a.pt", folder=tmp_path), seed=0)
+    assert str(caught.value).startswith(message)

@@ -1,0 +1,358 @@
+"""Folders of images, the user's own data sets, and data that is read while it is trained on."""
+
+import multiprocessing
+import os
+import signal
+import textwrap
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import TensorDataset
+
+from trainers.data import Source, load
+from trainers.data.parts import Data, Part, Tensors
+from trainers.data.splits import splits
+from trainers.data.stream import Stream, workers_for
+from trainers.errors import CodeError, DataError
+
+SIZES = [16, 16, 16, 12]
+X, Y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 4
+
+
+def generator(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def same_minibatches(a: Part, b: Part, sizes: list[int]) -> bool:
+    return all(
+        torch.equal(ours, others)
+        for seed in (None, 3)
+        for one, other in zip(
+            a.batches(sizes, generator(seed)),
+            b.batches(sizes, generator(seed)),
+            strict=True,
+        )
+        for ours, others in zip(one, other, strict=True)
+    )
+
+
+@pytest.fixture
+def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data set fits into memory."""
+    monkeypatch.setattr("trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("trainers.data.images.room", lambda device: 0)  # noqa: ARG005
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_a_stream_gives_the_minibatches_that_tensors_give(n_workers: int) -> None:
+    rows = torch.randperm(60, generator=torch.Generator().manual_seed(1))
+    stream = Stream(TensorDataset(X), Y, rows, n_workers=n_workers)
+    part = Tensors(X[rows], Y[rows])
+    assert len(stream) == 60
+    assert stream.shape == (3,)
+    for _ in range(2):  # the workers of the first epoch serve the second
+        assert same_minibatches(stream, part, SIZES)
+    assert same_minibatches(stream.to(torch.device("cpu")), part, [60])
+
+
+def test_streams_can_be_read_at_the_same_time_and_left_halfway() -> None:
+    stream = Stream(TensorDataset(X), Y, torch.arange(60), n_workers=1)
+    one, other = stream.batches([20] * 3), stream.batches([30] * 2)
+    assert torch.equal(next(one)[0], X[:20])
+    assert torch.equal(next(other)[0], X[:30])
+    assert torch.equal(next(one)[0], X[20:40])
+    del one
+    assert torch.equal(torch.cat([x for x, _ in stream.batches([15] * 4)]), X)
+    assert torch.equal(next(other)[0], X[30:])
+
+
+def test_a_stream_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    stream = Stream(TensorDataset(X), Y, torch.arange(60), n_workers=1)
+    list(stream.batches(SIZES, torch.Generator().manual_seed(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_stream_scales_bytes_where_they_arrive() -> None:
+    pixels = torch.arange(48, dtype=torch.uint8).reshape(4, 3, 2, 2)
+    mean, deviation = torch.tensor([[[1.0]], [[2.0]], [[3.0]]]), torch.full((3, 1, 1), 2.0)
+    stream = Stream(TensorDataset(pixels), Y[:4], torch.arange(4), scale=(mean, deviation))
+    ((x, _),) = stream.batches([4])
+    assert torch.equal(x, (pixels.float() - mean) / deviation)
+
+
+def test_few_examples_need_no_workers() -> None:
+    assert workers_for(1000) == 0
+    assert 1 <= workers_for(1001) <= 4
+
+
+def test_workers_survive_ctrl_c() -> None:
+    # A search that is asked to stop ends its trials in order; their workers must live that long.
+    stream = Stream(TensorDataset(X), Y, torch.arange(60), n_workers=1)
+    before = {*multiprocessing.active_children()}
+    batches = stream.batches([1] * 60)
+    next(batches)
+    (worker,) = {*multiprocessing.active_children()} - before
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)
+    assert len(list(batches)) == 59
+    assert len(list(stream.batches([30, 30]))) == 2
+    assert worker.is_alive()
+
+
+_numbers = count()
+
+
+def own(tmp_path: Path, body: str, **settings: Any) -> Source:
+    """A source whose code is `body`, in a module that no test has imported before."""
+    module = f"own_data_{next(_numbers)}"
+    (tmp_path / f"{module}.py").write_text(
+        "import numpy as np\nimport torch\nfrom torch.utils.data import *\n"
+        "x, y = torch.arange(180.0).reshape(60, 3), torch.arange(60) % 4\n"
+        + textwrap.dedent(body)
+    )  # fmt: skip
+    return replace(Source(f"{module}:make", folder=tmp_path), **settings)
+
+
+ONE = """
+def make():
+    return TensorDataset(x, y)
+"""
+THREE = """
+def make():
+    return TensorDataset(x[:30], y[:30]), TensorDataset(x[30:45], y[30:45]), list(zip(x[45:], y))
+"""
+
+
+def test_own_data_is_split_and_left_as_it_is(tmp_path: Path) -> None:
+    (data,) = load(own(tmp_path, ONE), seed=2)
+    ((rows, _, _),) = splits(Y.numpy(), data.classes, seed=2)
+    assert data.classes == ("0", "1", "2", "3")
+    assert data.shape == (3,)
+    assert data.transformer is None
+    assert isinstance(data.train, Tensors)
+    assert torch.equal(data.train.x, torch.arange(180.0).reshape(60, 3)[rows])
+    assert torch.equal(data.train.y, Y[rows])
+
+
+def test_own_data_may_come_in_parts(tmp_path: Path) -> None:
+    (data,) = load(own(tmp_path, THREE), seed=0)
+    assert isinstance(data.val, Tensors)
+    assert isinstance(data.test, Tensors)
+    assert data.val.x[:, 0].tolist() == [3.0 * row for row in range(30, 45)]
+    assert len(data.test) == 15
+    (data,) = load(own(tmp_path, "def make():\n return TensorDataset(x, y), TensorDataset(x, y)"),
+                   seed=0)  # fmt: skip
+    assert (len(data.train), len(data.val), len(data.test)) == (48, 60, 12)
+
+
+def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path) -> None:
+    numbers = "def make():\n return [(np.float32(i), 3.0 * i) for i in range(50)]"
+    (data,) = load(own(tmp_path, numbers, task="regression"), seed=0)
+    assert isinstance(data.train, Tensors)
+    assert data.shape == (1,)
+    restored = data.train.y * data.target_deviation + data.target_mean
+    assert torch.allclose(restored, 3 * data.train.x[:, 0], atol=1e-4)
+    words = "def make():\n return [([i], 'ba'[i % 2]) for i in range(50)]"
+    assert load(own(tmp_path, words), seed=0)[0].classes == ("a", "b")
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 3}, {"task": "regression"}])
+def test_own_data_that_does_not_fit_gives_the_same_minibatches(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = own(tmp_path, ONE, **settings)
+    held = load(source, seed=1)
+    monkeypatch.setattr("trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    streamed = load(source, seed=1)
+    for one, other in zip(held, streamed, strict=True):
+        assert (one.shape, one.classes) == (other.shape, other.classes)
+        for part in ("train", "val", "test"):
+            ours, others = getattr(one, part), getattr(other, part)
+            assert isinstance(ours, Tensors)
+            assert isinstance(others, Stream)
+            assert same_minibatches(ours, others, [8, len(ours) - 8])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return {'x': x}", ("returns a dict; it must return a torch.utils.data.Dataset, or a "
+         "tuple of them: train, val, and test if there is one.")),
+        ("return 3", ("returns a int; it must return a torch.utils.data.Dataset, or a tuple of "
+         "them: train, val, and test if there is one.")),
+        ("return (i for i in range(3))", ("returns a generator; it must return a torch.utils.data."
+         "Dataset, or a tuple of them: train, val, and test if there is one.")),
+        ("return []", "returns a list of no length; len() must give how many examples it has."),
+        ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
+        ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),
+        ("return TensorDataset(x, x)",
+         "y is a Tensor of shape (3,); it must be one number or text."),
+        ("return [(x[:i + 1], i % 2) for i in range(40)]", ("Example 1 has the shape (2, 3), and "
+         "example 0 (1, 3); all must have one.")),
+        ("return TensorDataset(x / 0, y)", ("is NaN or infinite in 180 places, the first of them "
+         "[0, 0]. Fill them in: only tables in files are filled in here.")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_own_data_is_told(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        load(own(tmp_path, f"def make():\n    {body}"), seed=0)
+    assert str(caught.value).endswith(message)
+
+
+def test_what_is_wrong_in_own_code_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CodeError, match=r"has nothing to call named 'make'\."):
+        load(own(tmp_path, ""), seed=0)
+    with pytest.raises(
+        CodeError, match=r":make' fails when called without arguments: ZeroDivisionError: division"
+    ):
+        load(own(tmp_path, "def make():\n    1 / 0"), seed=0)
+    source = own(tmp_path, "def make():\n    return [(x, 1)] * 9 + [(x, None)]")
+    with pytest.raises(DataError, match=r"y is a NoneType; it must be one number or text\."):
+        load(source, seed=0)
+
+
+@pytest.mark.usefixtures("without_memory")
+def test_an_example_that_a_worker_cannot_read_is_told(tmp_path: Path) -> None:
+    source = own(tmp_path, "def make():\n    return [(0.0, 1)] * 1500 + [(0.0, None)]")
+    with pytest.raises(DataError, match=r"^'\w+:make': y is a NoneType; it must be one number or"):
+        load(source, seed=0)
+
+
+class Broken(TensorDataset):
+    """A dataset whose last example cannot be read."""
+
+    def __getitem__(self, row: int) -> Any:
+        if row == 59:
+            raise OSError("the disk is gone")
+        return X[row], row
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_an_error_of_a_dataset_is_its_own_and_the_stream_goes_on(n_workers: int) -> None:
+    stream = Stream(Broken(X), Y, torch.arange(60), n_workers=n_workers)
+    for _ in range(2):
+        batches = stream.batches([30, 30])
+        assert torch.equal(next(batches)[0], X[:30])
+        with pytest.raises(OSError, match="the disk is gone"):
+            next(batches)
+
+
+def paint(path: Path, *, mode: str = "RGB", size: tuple[int, int] = (6, 5), seed: int = 0) -> None:
+    """An image of noise, whose red is bright."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 200, (size[1], size[0], 3), dtype=np.uint8)
+    pixels[..., 0] += 55
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def gallery(tmp_path: Path, **settings: Any) -> Source:
+    """Ten images of each of two classes, and other files beside them."""
+    for i in range(10):
+        paint(tmp_path / "pictures" / "cat" / f"{i}.png", seed=i)
+        paint(tmp_path / "pictures" / "dog" / "more" / f"{i}.BMP", seed=10 + i)
+    (tmp_path / "pictures" / "cat" / "notes.txt").write_text("all of cats")
+    (tmp_path / "pictures" / ".cache").mkdir()
+    return Source("pictures", folder=tmp_path, **settings)
+
+
+def raw(data: Data, part: str) -> Any:
+    """The pixels of a part, (n, channels, height, width)."""
+    x = getattr(data, part).x.numpy()
+    return (x * data.transformer.deviation_ + data.transformer.mean_).round()
+
+
+def test_a_folder_has_a_class_for_each_folder_in_it(tmp_path: Path) -> None:
+    (data,) = load(gallery(tmp_path), seed=0)
+    assert data.classes == ("cat", "dog")
+    assert data.shape == (3, 5, 6)
+    assert (len(data.train), len(data.val), len(data.test)) == (12, 4, 4)
+    assert isinstance(data.train, Tensors)
+    assert data.train.x.mean(dim=(0, 2, 3)).abs().max() < 1e-5
+    assert (data.train.x.std(dim=(0, 2, 3), correction=0) - 1).abs().max() < 1e-4
+    ((rows, _, _),) = splits(np.arange(20) // 10, data.classes, seed=0)
+    first = rows[0]
+    kind, name = ("cat", f"{first}.png") if first < 10 else ("dog/more", f"{first - 10}.BMP")
+    with Image.open(tmp_path / "pictures" / kind / name) as image:
+        pixels = np.array(image).transpose(2, 0, 1)
+    assert np.array_equal(raw(data, "train")[0], pixels)
+    assert np.allclose(data.transformer.transform(pixels[None])[0], data.train.x[0])
+
+
+def test_folders_for_parts_are_respected(tmp_path: Path) -> None:
+    for part, n in (("train", 8), ("test", 5)):
+        for i in range(n):
+            for kind in ("cat", "dog"):
+                paint(tmp_path / "pictures" / part / kind / f"{i}.png", seed=i)
+    (data,) = load(Source("pictures", folder=tmp_path), seed=0)
+    assert (len(data.train), len(data.val), len(data.test)) == (12, 4, 10)
+    assert isinstance(data.test, Tensors)
+    assert data.test.y.tolist() == [0] * 5 + [1] * 5
+
+
+def test_grey_images_have_one_channel_and_any_colour_makes_three(tmp_path: Path) -> None:
+    for i in range(5):
+        for kind in ("a", "b"):
+            paint(tmp_path / "grey" / kind / f"{i}.png", mode="L", seed=i)
+            paint(tmp_path / "mixed" / kind / f"{i}.png", mode=["L", "P", "RGBA"][i % 3], seed=i)
+    shapes = [load(Source(each, folder=tmp_path), seed=0)[0].shape for each in ("grey", "mixed")]
+    assert shapes == [(1, 5, 6), (3, 5, 6)]
+
+
+def test_images_are_scaled_and_cropped_to_the_middle(tmp_path: Path) -> None:
+    # Left and right of a white square are black borders.
+    for i in range(10):
+        pixels = np.zeros((8, 24), dtype=np.uint8)
+        pixels[:, 8:16] = 255
+        path = tmp_path / "pictures" / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).resize((24 * (i + 1), 8 * (i + 1)), Image.Resampling.NEAREST).save(
+            path
+        )
+    (data,) = load(Source("pictures", image_size=4, folder=tmp_path), seed=0)
+    assert data.shape == (1, 4, 4)
+    assert (raw(data, "train") > 200).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"image_size": 4}, {"folds": 2}])
+def test_images_that_do_not_fit_give_the_same_minibatches(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = gallery(tmp_path, **settings)
+    held = load(source, seed=1)
+    monkeypatch.setattr("trainers.data.images.room", lambda device: 0)  # noqa: ARG005
+    streamed = load(source, seed=1)
+    for one, other in zip(held, streamed, strict=True):
+        assert one.shape == other.shape
+        for part in ("train", "val", "test"):
+            ours, others = getattr(one, part), getattr(other, part)
+            assert isinstance(others, Stream)
+            assert same_minibatches(ours, others, [3, len(ours) - 3])
+
+
+def test_what_is_wrong_in_a_folder_of_images_is_told(tmp_path: Path) -> None:
+    source = gallery(tmp_path)
+    cats = tmp_path / "pictures" / "cat"
+    paint(cats / "a.png", size=(7, 7))
+    with pytest.raises(DataError) as caught:
+        load(source, seed=0)
+    assert str(caught.value) == (
+        "The images of 'pictures' differ in size: 0.png has 6 x 5, a.png has 7 x 7. Give "
+        "`image_size`, the pixels that each side is to have."
+    )
+    (cats / "a.png").write_text("no image")
+    with pytest.raises(DataError, match=r"^The image .*cat/a\.png cannot be read: cannot identify"):
+        load(source, seed=0)
+    whole = (cats / "1.png").read_bytes()
+    (cats / "a.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"^The image .*cat/a\.png cannot be read: .*truncated"):
+        load(source, seed=0)
+    Image.fromarray(np.zeros((5, 6), dtype=np.uint16)).save(cats / "a.png")
+    with pytest.raises(DataError, match=r"cat/a\.png has more than 8 bits a pixel; save it with 8"):
+        load(source, seed=0)

@@ -1,0 +1,128 @@
+"""Where a fit can be taken up again, and what is left of it: files that are whole or not there."""
+
+import hashlib
+import logging
+import os
+import pickle
+import time
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as as_safetensors
+from torch import nn
+
+WEIGHTS = "model.safetensors"
+"""What is left of a fit that came to its end."""
+
+_KEPT = 2  # the newest, and the one before should the newest be damaged
+_DIGEST_BYTES = 32
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Checkpoints:
+    """The checkpoints of one fit, in a folder of their own.
+
+    Attributes:
+        directory: The folder; it is made when something is written.
+        every_epochs: A checkpoint is due after so many epochs; None is never.
+        every_seconds: A checkpoint is due after so many seconds; None is never.
+        keep_weights: Whether the trained weights are written at the end.
+    """
+
+    directory: Path
+    every_epochs: int | None = None
+    every_seconds: float | None = 60.0
+    keep_weights: bool = True
+    _written_at: float = field(default_factory=time.monotonic)
+
+    def of_fold(self, fold: int) -> "Checkpoints":
+        """Those of one fold, from 1."""
+        return Checkpoints(
+            self.directory / f"fold-{fold}",
+            self.every_epochs,
+            self.every_seconds,
+            self.keep_weights,
+        )
+
+    def due(self, epoch: int) -> bool:
+        """Whether the end of this epoch is worth a checkpoint."""
+        by_epochs = self.every_epochs is not None and epoch % self.every_epochs == 0
+        since = time.monotonic() - self._written_at
+        return by_epochs or (self.every_seconds is not None and since >= self.every_seconds)
+
+    def save(self, epoch: int, state: dict[str, Any]) -> None:
+        """Writes the state at the end of an epoch; tensors, numbers, text, lists and dicts.
+
+        The file ends with the SHA-256 of all before, by which a damaged one is known.
+        """
+        buffer = BytesIO()
+        torch.save(state, buffer)
+        content = buffer.getvalue()
+        write(self._path(epoch), content + hashlib.sha256(content).digest())
+        for path in self._found()[_KEPT:]:
+            path.unlink(missing_ok=True)
+        self._written_at = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest state that is whole, on the CPU; None where there is none."""
+        for path in self._found():
+            try:
+                return _read(path)
+            except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+                _log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
+        return None
+
+    def finish(self, model: nn.Module) -> None:
+        """Writes the trained weights, and deletes what is needed no more."""
+        if self.keep_weights:
+            write(self.directory / WEIGHTS, weights_of(model))
+        self.clear()
+
+    def clear(self) -> None:
+        """Deletes all checkpoints."""
+        for path in self._found():
+            path.unlink(missing_ok=True)
+
+    def _path(self, epoch: int) -> Path:
+        return self.directory / f"checkpoint-{epoch:06d}.pt"
+
+    def _found(self) -> list[Path]:
+        """All checkpoints, the newest first."""
+        return sorted(self.directory.glob("checkpoint-*.pt"), reverse=True)
+
+
+def weights_of(model: nn.Module) -> bytes:
+    """A model's weights and buffers as a safetensors file."""
+    # Copies, as safetensors refuses tensors that share memory, such as tied weights.
+    return as_safetensors({k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file so that, whatever dies when, it is there whole or as it was before."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    with unfinished.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content = path.read_bytes()
+    content, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(content).digest() != digest:
+        raise ValueError("its checksum differs")
+    state: dict[str, Any] = torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,152 @@
+"""Arrays in files: tables and images that are numbers already."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.preprocessing import StandardScaler
+
+from trainers.data.examples import InMemory, assemble
+from trainers.data.parts import Data
+from trainers.data.source import PARTS, Source, chosen, unreadable
+from trainers.data.splits import Rows
+from trainers.errors import DataError
+
+_AT_ONCE = 1024
+"""So many images are looked at together, which bounds the memory that takes."""
+
+
+class Channels(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Standardises images, channel by channel.
+
+    Takes arrays of images as `images` does, and gives float32, (n, channels, height, width).
+    """
+
+    def fit(self, x: NDArray[Any], y: object = None) -> Channels:  # noqa: ARG002 - scikit-learn's
+        """Learns the mean and deviation of each channel."""
+        chunks = (x[first : first + _AT_ONCE] for first in range(0, len(x), _AT_ONCE))
+        return self.fit_chunks(images(chunk) for chunk in chunks)
+
+    def fit_chunks(self, chunks: Iterator[NDArray[Any]]) -> Channels:
+        """Learns from minibatches, (n, channels, height, width), one after another."""
+        scaler = StandardScaler()
+        for chunk in chunks:
+            scaler.partial_fit(np.moveaxis(chunk, 1, -1).reshape(-1, chunk.shape[1]))
+        self.mean_ = scaler.mean_.astype(np.float32)[:, None, None]
+        self.deviation_ = scaler.scale_.astype(np.float32)[:, None, None]
+        return self
+
+    def transform(self, x: NDArray[Any]) -> NDArray[np.float32]:
+        """Images as features."""
+        found = images(x).astype(np.float32)
+        found -= self.mean_
+        found /= self.deviation_
+        return found
+
+    @property
+    def scale(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The mean and the deviation, each (channels, 1, 1)."""
+        return torch.from_numpy(self.mean_), torch.from_numpy(self.deviation_)
+
+
+def fit_array(x: NDArray[Any]) -> Any:
+    """A transformer that standardises the columns of a table, or the channels of images."""
+    return (StandardScaler() if x.ndim == 2 else Channels()).fit(x)
+
+
+def images(x: NDArray[Any]) -> NDArray[Any]:
+    """Images as (n, channels, height, width), from that, (n, h, w) or (n, h, w, channels).
+
+    Channels stand last where only the last axis is as short as channels are: at most four.
+    """
+    if x.ndim == 3:
+        return x[:, None]
+    return np.moveaxis(x, 3, 1) if x.shape[3] <= 4 < x.shape[1] else x
+
+
+def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
+    """See `trainers.data.load`."""
+    with_parts = _read(source)
+    lengths = {part: len(y) for part, (_, y) in with_parts.items()}
+    try:
+        x, y = (np.concatenate(each) for each in zip(*with_parts.values(), strict=True))
+    except ValueError as error:
+        raise DataError(f"The parts of {source.name!r} differ in shape: {error}.") from error
+    return assemble(source, InMemory(x, fit_array), y, seed=seed, given=given_rows(lengths))
+
+
+def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
+    """The rows of the parts other than `train`, by the length of each part in turn."""
+    ends = np.cumsum([*lengths.values()])
+    rows = {part: np.arange(e - lengths[part], e) for part, e in zip(lengths, ends, strict=True)}
+    return {part: rows[part] for part in PARTS[1:] if part in rows}
+
+
+def _read(source: Source) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Features and targets by part, checked."""
+    try:
+        arrays = _npz(source) if source.path.suffix.lower() == ".npz" else _pt(source)
+    except pickle.UnpicklingError as error:
+        # PyTorch's own sentences go on about how to trust the file after all.
+        what = ValueError("it holds other objects than tensors, numbers and text")
+        raise DataError(unreadable(source, what)) from error
+    except (OSError, ValueError, TypeError, EOFError, RuntimeError) as error:
+        raise DataError(unreadable(source, error)) from error
+    return {
+        part: (_features(source, x, arrays[x], len(arrays[y])), arrays[y])
+        for part, (x, y) in chosen(source, arrays).items()
+    }
+
+
+def _npz(source: Source) -> dict[str, NDArray[Any]]:
+    with np.load(source.path, allow_pickle=False) as arrays:
+        return {name: np.atleast_1d(arrays[name]) for name in arrays}
+
+
+def _pt(source: Source) -> dict[str, NDArray[Any]]:
+    found = torch.load(source.path, map_location="cpu", weights_only=True)
+    if isinstance(found, tuple | list) and len(found) == 2:
+        found = {"x": found[0], source.target or "y": found[1]}
+    if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
+        raise ValueError(
+            f"it holds a {type(found).__name__}; it must hold two tensors, x and y, or a dict of "
+            "tensors"
+        )
+    return {str(name): np.atleast_1d(each.detach().numpy()) for name, each in found.items()}
+
+
+def _features(source: Source, name: str, x: NDArray[Any], n_targets: int) -> NDArray[Any]:
+    what = f"{name!r} of {source.name!r}"
+    if len(x) != n_targets:
+        raise DataError(f"{what} has {len(x)} examples, and {n_targets} targets.")
+    x = x[:, None] if x.ndim == 1 else x
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{what} is of type {x.dtype}; features must be numbers.")
+    if x.ndim > 4 or 0 in x.shape:
+        raise DataError(
+            f"{what} has the shape {x.shape}; it must be (n, columns), (n, height, width), "
+            "(n, channels, height, width) or (n, height, width, channels)."
+        )
+    check_finite(what, x)
+    return x
+
+
+def check_finite(what: str, x: NDArray[Any]) -> None:
+    """Refuses NaN and infinity.
+
+    Raises:
+        DataError: With how many there are, and the place of the first.
+    """
+    if x.dtype.kind != "f" or (finite := np.isfinite(x)).all():
+        return
+    first = np.unravel_index(int(finite.argmin()), x.shape)
+    raise DataError(
+        f"{what} is NaN or infinite in {int((~finite).sum())} places, the first of them "
+        f"[{', '.join(map(str, first))}]. Fill them in: only tables in files are filled in here."
+    )
