@@ -12,8 +12,8 @@ import torch
 
 import search_spaces
 from search_spaces import Choice, Fixed, Fragment, Parameter, SearchSpace, library
-from trainers.classifier import fit
-from trainers.config import FIELDS, ClassifierConfig, check_value
+from trainers.config import FIELDS, TrainerConfig, check_value, unread
+from trainers.loop import fit
 
 NAMES = library.names()
 OPTIMIZERS = ("sgd", "sgd_momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")
@@ -29,8 +29,8 @@ SCHEDULES = {
     "one_cycle": "one_cycle",
 }
 MOMENTA = ("increasing_momentum", "cycled_momentum")
-MODELS = ("mlp", "cnn")
-OTHERS = ("warmup", "regularisation", "batch_size")
+MODELS = ("mlp", "cnn", "resnet")
+OTHERS = ("warmup", "regularisation", "batch_size", "augmentation", "initialisation")
 PRESETS = ("classic", "schedules", "modern")
 EPOCHS = 30
 N_SAMPLES = 30
@@ -110,7 +110,7 @@ def test_the_trainer_takes_and_reads_every_sample(name: str, space: SearchSpace)
     rng = random.Random(f"{name} 0")
     for _ in range(N_SAMPLES):
         config = space.arranged(space.sample(rng))
-        whole = ClassifierConfig.from_mapping({**config, "epochs": EPOCHS})
+        whole = TrainerConfig.from_mapping({**config, "epochs": EPOCHS})
         assert _unread(whole, config) == []
 
 
@@ -184,7 +184,7 @@ def test_what_the_user_says_wins(space: SearchSpace, name: str, own: dict[str, o
     (key,) = own
     if key in config:
         assert config[key] == own[key] or config[key] in _listed(own[key])
-    ClassifierConfig.from_mapping({**merged.arranged(config), "epochs": EPOCHS})
+    TrainerConfig.from_mapping({**merged.arranged(config), "epochs": EPOCHS})
     assert {p.name for p in merged.parameters} <= {p.name for p in space.parameters} | {key}
 
 
@@ -258,15 +258,9 @@ def _values(parameter: Parameter) -> Iterator[object]:
         yield prior
 
 
-def _unread(config: ClassifierConfig, given: Mapping[str, object]) -> list[str]:
+def _unread(config: TrainerConfig, given: Mapping[str, object]) -> list[str]:
     """What is given and has no effect, as the trainer describes its fields."""
-    return [
-        name
-        for name in given
-        if any(
-            getattr(config, other) not in values for other, values in FIELDS[name].used_when.items()
-        )
-    ]
+    return [name for name in given if unread(name, vars(config))]
 
 
 def _alone(name: str, merged: SearchSpace) -> bool:
@@ -278,7 +272,7 @@ def _alone(name: str, merged: SearchSpace) -> bool:
 def _take(space: SearchSpace, seed: str) -> None:
     """Lets the trainer check a configuration."""
     config = space.arranged(space.sample(random.Random(seed)))
-    whole = ClassifierConfig.from_mapping({**config, "epochs": EPOCHS})
+    whole = TrainerConfig.from_mapping({**config, "epochs": EPOCHS})
     assert _unread(whole, config) == []
 
 
