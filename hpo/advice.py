@@ -16,9 +16,9 @@ from hpo.spec import Plan
 from search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
 from search_spaces.checks import MAX_GRID, is_number
 from search_spaces.flow import flow
-from trainers import ClassifierConfig, ConfigError
-from trainers.config import FIELDS
-from trainers.data import describe
+from trainers import ConfigError, TrainerConfig
+from trainers.config import FIELDS, unread
+from trainers.data import BUILT_IN
 from trainers.schedules import robbins_monro
 
 _SAMPLES = 200  # what one configuration in fifty has is seen with a probability of 98 %
@@ -104,9 +104,10 @@ def _linear_over_decades(look: _Look) -> Iterator[Advice]:
 
 def _batches_beyond_the_data(look: _Look) -> Iterator[Advice]:
     domain, data = look.domain_of("batch_size"), look.plan.spec.objective.data
-    if domain is None or data is None:
+    known = BUILT_IN.get(data or "")
+    if domain is None or known is None or known.n_train is None:
         return
-    n_train, largest = describe(data).n_train, _largest(domain)
+    n_train, largest = known.n_train, _largest(domain)
     if largest is not None and largest > n_train:
         yield Advice(
             "warning",
@@ -181,11 +182,11 @@ def _parameters_that_nothing_reads(look: _Look) -> Iterator[Advice]:
             name = space.vector_of.get(parameter.name, parameter.name)
             if parameter.name not in config or name not in FIELDS:
                 continue
-            for other, values in FIELDS[name].used_when.items():
+            other = unread(name, config)
+            if other is not None and (name, other) not in seen:
+                seen.add((name, other))
                 value = config.get(other, FIELDS[other].default)
-                if value not in values and (name, other) not in seen:
-                    seen.add((name, other))
-                    yield _unread(space, name, other, value, values)
+                yield _unread(space, name, other, value, FIELDS[name].used_when[other])
 
 
 def _unread(
@@ -207,7 +208,7 @@ def _refused_by_the_trainer(look: _Look) -> Iterator[Advice]:
     refused: dict[str, list[str]] = {}
     for config in look.configs:
         try:
-            ClassifierConfig.from_mapping(look.plan.space.arranged(config))
+            TrainerConfig.from_mapping(look.plan.space.arranged(config))
         except ConfigError as error:
             for problem in error.problems:
                 path = ".".join(map(str, problem.path))
@@ -271,16 +272,18 @@ def _momentum_that_does_not_change(look: _Look) -> Iterator[Advice]:
 
 def _images_wanted(look: _Look) -> Iterator[Advice]:
     data = look.plan.spec.objective.data
-    if data is None or describe(data).image_shape is not None:
+    known = BUILT_IN.get(data or "")
+    if known is None or known.image_shape is not None:
         return
-    share = sum(config.get("model") == "cnn" for config in look.configs) / _SAMPLES
-    if share:
-        yield Advice(
-            "warning",
-            "space.model",
-            f"a cnn needs images, and {data!r} is a table, so about {share:.0%} of the trials "
-            "will fail; take the mlp.",
-        )
+    for model in ("cnn", "resnet"):
+        share = sum(config.get("model") == model for config in look.configs) / _SAMPLES
+        if share:
+            yield Advice(
+                "warning",
+                "space.model",
+                f"a {model} needs images, and {data!r} is a table, so about {share:.0%} of the "
+                "trials will fail; take the mlp.",
+            )
 
 
 def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:

@@ -25,6 +25,7 @@ from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
 from hpo.trial import TrialRecord
+from hpo.winners import KeepWeights
 from search_spaces import SearchSpace
 
 _log = logging.getLogger(__name__)
@@ -46,8 +47,13 @@ class Result:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best COMPLETE trial, if there is one."""
+        """The best COMPLETE trial, of several metrics in the first, if there is one."""
         return self.study.best()
+
+    @property
+    def front(self) -> list[TrialRecord]:
+        """The trials that no other dominates; of a single metric, the best alone."""
+        return self.study.front()
 
     @property
     def trials(self) -> list[TrialRecord]:
@@ -87,8 +93,9 @@ def search(
     *,
     space: SearchSpace | Mapping[str, Any],
     trials: int = spec.DEFAULT_TRIALS,
-    metric: str = "value",
-    direction: str = "minimize",
+    metric: str | Sequence[str] = "value",
+    direction: str | Sequence[str] = "minimize",
+    constraints: Mapping[str, str] | None = None,
     name: str | None = None,
     sampler: str = "bayesian",
     seed: int = 0,
@@ -107,8 +114,9 @@ def search(
             or calls ``trial.report(step, val_loss=...)``.
         space: Made by `hpo.space`, or what stands under ``space:`` in a study file.
         trials: How many.
-        metric: Name of the number that is searched for.
-        direction: minimize or maximize.
+        metric: Name of the number that is searched for, or several names.
+        direction: minimize or maximize, or one of them for each metric.
+        constraints: What a trial must keep to be the best: ``{"latency_ms": "<= 5"}``.
         name: Of the study; the same name again goes on with it. Made up when None.
         sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
         seed: Of everything random.
@@ -120,24 +128,27 @@ def search(
         listeners: Hear what happens.
 
     Returns:
-        The best trial.
+        The best trial, of several metrics in the first; `Result.front` has the others.
 
     Raises:
-        HpoError: something is wrong with the arguments, or no trial was completed.
+        HpoError: something is wrong with the arguments, no trial was completed, or none keeps
+            the constraints.
     """
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", getattr(function, "__name__", "search")).strip("-")
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", getattr(function, "__name__", "search")).strip("-_.")
     made_up = f"{stem or 'search'}-{datetime.now():%Y%m%d-%H%M%S-%f}"  # noqa: DTZ005 - a name
     values: dict[str, Any] = {
         "name": name or made_up,
         "objective": {
             "function": _name_of(function),
-            "metric": metric,
-            "direction": direction,
+            "metric": metric if isinstance(metric, str) else list(metric),
+            "direction": direction if isinstance(direction, str) else list(direction),
         },
         "space": space.to_dict() if isinstance(space, SearchSpace) else dict(space),
         "search": {"sampler": sampler, "trials": trials, "seed": seed},
         "stopping": {"rule": stopping} if isinstance(stopping, str) else dict(stopping),
     }
+    if constraints is not None:
+        values["constraints"] = dict(constraints)
     if baseline is not None:
         values["baseline"] = dict(baseline)
     if timeout is not None:
@@ -145,7 +156,7 @@ def search(
     plan = spec.check(studyfile.StudyFile("hpo.search", Path.cwd(), values))
     result = run_plan(
         plan,
-        objective=FunctionObjective(function, metric, plan.spec.run.device),
+        objective=FunctionObjective(function, plan.spec.objective.metrics[0], plan.spec.run.device),
         storage=storage,
         tracking=tracking,
         listeners=listeners,
@@ -153,6 +164,8 @@ def search(
     if result.outcome.state == "interrupted":
         raise KeyboardInterrupt
     if result.best is None:
+        if result.study.ranked():
+            raise HpoError(f"study '{plan.spec.name}': {result.study.why_no_best()}")
         failures = [trial.failure for trial in result.trials if trial.failure]
         last = f" The last one: {failures[-1].message}." if failures else ""
         raise HpoError(f"no trial of '{plan.spec.name}' was completed.{last}")
@@ -160,15 +173,15 @@ def search(
 
 
 def best(study: str, *, storage: str | None = None) -> TrialRecord:
-    """The best trial of a study.
+    """The best trial of a study, of several metrics in the first.
 
     Raises:
-        HpoError: there is no such study, or it has no COMPLETE trial.
+        HpoError: there is no such study, it has no COMPLETE trial, or none keeps the constraints.
     """
     record = catalog.find(open_storage(storage_url(storage), create=False), study)
     found = record.best()
     if found is None:
-        raise HpoError(f"study '{study}' has no complete trial yet.", f"See: hpo trials {study}")
+        raise HpoError(record.why_no_best(), f"See: hpo trials {study}")
     return found
 
 
@@ -182,7 +195,7 @@ def run_plan(
     warn: Callable[[str], None] = _log.warning,
 ) -> Result:
     """Runs a checked plan; what `run`, `search` and the commands have in common."""
-    objective = objective or objectives.build(plan)
+    objective = objective or objectives.build(plan, tracking)
     store = open_storage(storage_url(storage or plan.spec.storage))
     record = catalog.find_or_create(store, plan)
     uri = tracking_uri(tracking or plan.spec.tracking)
@@ -198,11 +211,12 @@ def run_plan(
             startup_trials=search.startup_trials,
             estimator=search.estimator,
             trials=plan.trials,
+            metrics=len(plan.spec.objective.metrics),
             baseline=plan.baseline,
         ),
         pruners.build(plan.spec.stopping),
         InlineExecutor(objective),
-        [*listeners, *mirrors],
+        [*listeners, *_keepers(plan), *mirrors],
     )
     try:
         outcome = study.run()
@@ -210,7 +224,12 @@ def run_plan(
         for mirror in mirrors:
             mirror.kill()
     record = catalog.find(store, plan.spec.name)
-    return Result(record, outcome, gates.judge(plan.spec.gate, record.best()))
+    return Result(record, outcome, gates.judge(plan.spec.gate, record))
+
+
+def _keepers(plan: Plan) -> list[Listener]:
+    """Who clears away the weights that a built-in trainer leaves."""
+    return [KeepWeights(plan.spec.run.keep_weights)] if plan.spec.objective.trainer else []
 
 
 def _name_of(function: Callable[..., Any]) -> str:

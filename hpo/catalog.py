@@ -25,8 +25,10 @@ from typing import Any
 from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
+from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES as METRIC_NAMES
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo.aims import Aims
 from hpo.errors import (
     ObjectiveError,
     RunDirectoryError,
@@ -88,7 +90,7 @@ class StudyRecord:
 
     @property
     def maximize(self) -> bool:
-        """Whether larger values are better."""
+        """Whether larger values are better, of the first metric."""
         return bool(self.frozen.directions[0] is StudyDirection.MAXIMIZE)
 
     @property
@@ -121,11 +123,22 @@ class StudyRecord:
         self.storage.set_study_system_attr(self.id, TRACKING, kept)
         self.frozen.system_attrs[TRACKING] = kept
 
+    @cached_property
+    def aims(self) -> Aims:
+        """What it is after, and so which of its trials are better."""
+        spec = self.attrs.get(SPEC, {})
+        directions = tuple(direction.name.lower() for direction in self.frozen.directions)
+        names = spec.get("objective", {}).get("metric") or self.attrs.get(METRIC_NAMES)
+        if names is None:  # plain Optuna made it
+            several = len(directions) > 1
+            names = [f"value_{i}" for i in range(len(directions))] if several else "value"
+        metrics = (names,) if isinstance(names, str) else tuple(names)
+        return Aims(metrics, directions, spec.get("constraints", {}))
+
     @property
     def metric(self) -> str:
-        """Name of what is optimised."""
-        objective = self.attrs.get(SPEC, {}).get("objective", {})
-        return str(objective.get("metric", "value"))
+        """Name of what is optimised, or of the first of several."""
+        return self.aims.metrics[0]
 
     def frozen_trials(self) -> list[FrozenTrial]:
         """Optuna's trials, by number."""
@@ -133,7 +146,7 @@ class StudyRecord:
 
     def trials(self) -> list[TrialRecord]:
         """Its trials, by number."""
-        return [TrialRecord.of(trial) for trial in self.frozen_trials()]
+        return [self.aims.read(trial) for trial in self.frozen_trials()]
 
     def counts(self) -> dict[str, int]:
         """Number of trials in each state, under the keys of ``--json``."""
@@ -142,14 +155,29 @@ class StudyRecord:
         return {state.lower(): counted[TrialState[state]] for state in order}
 
     def ranked(self) -> list[TrialRecord]:
-        """COMPLETE trials, the best first; equals in the order of asking."""
-        complete = [t for t in self.trials() if t.state == "COMPLETE" and t.value is not None]
-        sign = -1.0 if self.maximize else 1.0
-        return sorted(complete, key=lambda trial: sign * (trial.value or 0.0))
+        """COMPLETE trials, the best first; equals in the order of asking (`Aims.ranked`)."""
+        return self.aims.ranked(self.trials())
+
+    def front(self) -> list[TrialRecord]:
+        """The trials that no feasible one dominates; of a single metric, the best alone."""
+        return [trial for trial in self.ranked() if trial.rank == 1]
 
     def best(self) -> TrialRecord | None:
-        """The best COMPLETE trial, if there is one."""
-        return next(iter(self.ranked()), None)
+        """The best COMPLETE trial, of several metrics in the first, if there is one."""
+        return next(iter(self.front()), None)
+
+    def why_no_best(self) -> str:
+        """Why there is no best trial, as a sentence; empty where there is one."""
+        closest = next(iter(self.ranked()), None)
+        if closest is None:
+            return f"study '{self.name}' has no complete trial yet."
+        if closest.feasible:
+            return ""
+        found = "; ".join(
+            f"{check.metric} was not reported" if check.value is None else check.sentence
+            for check in closest.violations
+        )
+        return f"no trial keeps the constraints; the nearest is trial {closest.number}: {found}."
 
     def baseline(self) -> TrialRecord | None:
         """The trial of what would be run without a search: the last one, if it was changed."""
@@ -256,7 +284,8 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
         StudyChangedError: a study of that name has another space or objective.
         RunDirectoryError: its folder cannot be made.
     """
-    direction = StudyDirection[plan.spec.objective.direction.upper()]
+    objective = plan.spec.objective
+    directions = [StudyDirection[direction.upper()] for direction in objective.directions]
     existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
     if existing is None:
         uid = uuid.uuid4().hex
@@ -266,8 +295,10 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
             ORIGIN: {**_origin(plan.folder), "fingerprint": plan.fingerprint},
             SPEC: plan.as_stored(),
         }
+        if len(directions) > 1:  # so that Optuna's own tools name them, too
+            attrs[METRIC_NAMES] = list(objective.metrics)
         try:
-            storage.create_new_study([direction], plan.spec.name, attrs)
+            storage.create_new_study(directions, plan.spec.name, attrs)
         except DuplicatedStudyError:  # another process was faster
             return find_or_create(storage, plan)
     else:

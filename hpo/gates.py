@@ -1,41 +1,30 @@
-"""Gates: whether the best trial is good enough, and why or why not."""
+"""Gates: whether a study's best is good enough, and why or why not."""
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hpo.spec import requirement
-from hpo.trial import TrialRecord
-
-_OPERATORS = {"<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One requirement on one metric of the best trial."""
-
-    metric: str
-    requirement: str
-    value: float | None
-    passed: bool
-
-    @property
-    def sentence(self) -> str:
-        """What was demanded and what was found."""
-        if self.value is None:
-            return f"{self.metric} should be {self.requirement}, but no trial has it"
-        verdict = "is" if self.passed else "is not"
-        return f"{self.metric} {self.value:.6g} {verdict} {self.requirement}"
+from hpo.catalog import StudyRecord
+from hpo.requirements import Check, checked
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """All checks of a gate."""
+    """All checks of a gate.
+
+    Args:
+        checks: Of one trial: one that passes, or else the one that misses the least.
+        trial: Its number; None where no trial can be judged.
+        several: Whether it is one of several that might have passed.
+        note: Why no trial can be judged, as a sentence; empty where that is plain.
+    """
 
     checks: tuple[Check, ...]
+    trial: int | None = None
+    several: bool = False
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -43,37 +32,38 @@ class Verdict:
         return all(check.passed for check in self.checks)
 
     @property
+    def excess(self) -> float:
+        """By how much it is missed in all; 0 where it is passed."""
+        return sum(check.excess for check in self.checks if not check.passed)
+
+    @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
+        if self.note:
+            return f"gate failed: {self.note}"
         if self.passed:
-            return "gate passed: " + "; ".join(check.sentence for check in self.checks) + "."
-        failed = [check.sentence for check in self.checks if not check.passed]
-        return "gate failed: " + "; ".join(failed) + "."
+            by = f" by trial {self.trial}" if self.several else ""
+            return f"gate passed{by}: " + "; ".join(check.sentence for check in self.checks) + "."
+        failed = "; ".join(check.sentence for check in self.checks if not check.passed)
+        if self.several:
+            return f"gate failed: no trial of the front passes; of trial {self.trial}, {failed}."
+        return f"gate failed: {failed}."
 
     def as_json(self) -> dict[str, Any]:
         """The stable keys of ``hpo run --json``."""
-        checks = [
-            {
-                "metric": check.metric,
-                "requirement": check.requirement,
-                "value": check.value,
-                "passed": check.passed,
-            }
-            for check in self.checks
-        ]
-        return {"passed": self.passed, "checks": checks}
+        checks = [check.as_json() for check in self.checks]
+        return {"passed": self.passed, "trial": self.trial, "checks": checks}
 
 
-def judge(gate: Mapping[str, str], best: TrialRecord | None) -> Verdict | None:
-    """Judges the best trial; None where the study file has no gate."""
+def judge(gate: Mapping[str, str], study: StudyRecord) -> Verdict | None:
+    """Judges a study by its best trial, or by one of its front; None without a gate."""
     if not gate:
         return None
-    checks = []
-    for metric, text in gate.items():
-        value = best.metrics.get(metric) if best else None
-        parsed = requirement(text)
-        assert parsed is not None  # noqa: S101 - checked with the file
-        symbol, threshold = parsed
-        passed = value is not None and bool(_OPERATORS[symbol](value, threshold))
-        checks.append(Check(metric, text, value, passed))
-    return Verdict(tuple(checks))
+    front = study.front()
+    if not front:
+        return Verdict(checked(gate, {}), note=study.why_no_best() if study.ranked() else "")
+    judged = [
+        Verdict(checked(gate, trial.metrics), trial.number, several=len(front) > 1)
+        for trial in front
+    ]
+    return min(judged, key=lambda verdict: verdict.excess)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -30,14 +31,18 @@ import search_spaces
 from hpo import baselines, studyfile
 from hpo.errors import Mistake, SpecError, nearest
 from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING
+from hpo.requirements import requirement
 from hpo.studyfile import StudyFile
+from hpo.templates import command_problems, file_problem, pattern_problems
 from search_spaces import Choice, Domain, Fixed, Parameter, Scalar, SearchSpace
 from search_spaces.links import RESERVED
 from search_spaces.parse import BESIDE, FORMS
 from search_spaces.vectors import TAPERS
-from trainers import METRICS as TRAINER_METRICS
+from trainers import goals
 from trainers.config import FIELDS, check_value
-from trainers.data import names as data_names
+from trainers.data import BUILT_IN, Source, mistakes_of
+from trainers.fields import is_code
+from trainers.goals import Task
 
 DEFAULT_TRIALS = 50
 
@@ -117,9 +122,9 @@ _SPACE_SCHEMA = {
 }
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
+_DOTTED = re.compile(r"\w+(\.\w+)+")
 _NAME_LENGTH = 250
-_TRIAL_ATTRIBUTES = ("device", "directory", "number", "report", "seed")
-_REQUIREMENT = re.compile(r"\s*(<=|>=|<|>)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*")
+_TRIAL_ATTRIBUTES = ("checkpoint_dir", "config", "device", "directory", "number", "report", "seed")
 
 
 def _seconds(value: object) -> object:
@@ -140,17 +145,71 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+class MetricsFrom(_Model):
+    """Where a command's metrics are, if it does not print JSON lines."""
+
+    file: str | None = Field(None, description="A JSON lines file in the trial's folder.")
+    regex: dict[str, str] | None = Field(
+        None, description="By metric, a pattern whose one group is its value; also for `step`."
+    )
+
+
+_KINDS = ("trainer", "estimator", "function", "command")
+_TASKS: Mapping[str, Task] = {"classifier": "classification", "regressor": "regression"}
+
+
 class ObjectiveSpec(_Model):
     """What one trial does and which of its metrics is searched for."""
 
-    trainer: Literal["classifier"] | None = Field(None, description="A built-in trainer.")
+    trainer: Literal["classifier", "regressor"] | None = Field(
+        None, description="A built-in trainer of neural networks."
+    )
+    estimator: str | None = Field(
+        None, description="A scikit-learn estimator by its dotted name: `sklearn.svm.SVC`."
+    )
     function: str | None = Field(
         None, description="Your own: `package.module:function`, found from the file's folder."
     )
-    data: str | None = Field(None, description="Data set of the built-in trainer.")
-    metric: str = Field(description="The metric to optimise.")
-    direction: Direction = Field(
+    command: str | list[str] | None = Field(
+        None,
+        description="Your own, in any language: `python train.py --lr {learning_rate}`, or "
+        "`{args}` for all parameters as flags.",
+    )
+    shell: bool = Field(False, description="command: whether a shell reads it.")
+    metrics_from: Literal["stdout", "mlflow"] | MetricsFrom = Field(
+        "stdout",
+        description="command: where its metrics are: JSON lines on stdout, a JSON lines `file`, "
+        "a `regex` for each metric in what it prints, or the MLflow run in $MLFLOW_RUN_ID.",
+    )
+    data: str | None = Field(
+        None,
+        description="trainer, estimator: a built-in name; a CSV, Parquet, npz or pt file, or a "
+        "folder of images; or `package.module:callable`.",
+    )
+    target: str | None = Field(None, description="The column or array of `data` to predict.")
+    positive: str | int | None = Field(
+        None, description="Of two classes, the one that precision and recall are about."
+    )
+    image_size: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="The pixels on each side to which images of a folder are scaled."
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="Cross-validation: metrics are means over so many folds."
+    )
+    metric: str | Annotated[list[str], Field(min_length=1)] = Field(
+        description="The metric to optimise; a list searches for the best compromises."
+    )
+    direction: Direction | list[Direction] = Field(
         "minimize", description="Defaults to what is better for the trainer's metrics."
+    )
+    report: list[str] = Field(
+        default_factory=list, description="Further metrics that the trainer is to report."
+    )
+    costs: list[list[Annotated[float, Field(strict=False)]]] | None = Field(
+        None, description="The cost of each answer (column) for each truth (row), for `val_cost`."
+    )
+    required_accuracy: Annotated[float, Field(gt=0, le=1, strict=False)] | None = Field(
+        None, description="What `val_coverage` demands of the answers that are given."
     )
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Length of a trial; reaches the trial as `epochs`."
@@ -159,10 +218,54 @@ class ObjectiveSpec(_Model):
     @model_validator(mode="before")
     @classmethod
     def _natural_direction(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("trainer") and "direction" not in values:
-            natural = TRAINER_METRICS.get(str(values.get("metric")), "minimize")
-            return {**values, "direction": natural}
+        if isinstance(values, dict) and "direction" not in values:
+            metric = values.get("metric")
+            if isinstance(metric, list):
+                return {**values, "direction": [_natural(values, each) for each in metric]}
+            return {**values, "direction": _natural(values, metric)}
         return values
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """All metrics that are optimised; most often one."""
+        return (self.metric,) if isinstance(self.metric, str) else tuple(self.metric)
+
+    @property
+    def directions(self) -> tuple[Direction, ...]:
+        """Which way is better, metric by metric."""
+        if isinstance(self.direction, str):
+            return (self.direction,) * len(self.metrics)
+        return tuple(self.direction)
+
+    @property
+    def kind(self) -> str | None:
+        """What does the work: trainer, estimator, function or command; None if not one of them."""
+        given = [kind for kind in _KINDS if getattr(self, kind) is not None]
+        return given[0] if len(given) == 1 else None
+
+    @property
+    def what(self) -> str:
+        """What does the work, in a few words: `classifier on digits`."""
+        work = getattr(self, self.kind or "trainer")
+        text = shlex.join(work) if isinstance(work, list) else str(work)
+        return f"{text} on {self.data}" if self.data is not None else text
+
+    @property
+    def task(self) -> Task:
+        """What the data is for; of an estimator, which knows it better, what that is made for."""
+        known = BUILT_IN.get(self.data or "")
+        if self.trainer is None and known is not None and known.task is not None:
+            return known.task
+        return _TASKS.get(self.trainer or "", "classification")
+
+
+def _natural(values: Mapping[str, Any], metric: object) -> Direction:
+    """Which way is better, as far as a metric's name tells."""
+    if not (values.get("trainer") or values.get("estimator")):
+        return "minimize"
+    known = goals.metric(str(metric))
+    # Of an estimator, any other is one of scikit-learn's scorers, which are larger when better.
+    return known.direction if known else "maximize" if values.get("estimator") else "minimize"
 
 
 class SearchSpec(_Model):
@@ -211,6 +314,16 @@ class RunSpec(_Model):
         None, description="End the study when more trials than this have failed."
     )
     directory: str = Field("hpo-runs", description="Folder for metrics and checkpoints.")
+    checkpoint_every: Annotated[int, Field(ge=1)] | Seconds = Field(
+        60.0,
+        description="trainer: epochs (`5`), or time (`60s`), after which a trial can be resumed.",
+    )
+    keep_weights: Literal["best", "all", "none"] = Field(
+        "best", description="trainer: of which trials the trained weights are kept."
+    )
+    grace_period: Seconds = Field(
+        10.0, description="command: time to end by itself after SIGTERM, before SIGKILL."
+    )
 
 
 class StudySpec(_Model):
@@ -237,6 +350,10 @@ class StudySpec(_Model):
     tracking: str | None = Field(
         None,
         description=f"MLflow's URI, or none; $MLFLOW_TRACKING_URI or {DEFAULT_TRACKING}.",
+    )
+    constraints: dict[str, str] = Field(
+        default_factory=dict,
+        description="What a trial must keep to be among the best: {latency_ms: '<= 5'}",
     )
     gate: dict[str, str] = Field(
         default_factory=dict, description="What the best trial must reach: {val_error: '<= 0.03'}"
@@ -289,7 +406,9 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What must stay the same for trials to belong to one study."""
-        objective = self.spec.objective.model_dump(mode="json", exclude_none=True)
+        said = self.spec.objective
+        objective = said.model_dump(mode="json", exclude_defaults=True, exclude={"report"})
+        objective["direction"] = said.direction if len(said.metrics) == 1 else said.directions
         return {"objective": objective, "space": self.space.to_dict(hints=False)}
 
     @property
@@ -346,22 +465,22 @@ def check(file: StudyFile) -> Plan:
     try:
         spec = StudySpec.model_validate(values)
     except ValidationError as error:
-        mistakes += [
-            _as_mistake(file, details)
-            for details in error.errors()
-            # What is wrong inside these is said better below.
-            if details["loc"][0] not in ("baseline", "gate", "space") or len(details["loc"]) == 1
-        ]
+        mistakes += _mistakes_of_form(file, error)
     objective = _part(ObjectiveSpec, values.get("objective"))
     space = _space(file, values.get("space"), objective, mistakes)
     if objective:
         whole = not any(mistake.path[:1] == ("objective",) for mistake in mistakes)
         mistakes += _objective_mistakes(file, objective, whole=whole)
-        mistakes += _gate_mistakes(file, objective, values.get("gate"))
+        for key in ("gate", "constraints"):
+            mistakes += _requirement_mistakes(file, objective, key, values.get(key))
         mistakes += _name_mistakes(file, objective, values.get("space"))
+        mistakes += _command_mistakes(file, objective, space)
     if objective and space:
         mistakes += _value_mistakes(file, objective, space)
     search = _part(SearchSpec, values.get("search", {}))
+    stopping = _part(StoppingSpec, values.get("stopping", {}))
+    if objective and len(objective.metrics) > 1:
+        mistakes += _several_mistakes(file, search, stopping)
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
     baseline = None
@@ -377,12 +496,6 @@ def check(file: StudyFile) -> Plan:
     if mistakes or space is None:
         raise SpecError(file.source, mistakes)
     return Plan(spec, space, file.folder, baseline)
-
-
-def requirement(text: str) -> tuple[str, float] | None:
-    """Reads ``"<= 0.03"``; None when it is not of that form."""
-    match = _REQUIREMENT.fullmatch(text)
-    return (match[1], float(match[2])) if match else None
 
 
 def json_schema() -> dict[str, Any]:
@@ -421,39 +534,115 @@ def _space(
         return None
 
 
+def _several_mistakes(
+    file: StudyFile, search: SearchSpec | None, stopping: StoppingSpec | None
+) -> Iterator[Mistake]:
+    """What does not go with several metrics."""
+    if search and search.sampler == "skopt":
+        message = "skopt searches for one metric; take tpe or gp for several."
+        yield file.mistake(("search", "sampler"), message)
+    if stopping and stopping.rule != "none":
+        message = f"{stopping.rule} judges by one metric; with several, none can be used."
+        yield file.mistake(("stopping", "rule"), message)
+
+
+_TABLE_KEYS = ("data", "target", "positive", "image_size", "folds", "report", "costs",
+               "required_accuracy")  # fmt: skip
+_COMMAND_KEYS = ("shell", "metrics_from")
+
+
+def source_of(objective: ObjectiveSpec, folder: Path) -> Source:
+    """The data that an objective names."""
+    return Source(
+        name=objective.data or "",
+        task=objective.task,
+        target=objective.target,
+        positive=None if objective.positive is None else str(objective.positive),
+        image_size=objective.image_size,
+        folds=objective.folds,
+        folder=folder,
+    )
+
+
 def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: bool) -> list[Mistake]:
     """Mistakes between keys; what is missing is told only of a section that is `whole`."""
 
     def mistake(key: str, message: str) -> Mistake:
         return file.mistake(("objective", key), message)
 
-    if (objective.trainer is None) == (objective.function is None):
-        message = "give either a `trainer` or a `function`."
-        return [mistake("trainer", message)] if whole or objective.trainer else []
-    if objective.function is not None:
-        found: list[Mistake] = []
-        if not re.fullmatch(r"[\w.]+:[\w.]+", objective.function):
-            found.append(mistake("function", "write it as `package.module:function`."))
-        if objective.data is not None:
-            found.append(mistake("data", "a function loads its own data; remove this key."))
-        return found
-    found = []
-    if objective.metric not in TRAINER_METRICS:
-        help_ = nearest(objective.metric, TRAINER_METRICS)
-        found.append(mistake("metric", f"unknown metric '{objective.metric}'. {help_}"))
-    if objective.data is None and whole:
-        known = ", ".join(data_names())
-        found.append(mistake("data", f"the trainer needs a data set. Known: {known}."))
-    elif objective.data is not None and objective.data not in data_names():
-        help_ = nearest(objective.data, data_names())
-        found.append(mistake("data", f"unknown data set '{objective.data}'. {help_}"))
+    given = [kind for kind in _KINDS if getattr(objective, kind) is not None]
+    if objective.kind is None:
+        message = f"give one of {', '.join(f'`{kind}`' for kind in _KINDS)}."
+        return [mistake(given[0] if given else "trainer", message)] if whole or given else []
+    found = [*_metric_mistakes(file, objective)]
+    for kind, keys, what in (
+        (("trainer", "estimator"), _TABLE_KEYS, f"a {objective.kind} has its own data"),
+        (("command",), _COMMAND_KEYS, "it is for commands"),
+    ):
+        if objective.kind not in kind:
+            said = [
+                key
+                for key in keys
+                if getattr(objective, key)
+                != ObjectiveSpec.model_fields[key].get_default(call_default_factory=True)
+            ]
+            found += [mistake(key, f"{what}; remove this key.") for key in said]
+    if objective.kind in ("function", "estimator"):
+        name, form = getattr(objective, objective.kind), "package.module:function"
+        if objective.kind == "function" and not is_code(name):
+            found.append(mistake("function", f"write it as `{form}`."))
+        if objective.kind == "estimator" and not (is_code(name) or _DOTTED.fullmatch(name)):
+            found.append(mistake("estimator", "write it as `sklearn.svm.SVC`."))
+    if objective.kind in ("trainer", "estimator"):
+        found += _data_mistakes(file, objective, whole=whole)
     return found
+
+
+def _metric_mistakes(file: StudyFile, objective: ObjectiveSpec) -> Iterator[Mistake]:
+    path, metrics = ("objective", "metric"), objective.metrics
+    if len(set(metrics)) < len(metrics):
+        yield file.mistake(path, f"{', '.join(metrics)}: name each of them once.")
+    if isinstance(objective.direction, list) and len(objective.direction) != len(metrics):
+        message = f"{len(objective.direction)} directions for {len(metrics)} metrics."
+        yield file.mistake(("objective", "direction"), message)
+    for metric in metrics:
+        if problem := _unknown_metric(objective, metric):
+            yield file.mistake(path, problem)
+    for metric in objective.report:
+        if problem := _unknown_metric(objective, metric):
+            yield file.mistake(("objective", "report"), problem)
+
+
+def _unknown_metric(objective: ObjectiveSpec, metric: str) -> str | None:
+    """Why a metric cannot be had; None where it may, as any may of the user's own code."""
+    if objective.trainer:
+        if problem := goals.problem(metric, objective.task):
+            return problem
+        for setting in goals.needs([metric]):
+            if getattr(objective, setting) is None:
+                return f"'{metric}' needs `objective.{setting}`."
+    return None
+
+
+def _data_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: bool) -> Iterator[Mistake]:
+    if objective.data is None:
+        if whole:
+            known = ", ".join(BUILT_IN)
+            message = f"it needs data: a file, a folder of images, or one of: {known}."
+            yield file.mistake(("objective", "data"), message)
+        return
+    for problem in mistakes_of(source_of(objective, file.folder)):
+        yield file.mistake(("objective", *problem.path), problem.message)
 
 
 def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> list[Mistake]:
     """Parameters that the trainer does not know, or that are said twice."""
     found = []
-    for name in space if isinstance(space, dict) else ():
+    names = space if isinstance(space, dict) else {}
+    own_model = objective.trainer is not None and any(
+        is_code(value) for value in _listed(names.get("model"))
+    )
+    for name in names:
         path = ("space", str(name))
         if name == "epochs" and objective.epochs is not None:
             message = "the length is fixed by objective.epochs; keep one of the two."
@@ -464,10 +653,40 @@ def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> 
         elif objective.function and name in _TRIAL_ATTRIBUTES:
             message = f"trial.{name} means something else already; choose another name."
             found.append(file.mistake(path, message))
-        elif objective.trainer and name not in FIELDS and name not in RESERVED:
+        elif objective.trainer and name not in FIELDS and name not in RESERVED and not own_model:
             help_ = nearest(str(name), FIELDS)
             found.append(file.mistake(path, f"the trainer has no field '{name}'. {help_}"))
     return found
+
+
+def _command_mistakes(
+    file: StudyFile, objective: ObjectiveSpec, space: SearchSpace | None
+) -> Iterator[Mistake]:
+    """Mistakes in a command, and in where its metrics are."""
+    if objective.command is None:
+        return
+    path = ("objective", "command")
+    if space:  # else its parameters are not known
+        names = [p.name for p in space.parameters] + (["epochs"] if objective.epochs else [])
+        problems = command_problems(objective.command, names, for_shell=objective.shell)
+        yield from (file.mistake(path, problem) for problem in problems)
+    path, given = ("objective", "metrics_from"), objective.metrics_from
+    if isinstance(given, str):
+        return
+    if (given.file is None) == (given.regex is None):
+        yield file.mistake(path, "give one of `file`, `regex`.")
+    if given.file is not None and (problem := file_problem(given.file)):
+        yield file.mistake((*path, "file"), problem)
+    patterns = () if given.regex is None else pattern_problems(given.regex, objective.metrics)
+    for name, problem in patterns:
+        yield file.mistake((*path, "regex", *([name] if name else [])), problem)
+
+
+def _listed(value: object) -> Sequence[object]:
+    """The values of a form, as far as they can be seen without parsing it."""
+    if isinstance(value, dict):
+        value = value.get("choice", value.get("fixed"))
+    return value if isinstance(value, list) else [value]
 
 
 def _value_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpace) -> list[Mistake]:
@@ -524,16 +743,47 @@ def _grid_mistakes(file: StudyFile, space: SearchSpace) -> list[Mistake]:
     return [file.mistake(("space", "require"), message)]
 
 
-def _gate_mistakes(file: StudyFile, objective: ObjectiveSpec, gate: object) -> list[Mistake]:
+def _requirement_mistakes(
+    file: StudyFile, objective: ObjectiveSpec, key: str, requirements: object
+) -> list[Mistake]:
+    """Mistakes in what a `gate` demands, or in `constraints`."""
     found = []
-    for metric, text in gate.items() if isinstance(gate, dict) else ():
+    for metric, text in requirements.items() if isinstance(requirements, dict) else ():
         if not isinstance(text, str) or requirement(text) is None:
             message = f"{text!r} is no requirement; write '<= 0.03' or '>= 0.9', in quotes."
-            found.append(file.mistake(("gate", str(metric)), message))
-        if objective.trainer and metric not in TRAINER_METRICS:
-            message = f"unknown metric '{metric}'. {nearest(metric, TRAINER_METRICS)}"
-            found.append(file.mistake(("gate", metric), message))
+            found.append(file.mistake((key, str(metric)), message))
+        if problem := _unknown_metric(objective, str(metric)):
+            found.append(file.mistake((key, str(metric)), problem))
     return found
+
+
+_SAID_BELOW = ("baseline", "constraints", "gate", "space")
+
+_EITHER: Mapping[tuple[int | str, ...], str] = {
+    ("objective", "metric"): "a name, or a list of names",
+    ("objective", "direction"): "minimize or maximize, or a list of one for each metric",
+    ("objective", "command"): "text, or a list of arguments",
+    ("objective", "metrics_from"): "stdout, mlflow, {file: metrics.jsonl} or {regex: ...}",
+    ("objective", "positive"): "the name of a class",
+    ("run", "checkpoint_every"): "a number of epochs such as 5, or a time such as 60s",
+}
+"""What may be given where more than one form may, by path."""
+
+
+def _mistakes_of_form(file: StudyFile, error: ValidationError) -> Iterator[Mistake]:
+    """Pydantic's findings, but for those of sections whose mistakes are said better elsewhere."""
+    either: set[tuple[int | str, ...]] = set()
+    for details in error.errors():
+        path = details["loc"]
+        if path[0] in _SAID_BELOW and len(path) > 1:
+            continue
+        if path[:2] not in _EITHER or details["type"] == "missing":
+            yield _as_mistake(file, details)
+        elif path[:2] not in either:
+            # Each of the forms has failed; what was meant is anybody's guess.
+            either.add(path[:2])
+            value = file.values[str(path[0])][path[1]]
+            yield file.mistake(path[:2], f"{value!r} should be {_EITHER[path[:2]]}.")
 
 
 def _as_mistake(file: StudyFile, details: ErrorDetails) -> Mistake:

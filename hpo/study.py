@@ -24,14 +24,17 @@ from hpo.executors import Executor
 from hpo.heartbeat import heartbeat
 from hpo.interrupts import Interrupts
 from hpo.listeners import Listener, Outcome
+from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
 from hpo.trial import (
     ATTEMPTS,
     BASELINE,
+    CONSTRAINTS,
     DRIVER,
     FAILURE,
     METRICS,
     MLFLOW_RUN,
+    N_STEPS,
     STOPPED_BY,
     WALL_SECONDS,
     Ended,
@@ -49,6 +52,8 @@ FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
 
 _DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError, StorageError)
+
+_MOST_EXCESS = 1e6  # a value a million times its threshold is as bad as any
 
 _TRAINING = 1  # keeps a trial's seed apart from its sampler's
 
@@ -74,6 +79,7 @@ class Study:
     ) -> None:
         self._record = record
         self._plan = record.plan
+        self._aims = record.aims
         self._storage = record.storage
         self._sampler = sampler
         self._executor = executor
@@ -83,7 +89,7 @@ class Study:
         )
         self._running: dict[int, _RunningTrial] = {}
         self._interrupts = Interrupts()
-        self._best = record.best()
+        self._best: TrialRecord | None = None
         self._failures_in_a_row = 0
         self._deadline = time.monotonic() + (self._plan.spec.search.timeout or math.inf)
 
@@ -157,16 +163,13 @@ class Study:
         return self._start(trial)
 
     def _start(self, trial: optuna.Trial) -> Job:
-        record = TrialRecord.of(self._storage.get_trial(trial._trial_id))
-        config = self._plan.config(record.params)
+        record = self._read(trial._trial_id)
+        job = job_of(self._record, record)
+        self._running[record.number] = _RunningTrial(trial, MetricsLog(job.directory))
         shown = self._plan.flat_config(record.params)
-        assert self._record.directory is not None  # noqa: S101 - a study with a plan has one
-        directory = self._record.directory / f"trial-{record.number:05d}"
-        self._running[record.number] = _RunningTrial(trial, MetricsLog(directory))
         for listener in self._listeners:
             listener.started(record, shown)
-        seed = derive_seed(self._plan.spec.search.seed, record.number, _TRAINING)
-        return Job(record.number, config, seed, directory)
+        return job
 
     def _wait(self) -> Sequence[Event]:
         with self._interrupts.allowed():
@@ -185,14 +188,21 @@ class Study:
         running.metrics.update(report.metrics)
         for listener in self._listeners:
             listener.reported(number, report)
-        value = report.metrics.get(self._metric)
-        if value is None:  # reported, but not the metric: nothing to judge by
+        values = {
+            name: report.metrics[name] for name in self._aims.metrics if name in report.metrics
+        }
+        for name, value in values.items():
+            if not math.isfinite(value):
+                self._executor.stop(number)
+                self._tell(number, _diverged(name, value, report.step))
+                return
+        if not values:  # reported, but not the metric: nothing to judge by
             return
-        if not math.isfinite(value):
-            self._executor.stop(number)
-            self._tell(number, _diverged(self._metric, value, report.step))
+        running.steps.add(report.step)
+        if self._aims.several:  # steps are compared by one metric, in Optuna's tables, too
             return
         # Not by Optuna's trial.report, which ignores a second report of a step.
+        value = values[self._aims.metrics[0]]
         self._storage.set_trial_intermediate_value(running.trial_id, report.step, value)
         frozen = self._storage.get_trial(running.trial_id)
         if BASELINE in frozen.system_attrs:
@@ -212,9 +222,14 @@ class Study:
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)
         storage.set_trial_system_attr(trial_id, WALL_SECONDS, running.wall_seconds)
+        if self._aims.several:
+            storage.set_trial_system_attr(trial_id, N_STEPS, len(running.steps))
         match verdict:
-            case float() as value:
-                self._optuna.tell(running.trial, value)
+            case list() as values:
+                if self._aims.constraints:
+                    noted = _noted(self._aims.checks(finite))
+                    storage.set_trial_system_attr(trial_id, CONSTRAINTS, noted)
+                self._optuna.tell(running.trial, values)
             case Stopped(reason):
                 storage.set_trial_system_attr(trial_id, STOPPED_BY, reason)
                 self._optuna.tell(running.trial, state=TrialState.PRUNED)
@@ -223,47 +238,50 @@ class Study:
                 self._optuna.tell(running.trial, state=TrialState.FAIL)
         failed = isinstance(verdict, Failure)
         self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
-        self._announce(TrialRecord.of(storage.get_trial(trial_id)))
+        self._announce(self._read(trial_id))
 
-    def _judged(self, metrics: Mapping[str, float]) -> float | Failure:
-        """The objective's value, or why there is none."""
-        value = metrics.get(self._metric)
-        if value is None:
-            reported = ", ".join(metrics) or "nothing"
-            message = f"no metric '{self._metric}' was reported; reported was: {reported}"
-            return Failure(FailureKind.CRASHED, message)
-        if not math.isfinite(value):
-            return _diverged(self._metric, value)
-        return value
+    def _judged(self, metrics: Mapping[str, float]) -> list[float] | Failure:
+        """The objectives' values, or why there are none."""
+        for name in self._aims.metrics:
+            value = metrics.get(name)
+            if value is None:
+                reported = ", ".join(metrics) or "nothing"
+                message = f"no metric '{name}' was reported; reported was: {reported}"
+                return Failure(FailureKind.CRASHED, message)
+            if not math.isfinite(value):
+                return _diverged(name, value)
+        return [metrics[name] for name in self._aims.metrics]
 
     def _announce(self, trial: TrialRecord) -> None:
-        if trial.state == "COMPLETE" and self._beats(trial):
+        if self._aims.beats(trial, self._best):
             self._best = trial
         for listener in self._listeners:
             listener.ended(trial, self._best)
 
-    def _beats(self, trial: TrialRecord) -> bool:
-        if self._best is None or self._best.value is None or trial.value is None:
-            return True
-        if self._record.maximize:
-            return trial.value > self._best.value
-        return trial.value < self._best.value
+    def _read(self, trial_id: int) -> TrialRecord:
+        return self._aims.read(self._storage.get_trial(trial_id))
 
     # --- beginning and end ---
 
     def _running_ids(self) -> list[int]:
         return [running.trial_id for running in list(self._running.values())]
 
-    @property
-    def _metric(self) -> str:
-        return self._plan.spec.objective.metric
-
     def _open(self) -> None:
         for trial in self._record.abandoned():
             self._storage.put_back(trial._trial_id)
+        self._note_constraints()
+        self._best = self._record.best()
         self._record.note_state("running")
         for listener in self._listeners:
             listener.opened(self._record)
+
+    def _note_constraints(self) -> None:
+        """Notes anew how far finished trials keep the constraints, which may have changed."""
+        for trial in self._record.trials():
+            noted = _noted(self._aims.checks({**trial.values, **trial.metrics}))
+            before = self._storage.get_trial(trial.id).system_attrs.get(CONSTRAINTS, [])
+            if trial.state == "COMPLETE" and noted != before:
+                self._storage.annotate(trial.id, CONSTRAINTS, noted)
 
     def _too_many_failures(self, states: Sequence[TrialState]) -> bool:
         allowed = self._plan.spec.run.max_failures
@@ -293,7 +311,7 @@ class Study:
             running.log.close()
             self._storage.put_back(running.trial_id)
             del self._running[number]
-            self._announce(TrialRecord.of(self._storage.get_trial(running.trial_id)))
+            self._announce(self._read(running.trial_id))
 
     def _close(self, outcome: Outcome) -> None:
         self._storage.flush()
@@ -324,6 +342,19 @@ class Study:
             raise StorageError(message, f"When it is back: hpo resume {name}") from error
 
 
+def job_of(study: StudyRecord, trial: TrialRecord) -> Job:
+    """What a trial of a study runs, or ran; running it again trains the same network.
+
+    Raises:
+        ObjectiveError: the study was not made by hpo.
+    """
+    plan, directory = study.plan, study.directory
+    assert directory is not None  # noqa: S101 - a study with a plan has one
+    seed = derive_seed(plan.spec.search.seed, trial.number, _TRAINING)
+    folder = directory / f"trial-{trial.number:05d}"
+    return Job(trial.number, plan.config(trial.params), seed, folder)
+
+
 @dataclass
 class _RunningTrial:
     """A trial between ask and tell."""
@@ -333,6 +364,7 @@ class _RunningTrial:
 
     def __post_init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self.steps: set[int] = set()  # in which an objective was reported
         self._started = time.monotonic()
 
     @property
@@ -373,6 +405,11 @@ class MetricsLog:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _noted(checks: Sequence[Check]) -> list[float]:
+    """What Optuna is told of constraints: above 0 is violated, in numbers that a model can fit."""
+    return [1.0 if check.value is None else min(check.excess, _MOST_EXCESS) for check in checks]
 
 
 def _diverged(metric: str, value: float, step: int | None = None) -> Failure:

@@ -212,6 +212,8 @@ def _tags(trial: TrialRecord) -> dict[str, str]:
     tags = {"hpo.state": trial.state, "hpo.attempts": str(trial.attempts)}
     if trial.is_baseline:
         tags["hpo.baseline"] = "true"
+    if trial.checks and trial.feasible is not None:
+        tags["hpo.feasible"] = str(trial.feasible).lower()
     if trial.stopped_by:
         tags["hpo.stopped_by"] = trial.stopped_by
     if trial.failure:
@@ -223,8 +225,8 @@ def _study_tags(study: StudyRecord) -> dict[str, str]:
     seen = summary(study)
     tags = {
         "hpo.state": seen["state"],
-        "hpo.metric": seen["metric"],
-        "hpo.direction": seen["direction"],
+        "hpo.metric": ", ".join(seen["metrics"]),
+        "hpo.direction": ", ".join(seen["metrics"].values()),
         "hpo.sampler": str(seen["sampler"]),
         "mlflow.note.content": as_markdown(study),
     }
@@ -232,6 +234,8 @@ def _study_tags(study: StudyRecord) -> dict[str, str]:
     if best:
         tags |= {"hpo.best_trial": str(best.number), "hpo.best_value": str(best.value)}
         tags |= {f"best.{name}": str(value) for name, value in best.params.items()}
+    if study.aims.several:
+        tags["hpo.front"] = ", ".join(str(each["trial"]) for each in seen["front"])
     return tags
 
 

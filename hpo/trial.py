@@ -8,15 +8,12 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-from trainers import ConfigError, Diverged, Report
-
-if TYPE_CHECKING:
-    from optuna.trial import FrozenTrial
+from hpo.requirements import Check
+from trainers import CodeError, ConfigError, DataError, Diverged, Report
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -29,6 +26,8 @@ ATTEMPTS = "hpo:attempts"
 DRIVER = "hpo:driver"
 BASELINE = "hpo:baseline"
 MLFLOW_RUN = "hpo:mlflow_run"
+N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
+CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
 
 
 class FailureKind(StrEnum):
@@ -59,14 +58,16 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """The failure that an exception in a trial means."""
         # torch.OutOfMemoryError by its name: a search must not import torch to find out.
-        out_of_memory = isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__
+        named = "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)
+        out_of_memory = isinstance(error, MemoryError) or named
         if out_of_memory:
             kind = FailureKind.OUT_OF_MEMORY
         elif isinstance(error, (Diverged, OverflowError, FloatingPointError)):
             kind = FailureKind.DIVERGED
         else:
             kind = FailureKind.CRASHED
-        ours = isinstance(error, (ConfigError, Diverged))  # these are sentences already
+        # These are sentences already.
+        ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
         message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
         return cls(kind, message.rstrip("."), "".join(traceback.format_exception(error)))
 
@@ -159,7 +160,7 @@ class TrialRecord:
         id: Its row in the database.
         number: From 0, in the order of asking.
         state: Optuna's: WAITING, RUNNING, COMPLETE, PRUNED or FAIL.
-        value: The objective; of a PRUNED trial the last one reported.
+        values: The objectives, by metric; of a PRUNED trial the last one reported.
         params: What was sampled.
         metrics: The last value of each.
         n_steps: How many steps were reported.
@@ -171,12 +172,14 @@ class TrialRecord:
         started_ms: When it started, in ms since the epoch.
         ended_ms: When it ended.
         is_baseline: Whether it is what would be run without a search.
+        checks: Its metrics, held against the study's constraints.
+        rank: Its place among the feasible, from 1, where it was asked for (`StudyRecord.ranked`).
     """
 
     id: int
     number: int
     state: str
-    value: float | None
+    values: Mapping[str, float]
     params: Mapping[str, Scalar]
     metrics: Mapping[str, float]
     n_steps: int
@@ -188,32 +191,40 @@ class TrialRecord:
     started_ms: int | None = None
     ended_ms: int | None = None
     is_baseline: bool = False
+    checks: tuple[Check, ...] = ()
+    rank: int | None = None
 
-    @classmethod
-    def of(cls, trial: FrozenTrial) -> TrialRecord:
-        """Reads Optuna's trial."""
-        attrs = trial.system_attrs
-        failure = attrs.get(FAILURE)
-        return cls(
-            id=trial._trial_id,
-            number=trial.number,
-            state=trial.state.name,
-            # Of several objectives (a study that plain Optuna made) there is no one value.
-            value=trial.values[0] if trial.values and len(trial.values) == 1 else None,
-            params=dict(trial.params),
-            metrics=trial.user_attrs.get(METRICS, {}),
-            n_steps=len(trial.intermediate_values),
-            stopped_by=attrs.get(STOPPED_BY),
-            failure=Failure(FailureKind(failure["kind"]), failure["message"], failure["traceback"])
-            if failure
-            else None,
-            attempts=attrs.get(ATTEMPTS, 1),
-            wall_seconds=attrs.get(WALL_SECONDS),
-            mlflow_run_id=attrs.get(MLFLOW_RUN),
-            started_ms=_as_ms(trial.datetime_start),
-            ended_ms=_as_ms(trial.datetime_complete),
-            is_baseline=bool(attrs.get(BASELINE)),
-        )
+    @property
+    def value(self) -> float | None:
+        """The objective, the first of several."""
+        return next(iter(self.values.values()), None)
+
+    @property
+    def feasible(self) -> bool | None:
+        """Whether it keeps the constraints; None while it is not COMPLETE."""
+        if self.state != "COMPLETE" or not self.values:
+            return None
+        return all(check.passed for check in self.checks)
+
+    @property
+    def violations(self) -> tuple[Check, ...]:
+        """The constraints that it breaks, if it is COMPLETE."""
+        return () if self.feasible is None else tuple(c for c in self.checks if not c.passed)
+
+    @property
+    def excess(self) -> float:
+        """By how much it breaks the constraints in all, as shares of their thresholds."""
+        return sum(check.excess for check in self.violations)
+
+    @property
+    def why(self) -> str:
+        """Why it does not count, in one phrase; empty where it does."""
+        if self.stopped_by:
+            return self.stopped_by
+        if self.failure:
+            return self.failure.summary
+        broken = ", ".join(check.violation for check in self.violations)
+        return f"violates {broken}" if broken else ""
 
     def as_json(self) -> dict[str, Any]:
         """The stable keys of ``hpo trials --json``."""
@@ -222,6 +233,9 @@ class TrialRecord:
             "trial": self.number,
             "state": self.state,
             "value": self.value,
+            "values": dict(self.values),
+            "feasible": self.feasible,
+            "violations": [check.as_json() for check in self.violations],
             "params": dict(self.params),
             "metrics": dict(self.metrics),
             "n_steps": self.n_steps,
@@ -234,7 +248,3 @@ class TrialRecord:
             "wall_seconds": self.wall_seconds,
             "mlflow_run_id": self.mlflow_run_id,
         }
-
-
-def _as_ms(local: datetime | None) -> int | None:
-    return int(local.timestamp() * 1000) if local else None

@@ -65,8 +65,9 @@ def _plan_json(plan: Plan) -> dict[str, object]:
     objective, search = plan.spec.objective, plan.spec.search
     return {
         "study": plan.spec.name,
-        "metric": objective.metric,
-        "direction": objective.direction,
+        "metric": objective.metrics[0],
+        "direction": objective.directions[0],
+        "metrics": dict(zip(objective.metrics, objective.directions, strict=True)),
         "sampler": search.sampler,
         "seed": search.seed,
         "trials": plan.trials,
@@ -101,13 +102,16 @@ def _plan_lines(plan: Plan) -> list[str]:
 
     spec, space = plan.spec, plan.space
     objective, search = spec.objective, spec.search
-    what = objective.function or f"{objective.trainer} on {objective.data}"
+    metrics = ", ".join(
+        f"{direction} {metric}"
+        for direction, metric in zip(objective.directions, objective.metrics, strict=True)
+    )
     length = f", {objective.epochs} epochs a trial" if objective.epochs else ""
     size = "infinitely many" if space.size is None else f"{space.size:,}"
     baseline = [] if plan.baseline is None else [f"baseline   {flow(plan.config(plan.baseline))}"]
     return [
         f"study      {spec.name}",
-        f"objective  {objective.direction} {objective.metric} of {what}{length}",
+        f"objective  {metrics} of {objective.what}{length}",
         f"space      {_n(len(space.free), 'free parameter')}, {size} configurations",
         *(f"           {line}" for line in space.to_yaml().splitlines()),
         f"grid       {_grid_line(plan)}",
@@ -163,11 +167,12 @@ def _try_one_step(plan: Plan) -> str:
     from hpo.trial import Failure, Job, Reported, Stopped
     from search_spaces.flow import flow
 
-    executor = InlineExecutor(objectives.build(plan))
     rng = np.random.default_rng(plan.spec.search.seed)
     # The baseline is what is sure to make sense.
     params = plan.baseline or plan.space.free_params(plan.space.sample(rng))
     with tempfile.TemporaryDirectory() as folder:
+        # A command that logs to MLflow does so in there, too.
+        executor = InlineExecutor(objectives.build(plan, f"sqlite:///{folder}/mlflow.db"))
         executor.start(Job(0, plan.config(params), plan.spec.search.seed, Path(folder)))
         started = time.perf_counter()
         events = list(executor.events())
@@ -194,12 +199,13 @@ def _try_one_step(plan: Plan) -> str:
 
 
 def _demand_metric(plan: Plan, metrics: Mapping[str, float]) -> None:
-    metric = plan.spec.objective.metric
-    if metric not in metrics:
-        raise HpoError(
-            f"no metric '{metric}' was reported; reported was: {', '.join(metrics) or 'nothing'}.",
-            "Name one of them as objective.metric, or report it.",
-        )
+    for metric in plan.spec.objective.metrics:
+        if metric not in metrics:
+            reported = ", ".join(metrics) or "nothing"
+            raise HpoError(
+                f"no metric '{metric}' was reported; reported was: {reported}.",
+                "Name one of them as objective.metric, or report it.",
+            )
 
 
 def _estimate(plan: Plan, seconds: float) -> str:

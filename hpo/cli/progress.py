@@ -28,7 +28,7 @@ class PlainProgress(Listener):
     def __init__(self, console: Console, plan: Plan) -> None:
         self.console = console
         self.plan = plan
-        self.metric = plan.spec.objective.metric
+        self.metrics = plan.spec.objective.metrics
         self.counts: Counter[str] = Counter()
 
     def warn(self, message: str) -> None:
@@ -59,19 +59,19 @@ class PlainProgress(Listener):
 
     def line(self, trial: TrialRecord, best: TrialRecord | None) -> str:
         """One trial in one line."""
-        value = "" if trial.value is None else f" {self.metric} {trial.value:.4g}"
-        why = trial.stopped_by or (trial.failure.summary if trial.failure else "")
+        values = ", ".join(f"{name} {value:.4g}" for name, value in trial.values.items())
         seconds = f" in {trial.wall_seconds:.1f} s" if trial.wall_seconds is not None else ""
-        after = f" ({why})" if why else seconds
+        after = f" ({trial.why})" if trial.why else seconds
         leader = ""
         if best is not None and best.value is not None:
+            what = f" {self.metrics[0]}" if len(self.metrics) > 1 else ""
             leader = (
-                "  best so far"
+                f"  best{what} so far"
                 if best.number == trial.number
-                else f"  best {best.value:.4g}, trial {best.number}"
+                else f"  best{what} {best.value:.4g}, trial {best.number}"
             )
         name = f"trial {trial.number}{' (baseline)' if trial.is_baseline else ''}"
-        return escape(f"{name} {trial.state}{value}{after}{leader}")
+        return escape(f"{name} {trial.state}{values and ' '}{values}{after}{leader}")
 
 
 class LiveProgress(PlainProgress):

@@ -119,6 +119,8 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
             console.print(f"  {failures[-1].place}", markup=False)
     if result.outcome.state == "finished" and result.outcome.reason:
         console.print(f"Finished: {result.outcome.reason}.", markup=False)
+    if result.best is None and study.ranked() and result.verdict is None:  # else the gate says it
+        console.print(f"No best trial: {study.why_no_best()}", markup=False)
     if sentence := _against_baseline(result):
         console.print(sentence, markup=False)
     if result.verdict:
@@ -138,10 +140,18 @@ def _against_baseline(result: Result) -> str:
         return ""
     if baseline.value is None or baseline.state != "COMPLETE":
         return f"The baseline (trial {baseline.number}) has no value: it is {baseline.state}."
-    values = f"{result.study.metric} {best.value:.4g} against {baseline.value:.4g}"
-    if best.number == baseline.number:
-        return f"No trial beats the baseline: {result.study.metric} {baseline.value:.4g}."
-    return f"Trial {best.number} beats the baseline: {values}."
+    if baseline.violations:
+        return f"The baseline (trial {baseline.number}) {baseline.why}."
+    aims = result.study.aims
+    better = next((t for t in result.front if aims.dominates(t, baseline)), None)
+    if better is None:
+        measured = ", ".join(f"{name} {value:.4g}" for name, value in baseline.values.items())
+        return f"No trial beats the baseline: {measured}."
+    values = ", ".join(
+        f"{name} {value:.4g} against {baseline.values[name]:.4g}"
+        for name, value in better.values.items()
+    )
+    return f"Trial {better.number} beats the baseline: {values}."
 
 
 def _mlflow_hint(tracking: str | None) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from hpo.reports.plots import Chart
     from search_spaces import Fragment, Parameter, SearchSpace
-    from trainers.config import Field
+    from trainers.fields import Field
 
 spaces = group("spaces", "Ready-made spaces, for the `use:` of a study file.")
 
@@ -154,9 +154,9 @@ def _read(path: Path) -> _Shown:
 
 
 def _usual_epochs() -> int:
-    from trainers.config import ClassifierConfig
+    from trainers.config import TrainerConfig
 
-    return ClassifierConfig().epochs
+    return TrainerConfig().epochs
 
 
 def _print(shown: _Shown) -> None:

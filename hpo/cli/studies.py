@@ -23,9 +23,11 @@ from hpo.errors import HpoError
 
 if TYPE_CHECKING:
     from hpo.catalog import StudyRecord
+    from hpo.trial import TrialRecord
 
 
-def _find(study: str, storage: str | None) -> StudyRecord:
+def find(study: str, storage: str | None) -> StudyRecord:
+    """The study of that name, or an error that names the nearest."""
     from hpo import catalog
     from hpo.places import storage_url
     from hpo.storage import open_storage
@@ -57,7 +59,7 @@ def show(study: StudyArgument, storage: StorageOption = None, as_json: JsonOptio
     from hpo.reports.leaderboard import overview
     from hpo.reports.summary import summary
 
-    record = _find(study, storage)
+    record = find(study, storage)
     if as_json:
         print_json(summary(record))
         return
@@ -72,28 +74,52 @@ def trials(
     """List all trials of a study, with why each one ended."""
     from hpo.reports.leaderboard import trials_table
 
-    record = _find(study, storage)
+    record = find(study, storage)
     if as_json:
         print_json([trial.as_json() for trial in record.trials()])
     else:
-        found, metric = record.trials(), record.metric
-        print_table(trials_table(found, metric), trials_table(found, metric, compact=True))
+        found, metrics = record.trials(), record.aims.metrics
+        print_table(trials_table(found, metrics), trials_table(found, metrics, compact=True))
 
 
 @command("best")
-def best(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Show the best trial of a study."""
-    from hpo.reports.leaderboard import best_table
+def best(
+    study: StudyArgument,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Judge it by the test part, which nothing else looks at."),
+    ] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the best trial of a study; of several metrics, all of its front."""
+    from hpo.reports.leaderboard import best_table, leaderboard
     from hpo.reports.summary import summary
 
-    record = _find(study, storage)
-    found = record.best()
-    if found is None:
-        raise HpoError(f"study '{study}' has no complete trial yet.", f"See: hpo trials {study}")
+    record = find(study, storage)
+    front, metric = record.front(), record.metric
+    if not front:
+        raise HpoError(record.why_no_best(), f"See: hpo trials {study}")
+    tested = _tested(record, front[0]) if test else None
     if as_json:
-        print_json(summary(record))
+        print_json(summary(record) | ({"test": tested} if tested else {}))
+        return
+    if record.aims.several:
+        every = len(front)
+        tables = (leaderboard(front, metric, limit=every, compact=c) for c in (False, True))
+        print_table(*tables)
     else:
-        print_table(best_table(found, record.metric))
+        print_table(best_table(front[0], metric))
+    if tested:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in tested.items())
+        stdout().print(f"Trial {front[0].number} on the test part: {values}")
+
+
+def _tested(record: StudyRecord, trial: TrialRecord) -> dict[str, float]:
+    """The trial's metrics on the test part."""
+    from hpo.winners import tested
+
+    return tested(record, trial, lambda text: stderr().print(text, markup=False))
 
 
 @command("delete")
@@ -105,7 +131,7 @@ def delete(
     """Delete a study, its trials and its run directory. MLflow keeps its copy."""
     from hpo import catalog
 
-    record = _find(study, storage)
+    record = find(study, storage)
     n = sum(record.counts().values())
     if not yes:
         if not sys.stdin.isatty():
@@ -127,7 +153,7 @@ def sync(
     from hpo.places import tracking_uri
     from mlflow_server.uris import masked
 
-    record = _find(study, storage)
+    record = find(study, storage)
     uri = tracking_uri(tracking or record.tracking)
     if uri is None:
         raise HpoError("tracking is 'none'.", "Name MLflow: --tracking http://...")

@@ -1,7 +1,8 @@
 """Objectives: what one trial does, in one shape.
 
 An objective is called with a `Job` and gives a generator: it yields a `Report` per step and
-returns the final metrics. Closing the generator stops the trial.
+returns the final metrics, or a `Failure` where no exception of Python's says it. Closing the
+generator stops the trial.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from hpo.trial import Job
+from hpo.places import tracking_uri
+from hpo.trial import Failure, Job
 from trainers import Report
 
 if TYPE_CHECKING:
     from hpo.spec import Plan
 
-Steps: TypeAlias = Generator[Report, None, Mapping[str, float]]
+Steps: TypeAlias = Generator[Report, None, Mapping[str, float] | Failure]
 
 
 class Objective(Protocol):
@@ -26,23 +28,35 @@ class Objective(Protocol):
         ...
 
 
-def build(plan: Plan) -> Objective:
+def build(plan: Plan, tracking: str | None = None) -> Objective:
     """Makes the objective that a study file names.
 
+    Args:
+        plan: The study file.
+        tracking: URI of MLflow, or ``"none"``; wins over file and environment.
+
     Raises:
-        ObjectiveError: its function or data cannot be loaded.
+        ObjectiveError: its function, command or data cannot be loaded.
     """
     objective, run = plan.spec.objective, plan.spec.run
     if objective.function is not None:
         from hpo.objectives.function import FunctionObjective, find_function
 
         function = find_function(objective.function, plan.folder)
-        return FunctionObjective(function, objective.metric, run.device)
+        return FunctionObjective(function, objective.metrics[0], run.device)
 
+    if objective.command is not None:
+        from hpo.objectives.command import CommandObjective
+
+        return CommandObjective(plan, tracking_uri(tracking or plan.spec.tracking))
+    if objective.estimator is not None:
+        from hpo.objectives.estimator import EstimatorObjective
+
+        return EstimatorObjective(plan)
     from hpo.objectives.trainer import TrainerObjective
 
     assert objective.data is not None  # noqa: S101 - checked with the file
-    return TrainerObjective(objective.data, plan.spec.search.seed, run.device, run.threads)
+    return TrainerObjective(plan)
 
 
 __all__ = ["Objective", "Steps", "build"]

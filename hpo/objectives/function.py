@@ -7,13 +7,11 @@ raises `optuna.TrialPruned` when the trial is to stop.
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import logging
 import numbers
 import operator
 import queue
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,13 +21,13 @@ from typing import Any
 
 from optuna import TrialPruned
 
-from hpo.errors import ObjectiveError, nearest
+from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
+from hpo.objectives.readings import MAX_STEP
 from hpo.trial import Config, Job
-from trainers import Report
+from trainers import CodeError, Report, code
 
 _SECONDS_TO_STOP = 10.0
-_MAX_STEP = 2**31 - 1  # PostgreSQL's INTEGER
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +38,7 @@ class Trial(Config):
     Attributes:
         number: Number of the trial in its study, from 0.
         seed: For everything random in this trial.
-        directory: The trial's own folder; it exists.
+        directory: The trial's own folder; it exists. A trial taken up again has the same.
         device: What the study file says: auto, cpu, cuda, ...
     """
 
@@ -52,6 +50,18 @@ class Trial(Config):
         self.device = device
         self._started = time.monotonic()
         self._report = report
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as a plain dict, for libraries that want one."""
+        return dict(self)
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """A folder for what an attempt leaves to the next; made on first use."""
+        folder = self.directory / "checkpoints"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def report(self, step: int, **metrics: float) -> None:
         """Reports metrics at a step.
@@ -70,7 +80,7 @@ class Trial(Config):
             number = operator.index(step)
         except TypeError:
             number = -1
-        if not 0 <= number <= _MAX_STEP:
+        if not 0 <= number <= MAX_STEP:
             raise ValueError(f"a step should be a whole number from 0, not {step!r}")
         return Report(number, _numbers(metrics), time.monotonic() - self._started)
 
@@ -202,34 +212,10 @@ def find_function(name: str, folder: Path) -> Callable[[Trial], Any]:
     Raises:
         ObjectiveError: the module cannot be imported or has no such function.
     """
-    module_name, _, function_name = name.partition(":")
-    _look_first_in(folder, module_name.partition(".")[0])
     try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {error}"
-        raise ObjectiveError(
-            f"cannot import '{module_name}' (looked in {folder}): {cause}.",
-            f"Try it by itself: python -c 'import {module_name}'",
-        ) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise ObjectiveError(
-            f"'{module_name}' has no function '{function_name}'.", nearest(function_name, known)
-        )
-    return function  # type: ignore[no-any-return]  # whatever it is, it can be called
-
-
-def _look_first_in(folder: Path, package: str) -> None:
-    """Puts `folder` in front of ``sys.path``, before a `package` that another study imported."""
-    sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
-    importlib.invalidate_caches()
-    here = [folder / package, folder / f"{package}.py"]
-    imported = getattr(sys.modules.get(package), "__file__", None)
-    if imported and any(path.exists() for path in here) and folder not in Path(imported).parents:
-        for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
-            del sys.modules[name]
+        return code.find(name, folder)
+    except CodeError as error:
+        raise ObjectiveError(error.message, error.next_step) from error
 
 
 def _refuse_report(_: Report) -> None:

@@ -1,4 +1,4 @@
-"""The built-in trainer as an objective."""
+"""The built-in trainers as an objective."""
 
 from __future__ import annotations
 
@@ -6,38 +6,83 @@ import torch
 
 from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
+from hpo.spec import Plan, source_of
 from hpo.trial import Job
-from trainers import ConfigError, DataError
-from trainers.classifier import fit
+from trainers import CodeError, ConfigError, DataError, Goals
+from trainers.checkpoints import Checkpoints
 from trainers.data import load_data
 from trainers.devices import choose
+from trainers.loop import fit, fit_folds
+from trainers.metrics import problems
+
+CHECKPOINTS = "checkpoints"
+"""Folder in a trial's own, for what it can be taken up again from."""
 
 
 class TrainerObjective:
-    """Trains a classifier; all trials of a study share one split of the data.
+    """Trains a network; all trials of a study share one split of the data.
 
     Args:
-        data: Name of the data set.
-        seed: Of the split: the study's, so that trials are compared on the same examples.
-        device: auto, cpu, cuda, cuda:1 or mps.
-        threads: CPU threads for PyTorch; more than one can change results in the last bits.
+        plan: The study: its data, split by the study's seed so that trials are compared on the
+            same examples; the metrics it asks for; device, threads and checkpoints.
 
     Raises:
         ObjectiveError: the data or the device is not there.
     """
 
-    def __init__(self, data: str, seed: int, device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._device = device
+    def __init__(self, plan: Plan) -> None:
+        self._run = run = plan.spec.run
+        self._folder = plan.folder
+        self.goals = goals_of(plan)
+        torch.set_num_threads(run.threads)
+        objective = plan.spec.objective
         try:
-            self._data = load_data(data, seed, str(choose(device)))
+            device = choose(run.device)
+            folds = load_data(source_of(objective, plan.folder), plan.spec.search.seed)
+            self.folds = [data.to(device) for data in folds]
+            found = list(problems(self.goals, folds[0]))
         except (ConfigError, DataError) as error:
-            raise ObjectiveError(f"cannot load '{data}' on '{device}': {error}.") from error
+            what = f"cannot load '{objective.data}' on '{run.device}'"
+            raise ObjectiveError(f"{what}: {str(error).rstrip('.')}.") from error
+        except CodeError as error:
+            raise ObjectiveError(error.message, error.next_step) from error
+        if found:
+            raise ObjectiveError("\n".join(f"objective.{problem}" for problem in found))
 
     def __call__(self, job: Job) -> Steps:
-        """Yields one report per epoch and returns the last one's metrics."""
-        metrics = {}
-        for report in fit(job.config, self._data, seed=job.seed, device=self._device):
-            yield report
-            metrics = dict(report.metrics)
-        return metrics
+        """Yields one report per epoch and returns the metrics of the weights it ends with."""
+        settings = {
+            "seed": job.seed,
+            "device": self._run.device,
+            "goals": self.goals,
+            "checkpoints": self._checkpoints(job),
+            "folder": self._folder,
+        }
+        if len(self.folds) == 1:
+            return fit(job.config, self.folds[0], **settings)  # type: ignore[arg-type]
+        return fit_folds(job.config, self.folds, **settings)  # type: ignore[arg-type]
+
+    def _checkpoints(self, job: Job) -> Checkpoints:
+        every = self._run.checkpoint_every
+        epochs = every if isinstance(every, int) else None
+        return Checkpoints(
+            job.directory / CHECKPOINTS,
+            every_epochs=epochs,
+            every_seconds=None if epochs else every,
+            keep_weights=self._run.keep_weights != "none",
+        )
+
+
+def goals_of(plan: Plan) -> Goals:
+    """What the trainer is to report: all metrics that the study names."""
+    spec, objective = plan.spec, plan.spec.objective
+    named = (*objective.metrics, *objective.report, *spec.constraints, *spec.gate)
+    of_val = (metric for metric in objective.metrics if metric.startswith("val_"))
+    costs = objective.costs
+    return Goals(
+        names=tuple(dict.fromkeys(named)),
+        watched=next(of_val, "val_loss"),
+        costs=None if costs is None else tuple(map(tuple, costs)),
+        required_accuracy=objective.required_accuracy,
+        positive=None if objective.positive is None else str(objective.positive),
+    )

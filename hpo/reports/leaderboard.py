@@ -18,40 +18,56 @@ def leaderboard(
 
     Args:
         trials: The best first.
-        metric: Name of the objective.
+        metric: Name of the objective, the first of several.
         limit: How many to show, and the baseline, if it is not among them.
         compact: All parameters in one column, instead of a column each.
     """
     shown = list(trials[:limit])
     shown += [trial for trial in trials[limit:] if trial.is_baseline]  # to compare with
-    ranks = {trial.number: rank for rank, trial in enumerate(trials, start=1)}
-    table = _table("#", "trial", metric)
+    table = _table("#", "trial", metric, *_others(shown))
     names = _add_params(table, shown, compact=compact)
+    infeasible = any(trial.violations for trial in shown)
+    if infeasible:
+        table.add_column("why", overflow="fold")
     for trial in shown:
-        rank = ranks[trial.number]
-        style = "bold" if rank == 1 else None
-        cells = _param_cells(trial, names)
-        table.add_row(str(rank), _number_of(trial), number(trial.value), *cells, style=style)
+        table.add_row(
+            _rank_of(trial),
+            _number_of(trial),
+            *map(number, trial.values.values()),
+            *_param_cells(trial, names),
+            *([_escaped(trial.why)] if infeasible else []),
+            style="bold" if trial.rank == 1 else "dim" if trial.rank is None else None,
+        )
     return table
 
 
-def trials_table(trials: Sequence[TrialRecord], metric: str, *, compact: bool = False) -> Table:
-    """All trials in the order of asking, with their state and why they ended early."""
-    table = _table("trial", "state", metric)
+def _others(trials: Sequence[TrialRecord]) -> list[str]:
+    """Names of the objectives after the first."""
+    return list(trials[0].values)[1:] if trials else []
+
+
+def _rank_of(trial: TrialRecord) -> str:
+    return "-" if trial.rank is None else str(trial.rank)
+
+
+def trials_table(
+    trials: Sequence[TrialRecord], metrics: Sequence[str], *, compact: bool = False
+) -> Table:
+    """All trials in the order of asking, with their state and why they do not count."""
+    table = _table("trial", "state", *metrics)
     names = _add_params(table, trials, compact=compact)
     table.add_column("steps", justify="right")
     table.add_column("seconds", justify="right")
     table.add_column("why", overflow="fold")
     for trial in trials:
-        why = trial.stopped_by or (trial.failure.summary if trial.failure else "")
         table.add_row(
             _number_of(trial),
             f"[{STATE_STYLES[trial.state]}]{trial.state}[/]",
-            number(trial.value),
+            *(number(trial.values.get(metric)) for metric in metrics),
             *_param_cells(trial, names),
             str(trial.n_steps),
             "" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
-            _escaped(why),
+            _escaped(trial.why),
         )
     return table
 
@@ -81,16 +97,26 @@ def as_markdown(study: StudyRecord, limit: int = 10) -> str:
     counts = ", ".join(f"{n} {state}" for state, n in study.counts().items() if n)
     ranked = study.ranked()[:limit]
     names = param_names(ranked)
+    metrics = study.aims.metrics
     rows = [
-        ["#", "trial", study.metric, *names],
-        ["--:"] * (3 + len(names)),
+        ["#", "trial", *metrics, *names],
+        ["--:"] * (2 + len(metrics) + len(names)),
         *(
-            [str(rank), _number_of(t), number(t.value), *(number(t.params.get(n)) for n in names)]
-            for rank, t in enumerate(ranked, start=1)
+            [
+                _rank_of(trial),
+                _number_of(trial),
+                *map(number, trial.values.values()),
+                *(number(trial.params.get(name)) for name in names),
+            ]
+            for trial in ranked
         ),
     ]
     table = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return f"**{study.name}**: {counts or 'no trials yet'}.\n\n" + (table if ranked else "")
+    head = f"**{study.name}**: {counts or 'no trials yet'}."
+    if not ranked:
+        return f"{head}\n\n"
+    note = study.why_no_best()
+    return "\n\n".join([head, *([note] if note else []), table])
 
 
 STATE_STYLES = {
@@ -139,7 +165,7 @@ def studies_table(studies: Sequence[StudyRecord]) -> Table:
             study.state,
             str(sum(study.counts().values())),
             number(best.value if best else None),
-            study.metric,
+            ", ".join(study.aims.metrics),
             _escaped(study.state_reason),
         )
     return table
@@ -154,10 +180,18 @@ def overview(study: StudyRecord) -> Table:
         "study": study.name,
         "state": study.state + reason,
         "trials": counts or "none",
-        "objective": f"{'maximize' if study.maximize else 'minimize'} {study.metric}",
+        "objective": ", ".join(
+            f"{way} {metric}"
+            for way, metric in zip(study.aims.directions, study.aims.metrics, strict=True)
+        ),
         "storage": study.storage.url,
         "directory": str(study.directory or ""),
     }
+    if study.aims.constraints:
+        kept = (f"{metric} {text}" for metric, text in study.aims.constraints.items())
+        rows["constraints"] = ", ".join(kept)
+    if study.ranked() and (note := study.why_no_best()):
+        rows["best"] = note
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", _escaped(value))
     return table

@@ -62,6 +62,21 @@ class Chart:
         return values[0] > 0 and values[len(values) // 4] < _LOW * values[-1]
 
 
+def precision_over_recall(
+    precision: Iterable[float], recall: Iterable[float], *, note: str = ""
+) -> Chart:
+    """The chart of a classifier that answers "yes" more and more readily.
+
+    Args:
+        precision: Of the answers "yes", the share that is right.
+        recall: Of what is to be found, the share that is; as many, falling, as
+            `trainers.metrics.precision_recall` gives them.
+        note: What else a reader must know.
+    """
+    x, y = ([float(value) for value in values][::-1] for values in (recall, precision))
+    return Chart("recall", "precision", [Curve("precision", x, y)], note)
+
+
 def as_text(chart: Chart, *, width: int = 80, height: int = 20, colour: bool = False) -> str:
     """Draws a chart in characters.
 

@@ -18,6 +18,7 @@ NAMES = ("grid", "random", "sobol", "tpe", "gp", "skopt", "bayesian")
 # trials, and it sees only parameters that are active in every trial.
 _GP_TRIALS = 200
 _GP_DIMENSIONS = 20
+_GP_METRICS = 3  # Optuna's takes a second to suggest a point for two metrics, and seven for four
 
 
 def build(
@@ -28,18 +29,20 @@ def build(
     startup_trials: int = 10,
     estimator: Estimator = "GP",
     trials: int | None = None,
+    metrics: int = 1,
     baseline: Mapping[str, Any] | None = None,
 ) -> SpaceSampler:
     """Builds a sampler by its name in a study file.
 
     Args:
         name: grid, random, sobol, tpe, gp, skopt, or bayesian, which chooses between gp (a flat
-            space of at most 20 parameters and at most 200 trials) and tpe.
+            space of at most 20 parameters, at most 200 trials and 3 metrics) and tpe.
         space: The space, or what stands under ``space:`` in a study file.
         seed: Equal seeds and equal results give equal suggestions, in any process.
         startup_trials: tpe, gp, skopt: random trials before the model is asked.
         estimator: skopt: GP, RF or ET.
         trials: How many trials are planned; only bayesian looks at it.
+        metrics: How many are optimised; only bayesian looks at it.
         baseline: Params to try before anything is drawn.
 
     Raises:
@@ -48,7 +51,9 @@ def build(
     """
     if not isinstance(space, SearchSpace):
         space = parse(space)
-    sampler = _build(name, space, seed, startup_trials, estimator, trials)
+    if name == "bayesian":
+        name = _bayesian(space, trials, metrics)
+    sampler = _build(name, space, seed, startup_trials, estimator)
     if baseline is not None:
         sampler.baseline, wrong = baselines.read(baseline, space, {})
         if wrong:
@@ -62,10 +67,7 @@ def _build(
     seed: int,
     startup_trials: int,
     estimator: Estimator,
-    trials: int | None,
 ) -> SpaceSampler:
-    if name == "bayesian":
-        name = _bayesian(space, trials)
     match name:
         case "grid":
             return GridSampler(space, seed)
@@ -82,9 +84,9 @@ def _build(
     raise HpoError(f"unknown sampler '{name}'.", nearest(name, NAMES))
 
 
-def _bayesian(space: SearchSpace, trials: int | None) -> str:
+def _bayesian(space: SearchSpace, trials: int | None, metrics: int) -> str:
     flat = not any(parameter.when for parameter in space.free)
-    small = len(space.free) <= _GP_DIMENSIONS
+    small = len(space.free) <= _GP_DIMENSIONS and metrics <= _GP_METRICS
     few = trials is not None and trials <= _GP_TRIALS
     return "gp" if flat and small and few else "tpe"
 

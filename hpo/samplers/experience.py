@@ -7,12 +7,14 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 
+import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.samplers.coordinates import Coordinate
-from hpo.trial import FAILURE, FailureKind
+from hpo.trial import CONSTRAINTS, FAILURE, FailureKind
 
+_LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 NO_COORDINATES: Mapping[str, Coordinate] = MappingProxyType({})
 
 
@@ -27,7 +29,9 @@ class Experience(Study):
         study: The study.
         knows_pruned: Whether the model learns from PRUNED trials by itself, as TPE does; then a
             failed trial is one that was stopped before its first step. For other models a
-            stopped trial is complete with its last value, and a failed one with the worst.
+            stopped trial is complete with its last value (of several objectives it has none, and
+            is not seen), and a failed one with the worst. Where trials have constraints, a
+            failed one breaks them like the worst, and a stopped one keeps them like the mean.
         coordinates: Of the parameters that the model sees in another way than the user.
     """
 
@@ -57,7 +61,7 @@ class Experience(Study):
 
 def _seen(study: Study, *, knows_pruned: bool) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
-    worst = _worst(trials, study.direction)
+    worst, several = _worst(trials, study.directions), len(study.directions) > 1
     seen = []
     for trial in trials:
         if _tells_of_its_configuration(trial):
@@ -65,11 +69,37 @@ def _seen(study: Study, *, knows_pruned: bool) -> list[FrozenTrial]:
                 seen.append(_replaced(trial, TrialState.PRUNED, None))
             elif worst is not None:
                 seen.append(_replaced(trial, TrialState.COMPLETE, worst))
+        elif trial.state is TrialState.PRUNED and several:
+            seen.append(_replaced(trial, TrialState.PRUNED, None))
         elif trial.state is TrialState.PRUNED and not knows_pruned and trial.value is not None:
-            seen.append(_replaced(trial, TrialState.COMPLETE, trial.value))
+            seen.append(_replaced(trial, TrialState.COMPLETE, [trial.value]))
         else:
             seen.append(trial)
-    return seen
+    failed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
+    return _constrained(seen, failed)
+
+
+def _constrained(trials: list[FrozenTrial], failed: Container[int]) -> list[FrozenTrial]:
+    """The trials, each with as many constraints as the others; a Gaussian process needs them."""
+    known = {trial.number: list(trial.constraints.values()) for trial in trials}
+    n = max(map(len, known.values()), default=0)
+    if n == 0:
+        return trials
+    full = np.array([values for values in known.values() if len(values) == n])
+    worst, mean = full.max(axis=0), full.mean(axis=0)
+    return [
+        trial
+        if len(known[trial.number]) == n or trial.state not in _LEARNT_FROM
+        else _noting(trial, worst if trial.number in failed else mean)
+        for trial in trials
+    ]
+
+
+def _noting(trial: FrozenTrial, constraints: np.ndarray) -> FrozenTrial:
+    noted = copy.copy(trial)
+    attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith(CONSTRAINTS)}
+    noted.system_attrs = {**attrs, CONSTRAINTS: constraints.tolist()}
+    return noted
 
 
 def _tells_of_its_configuration(trial: FrozenTrial) -> bool:
@@ -78,13 +108,22 @@ def _tells_of_its_configuration(trial: FrozenTrial) -> bool:
     return bool(trial.system_attrs.get(FAILURE, {}).get("kind") != FailureKind.LOST)
 
 
-def _worst(trials: Sequence[FrozenTrial], direction: StudyDirection) -> float | None:
-    ended = (TrialState.COMPLETE, TrialState.PRUNED)
-    values = [t.value for t in trials if t.state in ended and t.value is not None]
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return None
-    return min(finite) if direction is StudyDirection.MAXIMIZE else max(finite)
+def _worst(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> list[float] | None:
+    """The worst finite value of each objective; None where one has none."""
+    worst = []
+    for objective, direction in enumerate(directions):
+        values = [
+            t.values[objective]
+            for t in trials
+            if t.state in _LEARNT_FROM and t.values and len(t.values) == len(directions)
+        ]
+        finite = [value for value in values if math.isfinite(value)]
+        if not finite:
+            return None
+        worst.append(min(finite) if direction is StudyDirection.MAXIMIZE else max(finite))
+    return worst
 
 
 def _moved(trial: FrozenTrial, coordinates: Mapping[str, Coordinate]) -> FrozenTrial | None:
@@ -102,9 +141,9 @@ def _moved(trial: FrozenTrial, coordinates: Mapping[str, Coordinate]) -> FrozenT
     return moved
 
 
-def _replaced(trial: FrozenTrial, state: TrialState, value: float | None) -> FrozenTrial:
+def _replaced(trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> FrozenTrial:
     replaced = copy.copy(trial)
-    replaced.state, replaced.values = state, None if value is None else [value]
-    if value is None:
+    replaced.state, replaced.values = state, None if values is None else list(values)
+    if values is None:
         replaced.intermediate_values = {}
     return replaced

@@ -66,7 +66,9 @@ class OptunaSampler(SpaceSampler):
             for name, distribution in sampler.infer_relative_search_space(study, trial).items()
             if distribution == self._seen_as.get(name)  # trials made elsewhere may have had others
         }
-        jointly = sampler.sample_relative(study, trial, known)
+        # Where one point is better by far than all others, Optuna's GP divides 0 by 0.
+        with np.errstate(invalid="ignore"):
+            jointly = sampler.sample_relative(study, trial, known)
 
         def suggested(parameter: Parameter) -> Any:
             name = parameter.name
@@ -107,6 +109,10 @@ class SkoptSampler(SpaceSampler):
     quantile), or as a category. A parameter that is not active in every configuration is no part
     of that point: once the others are chosen, a second model, of the trials in which the same
     parameters were active, chooses these. So no model is ever told a value that nobody used.
+
+    It knows no constraints: a trial that breaks them is told as worse than every feasible one,
+    the more so the further it is from keeping them (after Deb 2000, "An efficient constraint
+    handling method for genetic algorithms").
 
     Args:
         space: The space to draw from.
@@ -212,7 +218,7 @@ class SkoptSampler(SpaceSampler):
     def _history(self, study: Study) -> History:
         sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
         names = {p.name for p in self.space.free}
-        history = []
+        history, excesses = [], []
         for trial in Experience(study, knows_pruned=False).get_trials(
             deepcopy=False, states=(TrialState.COMPLETE,)
         ):
@@ -220,13 +226,25 @@ class SkoptSampler(SpaceSampler):
             # A trial made elsewhere may be no point of this space.
             if trial.value is not None and math.isfinite(trial.value) and self._knows(params):
                 history.append((params, sign * trial.value))
-        return history
+                excesses.append(sum(max(v, 0.0) for v in trial.constraints.values()))
+        return _penalised(history, excesses)
 
     def _knows(self, params: dict[str, Any]) -> bool:
         try:
             return self.space.free_params(self.space.complete(params)).keys() == params.keys()
         except SpaceError:
             return False
+
+
+def _penalised(history: History, excesses: Sequence[float]) -> History:
+    """What is minimised, with infeasible trials above the feasible, within as much again."""
+    feasible = [v for (_, v), excess in zip(history, excesses, strict=True) if excess == 0]
+    worst, best = max(feasible, default=0.0), min(feasible, default=0.0)
+    spread = (worst - best) or 1.0
+    return [
+        (params, value if excess == 0 else worst + spread * excess / (1 + excess))
+        for (params, value), excess in zip(history, excesses, strict=True)
+    ]
 
 
 def _coordinate(parameter: Parameter, value: Any) -> Any:

@@ -72,6 +72,19 @@ def test_search_maximizes_a_named_metric() -> None:
     assert best.metrics == {"accuracy": 4.0}
 
 
+def test_a_trial_gives_its_config_as_a_dict_and_a_folder_for_checkpoints() -> None:
+    seen: list[Any] = []
+
+    def train(trial: hpo.Trial) -> float:
+        seen.extend([trial.config, trial.checkpoint_dir, trial.checkpoint_dir.is_dir()])
+        return 0.0
+
+    hpo.search(train, space={"x": 1, "kind": ["a"]}, trials=1, name="s")
+
+    folder = Path("hpo-runs/s/trial-00000/checkpoints").resolve()
+    assert seen == [{"x": 1, "kind": "a"}, folder, True]
+
+
 def test_search_again_under_the_same_name_goes_on() -> None:
     hpo.search(by_attribute, space=SPACE, trials=3, sampler="random", name="s")
 

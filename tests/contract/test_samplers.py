@@ -16,6 +16,7 @@ from hpo.errors import HpoError, SpaceExhaustedError
 from hpo.samplers import SpaceSampler
 from hpo.samplers.coordinates import coordinates
 from hpo.samplers.experience import Experience
+from hpo.samplers.model_based import _penalised
 from hpo.trial import FAILURE
 from search_spaces import GridError, SearchSpace, parse
 
@@ -363,6 +364,85 @@ def test_a_model_learns_where_trials_fail(name: str) -> None:
     assert sum(failed[-16:]) <= 4  # 4 or fewer of 16 fair coins: 4 in a hundred
 
 
+@pytest.mark.parametrize(
+    ("name", "n_draws", "n_far"), [("tpe", 60, 21), ("gp", 6, 0), ("skopt", 12, 2)]
+)
+def test_a_model_learns_where_constraints_are_broken(name: str, n_draws: int, n_far: int) -> None:
+    """The less x, the better, but below 0.6 it is not allowed; the optimum is at 0.6.
+
+    Uniform draws would be below 0.5, far from what is allowed, as often as not, and that seldom
+    with probability 0.014 (tpe), 0.016 (gp) or 0.019 (skopt). A model that knew nothing of the
+    constraint would hardly be anywhere else.
+    """
+    space = parse({"x": {"float": [0.0, 1.0]}, "y": {"float": [0.0, 1.0]}})
+    study = _study(samplers.build(name, space, seed=0, startup_trials=8))
+
+    def objective(trial: optuna.Trial) -> float:
+        config = _suggest(trial, space)
+        trial.set_constraint("x", 0.6 - config["x"])
+        return float(config["x"] + config["y"])
+
+    study.optimize(objective, n_trials=8 + n_draws)
+    assert sum(t.params["x"] < 0.5 for t in study.trials[8:]) <= n_far
+    assert study.best_trial.params["x"] >= 0.6
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
+def test_a_model_bears_trials_of_which_it_does_not_know_whether_they_keep_constraints(
+    name: str,
+) -> None:
+    space = parse({"x": {"float": [0.0, 1.0]}})
+    study = _study(samplers.build(name, space, seed=0, startup_trials=4))
+
+    def objective(trial: optuna.Trial) -> float:
+        config = _suggest(trial, space)
+        if trial.number == 0:
+            return 0.5  # made before there was a constraint
+        if trial.number % 3 == 1:
+            raise ValueError("to be learnt from, too")
+        if trial.number % 3 == 2:
+            trial.report(config["x"], 1)
+            raise optuna.TrialPruned
+        trial.set_constraint("x", 0.6 - config["x"])
+        return float(config["x"])
+
+    study.optimize(objective, n_trials=10, catch=ValueError)
+    seen = Experience(study, knows_pruned=False).get_trials(states=(TrialState.COMPLETE,))
+    excesses = {t.number: next(iter(t.constraints.values())) for t in seen}
+    known = [excesses[number] for number in (3, 6, 9)]
+    assert excesses[1] == excesses[4] == max(known)  # failed
+    assert excesses[0] == excesses[2] == pytest.approx(sum(known) / 3)
+
+
+def test_skopt_is_told_that_infeasible_trials_are_worse_than_all_others() -> None:
+    history = [({"x": x}, value) for x, value in enumerate((3.0, 0.0, 5.0, 1.0))]
+    told = [value for _, value in _penalised(history, [0.0, 0.5, 0.0, 4.0])]
+    assert told[0] == 3.0
+    assert told[2] == 5.0
+    assert 5.0 < told[1] < told[3] < 5.0 + (5.0 - 3.0)
+
+
+@pytest.mark.parametrize("name", ["random", "sobol", "grid", "tpe", "gp"])
+def test_a_sampler_searches_for_several_metrics(name: str) -> None:
+    space = parse(WIDE)
+    study = optuna.create_study(
+        directions=["minimize", "maximize"],
+        sampler=samplers.build(name, space, seed=0, startup_trials=4),
+    )
+
+    def objective(trial: optuna.Trial) -> tuple[float, float]:
+        config = _suggest(trial, space)
+        if trial.number == 2:
+            raise ValueError("to be learnt from, too")
+        if trial.number == 3:
+            raise optuna.TrialPruned
+        return _value(config), config["rate"]
+
+    study.optimize(objective, n_trials=7, catch=ValueError)
+    assert len({space.key(t.params) for t in study.trials}) == 7
+    assert [t.state.name for t in study.trials[2:4]] == ["FAIL", "PRUNED"]
+
+
 def test_a_trial_lost_with_its_machine_teaches_nothing() -> None:
     study = _study(samplers.build("random", WIDE, seed=0))
     space = parse(WIDE)
@@ -391,9 +471,11 @@ def test_bayesian_is_a_gaussian_process_where_that_is_the_better_model() -> None
         samplers.build("bayesian", flat, trials=50),
         samplers.build("bayesian", flat, trials=5000),
         samplers.build("bayesian", conditional, trials=50),
+        samplers.build("bayesian", flat, trials=50, metrics=3),
+        samplers.build("bayesian", flat, trials=50, metrics=4),
     ]
     made = [type(s._make(0)).__name__ for s in chosen if isinstance(s, samplers.OptunaSampler)]
-    assert made == ["GPSampler", "TPESampler", "TPESampler"]
+    assert made == ["GPSampler", "TPESampler", "TPESampler", "GPSampler", "TPESampler"]
 
 
 def test_a_grid_over_a_continuous_range_is_refused() -> None:

@@ -1,0 +1,223 @@
+"""A user's command as an objective, in any language.
+
+It runs in the study file's folder. Its parameters stand in its command line (`hpo.templates`) and
+in the environment:
+
+- ``HPO_TRIAL_CONFIG``: the configuration as JSON;
+- ``HPO_TRIAL``, ``HPO_TRIAL_SEED``, ``HPO_STUDY``: the trial's number, its seed, its study;
+- ``HPO_TRIAL_DIRECTORY``: the trial's own folder, with ``stdout.log``, ``stderr.log`` and
+  ``config.json``; a trial that is taken up again has the same;
+- ``HPO_TRIAL_CHECKPOINT_DIR``: a folder in it for what an attempt leaves to the next.
+
+What it measures is read while it runs (`hpo.objectives.readings`), so that it can be stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hpo import templates
+from hpo.errors import ObjectiveError
+from hpo.objectives import Steps
+from hpo.objectives.process_group import ProcessGroup
+from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
+from hpo.templates import CONFIG, STDERR, STDOUT
+from hpo.trial import Failure, FailureKind, Job
+from trainers import Report
+
+if TYPE_CHECKING:
+    from hpo.spec import Plan
+
+_SECONDS_BETWEEN_READS = 0.1
+_LAST_LINES = 20
+_LAST_BYTES = 2**16
+_MESSAGE_LENGTH = 300
+
+
+class CommandObjective:
+    """Runs a command.
+
+    Args:
+        plan: The study file that names it.
+        tracking: URI of the MLflow in which it logs, if its metrics are there.
+
+    Raises:
+        ObjectiveError: there is no such command, or no MLflow.
+    """
+
+    def __init__(self, plan: Plan, tracking: str | None = None) -> None:
+        assert plan.spec.objective.command is not None  # noqa: S101 - checked with the file
+        self._command = plan.spec.objective.command
+        self._objective = plan.spec.objective
+        self._run = plan.spec.run
+        self._study = plan.spec.name
+        self._folder = plan.folder
+        self._tracking = tracking
+        if not self._objective.shell:
+            _demand(templates.program(self._command), self._folder)
+        if self._objective.metrics_from == "mlflow" and tracking is None:
+            raise ObjectiveError(
+                "objective.metrics_from is mlflow, and tracking is off.",
+                "Give `tracking:` a URI, or let the command print JSON lines.",
+            )
+
+    def __call__(self, job: Job) -> Steps:
+        """Yields what the command reports and returns its last metrics, or why it failed."""
+        started, directory = time.monotonic(), job.directory.resolve()
+        for name in filter(None, (STDOUT, STDERR, self._file)):
+            _put_aside(directory / name)
+        source, status = self._source(job, directory), "KILLED"
+        group = None
+        try:
+            try:
+                group = self._start(job, directory, source)
+            except (OSError, ValueError) as error:
+                status = "FAILED"
+                reason = getattr(error, "strerror", None) or str(error)
+                return Failure(FailureKind.CRASHED, f"the command cannot be started: {reason}")
+            metrics: dict[str, float] = {}
+            for step, new in _in_steps(self._readings(group, source)):
+                metrics.update(new)
+                if step is not None:
+                    yield Report(step, new, time.monotonic() - started)
+            status = "FAILED" if group.code else "FINISHED"
+            return _failure(group.code, directory) if group.code else metrics
+        finally:
+            if group is not None:
+                group.end()
+            source.end(status)
+
+    def _readings(self, group: ProcessGroup, source: Source) -> Iterator[Reading]:
+        """What the command measures, until it has ended."""
+        while not group.wait(_SECONDS_BETWEEN_READS):
+            yield from source.read(last=False)
+        group.end()  # what it has left running
+        yield from source.read(last=True)
+
+    def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
+        checkpoints, config = directory / "checkpoints", json.dumps(dict(job.config))
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        (directory / CONFIG).write_text(config, encoding="utf-8")
+        about = {
+            "trial": str(job.trial),
+            "seed": str(job.seed),
+            "directory": str(directory),
+            "device": self._run.device,
+            "config": str(directory / CONFIG),
+        }
+        environment = {
+            **os.environ,
+            "PATH": _path(),
+            "PYTHONUNBUFFERED": "1",  # what is printed is to be read now
+            "HPO_STUDY": self._study,
+            "HPO_TRIAL": about["trial"],
+            "HPO_TRIAL_SEED": about["seed"],
+            "HPO_TRIAL_CONFIG": config,
+            "HPO_TRIAL_DIRECTORY": about["directory"],
+            "HPO_TRIAL_CHECKPOINT_DIR": str(checkpoints),
+            **source.environment,
+        }
+        return ProcessGroup(
+            templates.fill(self._command, job.config, about, for_shell=self._objective.shell),
+            folder=self._folder,
+            environment=environment,
+            stdout=directory / STDOUT,
+            stderr=directory / STDERR,
+            grace_seconds=self._run.grace_period,
+        )
+
+    def _source(self, job: Job, directory: Path) -> Source:
+        given = self._objective.metrics_from
+        if given == "stdout":
+            return JsonLines(directory / STDOUT)
+        if given == "mlflow":
+            from mlflow_server.script_runs import ScriptRun  # imports mlflow: 3 seconds
+
+            assert self._tracking is not None  # noqa: S101 - checked when it was built
+            run = ScriptRun(self._tracking, self._study, job.trial)
+            return Logged(run, self._objective.metrics)
+        if given.file is not None:
+            return JsonLines(directory / given.file)
+        return Patterns(given.regex or {}, [directory / STDOUT, directory / STDERR])
+
+    @property
+    def _file(self) -> str | None:
+        given = self._objective.metrics_from
+        return None if isinstance(given, str) else given.file
+
+
+def _in_steps(
+    readings: Iterator[Reading],
+) -> Iterator[tuple[int | None, Mapping[str, float]]]:
+    """Readings with their steps.
+
+    Where no step is ever named, readings count themselves from 1. Else one without a step is
+    about the whole trial, and has None.
+    """
+    are_named = False
+    for count, (step, metrics) in enumerate(readings, start=1):
+        are_named = are_named or step is not None
+        yield step if are_named else count, metrics
+
+
+def _demand(program: str | None, folder: Path) -> None:
+    """Looks whether there is such a program.
+
+    Raises:
+        ObjectiveError: there is none.
+    """
+    if program is None:
+        return
+    path = folder / program
+    found = os.access(path, os.X_OK) if os.sep in program else shutil.which(program, path=_path())
+    if found and not path.is_dir():
+        return
+    if os.sep not in program:
+        there = f"Write ./{program}" if path.is_file() else "Is it installed?"
+        raise ObjectiveError(f"there is no command '{program}' in $PATH.", there)
+    if path.is_file():
+        raise ObjectiveError(f"{path} cannot be executed.", f"Type: chmod +x {path}")
+    raise ObjectiveError(f"there is no program {path}.", "Is its path right, from the study file?")
+
+
+def _path() -> str:
+    """$PATH, and behind it the folder of this Python, whose environment may not be activated."""
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+
+
+def _put_aside(path: Path) -> None:
+    """Keeps an earlier attempt's file: ``stdout.log`` becomes ``stdout-1.log``."""
+    if path.exists():
+        earlier = len(list(path.parent.glob(f"{path.stem}*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}-{earlier}{path.suffix}"))
+
+
+def _failure(code: int, directory: Path) -> Failure:
+    """Why the command failed, with its last words."""
+    lines = _last_lines(directory / STDERR) or _last_lines(directory / STDOUT)
+    said = "\n".join(lines)
+    ended = f"exited with {code}"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        ended = f"was killed by {name}"
+        if -code == signal.SIGKILL:
+            ended += " (did the machine run out of memory?)"
+    no_memory = any(word in said for word in ("OutOfMemoryError", "MemoryError", "out of memory"))
+    kind = FailureKind.OUT_OF_MEMORY if no_memory else FailureKind.CRASHED
+    last = f": {lines[-1].strip()}" if lines else " and said nothing"
+    return Failure(kind, f"the command {ended}{last}"[:_MESSAGE_LENGTH].rstrip("."), said)
+
+
+def _last_lines(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
+        text = file.read().decode(errors="replace")
+    return text.rstrip().splitlines()[-_LAST_LINES:]

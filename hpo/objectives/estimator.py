@@ -1,0 +1,340 @@
+"""A scikit-learn estimator as an objective: fitted and judged on one split, or on each fold.
+
+It is named as Python would import it: `sklearn.svm.SVC`, or a function of the user's own that
+returns one. A parameter that the class or function takes is given to it; others, such as
+`svc__C` of a pipeline, are set on what it returns.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import pickle
+import random
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import is_classifier, is_regressor
+from sklearn.metrics import get_scorer, get_scorer_names
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from hpo.errors import ObjectiveError, nearest
+from hpo.objectives import Steps
+from hpo.objectives.trainer import goals_of
+from hpo.spec import Plan, source_of
+from hpo.trial import Job
+from trainers import CodeError, DataError, Problem, Report, code, goals, metrics
+from trainers.data import load_data
+from trainers.data.parts import Data, Part
+from trainers.errors import did_you_mean
+from trainers.goals import Goals, Task
+
+Floats = NDArray[np.float64]
+
+_SAMPLES = 20  # configurations by which a space's names are checked
+_OF_SCORES = ("loss", "log_loss", "pr_auc", "roc_auc", "cost", "coverage")
+_LEAST_SHARE = np.finfo(np.float64).eps  # for the log of a share; scikit-learn's log_loss clips so
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """One split, as scikit-learn takes it: classes by number, targets in their own unit.
+
+    Attributes:
+        data: Where it is from.
+        x: Features to fit on, (n_train, n_features), standardised.
+        y: Targets to fit on, (n_train,).
+        val_x: Features to judge by, (n_val, n_features).
+        val_y: Targets to judge by, (n_val,).
+    """
+
+    data: Data
+    x: Floats
+    y: NDArray[Any]
+    val_x: Floats
+    val_y: NDArray[Any]
+
+
+class EstimatorObjective:
+    """Fits an estimator; all trials of a study share their folds.
+
+    A trial reports after each fold what its metrics are in the mean so far, so that it can be
+    stopped after bad ones. It returns the means over all folds and, as `val_error_std`, the
+    deviation over them (as of a population) of what is optimised.
+
+    Metrics are the trainers' (`val_error`) and scikit-learn's scorers by their names (`f1_macro`).
+    Those of answers (error, recall, ...) judge what `predict` says; those of scores (loss, areas,
+    cost, coverage) judge `predict_proba`, or else `decision_function` read as logits, or else
+    `predict` as an answer that is sure of itself. Of two classes, scorers take the last as the
+    positive one.
+
+    Args:
+        plan: Of a study whose objective is an estimator.
+
+    Raises:
+        ObjectiveError: the estimator or its data cannot be had; parameters or metrics are unknown.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        objective = plan.spec.objective
+        assert objective.estimator is not None  # noqa: S101 - checked with the file
+        self._factory = find_estimator(objective.estimator, plan.folder)
+        self._threads = plan.spec.run.threads
+        self._optimised = objective.metrics
+        self._warned: set[type[Warning]] = set()
+        wanted = goals_of(plan)
+        names = [name for name in wanted.names if name not in _deviations(plan)]
+        self._scorers = [name for name in names if name in get_scorer_names()]
+        self._goals = replace(wanted, names=tuple(n for n in names if n not in self._scorers))
+        configs = [*_drawn(plan)]
+        task = _task(objective.estimator, self._factory, configs[0])
+        if problems := [
+            *estimator_problems(objective.estimator, plan.folder, configs),
+            *_unknown_metrics(self._goals.names, task),
+        ]:
+            raise ObjectiveError("\n".join(map(str, problems)))
+        self._folds = _folds(plan, task)
+        if problems := [*metrics.problems(self._goals, self._folds[0].data)]:
+            raise ObjectiveError("\n".join(f"objective.{problem}" for problem in problems))
+
+    def __call__(self, job: Job) -> Steps:
+        """Yields one report per fold and returns the metrics of all."""
+        started = time.monotonic()
+        values: defaultdict[str, list[float]] = defaultdict(list)
+        means: dict[str, float] = {}
+        for number, fold in enumerate(self._folds, start=1):
+            with threadpool_limits(self._threads), self._counting_warnings(job.trial):
+                estimator = _seeded(make(self._factory, job.config), job.seed, job.config)
+                estimator.fit(fold.x, fold.y)
+                judged = _judged(estimator, fold, self._goals, self._scorers)
+            for name, value in judged.items():
+                values[name].append(value)
+            means = {name: float(np.mean(each)) for name, each in values.items()}
+            yield Report(number, means, time.monotonic() - started)
+        if len(self._folds) > 1:
+            means |= {f"{name}_std": float(np.std(values[name])) for name in self._optimised}
+        return means
+
+    @contextmanager
+    def _counting_warnings(self, trial: int) -> Iterator[None]:
+        """Logs each kind of warning the first time, with how often it came, and lets none out."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)  # said to developers, not to users
+            yield
+        for each in caught:
+            if each.category not in self._warned:
+                self._warned.add(each.category)
+                times = sum(other.category is each.category for other in caught)
+                said = str(each.message).strip().partition("\n")[0]
+                message = "trial %d: %s (%d times, and not told again): %s"
+                _log.warning(message, trial, each.category.__name__, times, said)
+
+
+def find_estimator(name: str, folder: Path) -> Callable[..., Any]:
+    """Imports `package.module.Name` or `package.module:name`, looking in `folder` first.
+
+    Raises:
+        ObjectiveError: the module cannot be imported or has nothing of that name to call.
+    """
+    module, _, attribute = name.rpartition(":" if ":" in name else ".")
+    try:
+        return code.find(f"{module}:{attribute}", folder)
+    except CodeError as error:
+        raise ObjectiveError(error.message, error.next_step) from error
+
+
+def make(factory: Callable[..., Any], config: Mapping[str, Any]) -> Any:
+    """The estimator of a configuration, not fitted.
+
+    Raises:
+        ValueError: it has no parameter of some name.
+        TypeError: it is not an estimator.
+    """
+    taken = _taken(factory, config)
+    return _called(factory, taken).set_params(
+        **{name: value for name, value in config.items() if name not in taken}
+    )
+
+
+def estimator_problems(
+    name: str, folder: Path, configs: Iterable[Mapping[str, Any]]
+) -> list[Problem]:
+    """The names in some configurations that an estimator does not know.
+
+    Several configurations, since a function may return one estimator or another.
+
+    Raises:
+        ObjectiveError: the estimator cannot be imported or made.
+    """
+    factory = find_estimator(name, folder)
+    found: dict[str, Problem] = {}
+    for config in configs:
+        taken = _taken(factory, config)
+        try:
+            known = {*inspect.signature(factory).parameters, *_called(factory, taken).get_params()}
+        except Exception as error:
+            raise _not_made(name, error) from error
+        for key in config:
+            if key not in known and key not in taken:
+                hint = did_you_mean(key, sorted(known)) if known else "It has none."
+                message = f"'{name}' has no parameter '{key}'. {hint}"
+                found[key] = Problem(("space", key), message)
+    return list(found.values())
+
+
+def _taken(factory: Callable[..., Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that the class or function itself takes."""
+    parameters = inspect.signature(factory).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return dict(config)
+    return {name: value for name, value in config.items() if name in parameters}
+
+
+def _called(factory: Callable[..., Any], taken: Mapping[str, Any]) -> Any:
+    made = factory(**taken)
+    if isinstance(made, type) or not all(hasattr(made, each) for each in ("fit", "set_params")):
+        raise TypeError(f"{made!r} is not a scikit-learn estimator")
+    return made
+
+
+def _not_made(name: str, error: Exception) -> ObjectiveError:
+    return ObjectiveError(f"estimator '{name}' cannot be made: {type(error).__name__}: {error}.")
+
+
+def _seeded(estimator: Any, seed: int, config: Mapping[str, Any]) -> Any:
+    """Seeds whatever in an estimator is random and was not given a seed."""
+    unseeded = [
+        name
+        for name, value in estimator.get_params().items()
+        if name.rpartition("__")[2] == "random_state" and value is None and name not in config
+    ]
+    return estimator.set_params(**dict.fromkeys(sorted(unseeded), seed))
+
+
+def _drawn(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Some configurations, as they may be drawn."""
+    rng, space = random.Random(0), plan.space
+    for _ in range(_SAMPLES):
+        yield plan.config(space.free_params(space.sample(rng)))
+
+
+def _task(name: str, factory: Callable[..., Any], config: Mapping[str, Any]) -> Task:
+    """What an estimator is for."""
+    try:
+        estimator = _called(factory, _taken(factory, config))
+    except Exception as error:
+        raise _not_made(name, error) from error
+    if is_classifier(estimator):
+        return "classification"
+    if is_regressor(estimator):
+        return "regression"
+    raise ObjectiveError(f"'{name}' is neither a classifier nor a regressor: {estimator!r}.")
+
+
+def _unknown_metrics(names: Sequence[str], task: Task) -> Iterator[Problem]:
+    """Names that are neither a scorer nor a metric that an estimator has."""
+    own = [name for name in goals.names(task) if name != "n_parameters"]
+    for name in names:
+        if name == "n_parameters" or goals.metric(name) is None:
+            message = f"unknown metric '{name}'. {nearest(name, (*own, *get_scorer_names()))}"
+            yield Problem(("objective", "metric"), message)
+
+
+def _deviations(plan: Plan) -> list[str]:
+    """The metrics of folds that a gate or a constraint may name besides."""
+    objective = plan.spec.objective
+    return [f"{name}_std" for name in objective.metrics] if objective.folds else []
+
+
+def _folds(plan: Plan, task: Task) -> list[_Fold]:
+    """The study's data: one split, or as many as it has folds."""
+    source = replace(source_of(plan.spec.objective, plan.folder), task=task)
+    try:
+        loaded = load_data(source, plan.spec.search.seed)
+    except (CodeError, DataError) as error:
+        raise ObjectiveError(f"cannot load '{source.name}': {error}") from error
+    return [_Fold(each, *_arrays(each, each.train), *_arrays(each, each.val)) for each in loaded]
+
+
+def _arrays(data: Data, part: Part) -> tuple[Floats, NDArray[Any]]:
+    x, y = next(iter(part.batches([len(part)])))
+    # Solvers such as logistic regression's stop early in single precision.
+    features = x.reshape(len(part), -1).double().numpy()
+    if data.task == "classification":
+        return features, y.numpy()
+    return features, y.double().numpy() * data.target_deviation + data.target_mean
+
+
+def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) -> dict[str, float]:
+    """All metrics of a fitted estimator."""
+    names = wanted.reported(fold.data.task)
+    judged = _of_part(names, estimator, fold.val_x, fold.val_y, fold.data, wanted, "val")
+    if "train_loss" in wanted.names:  # only then: predictions of the training part can be dear
+        judged |= _of_part(["train_loss"], estimator, fold.x, fold.y, fold.data, wanted, "train")
+    for name in scorers:
+        judged[name] = float(get_scorer(name)(estimator, fold.val_x, fold.val_y))
+    if "latency_ms" in names:
+        judged["latency_ms"] = metrics.latency_ms(
+            lambda x: torch.as_tensor(estimator.predict(x.double().numpy())),
+            fold.x.shape[1:],
+            torch.device("cpu"),
+        )
+    if "model_bytes" in names:
+        judged["model_bytes"] = len(pickle.dumps(estimator))
+    return judged
+
+
+def _of_part(
+    names: Sequence[str],
+    estimator: Any,
+    x: Floats,
+    y: NDArray[Any],
+    data: Data,
+    wanted: Goals,
+    part: str,
+) -> dict[str, float]:
+    """The trainers' metrics of a part of the data, by the same code."""
+    names = [name for name in names if name.startswith(f"{part}_")]
+    answers = np.asarray(estimator.predict(x))
+    if data.task == "regression":
+        mean, deviation = data.target_mean, data.target_deviation
+        outputs = torch.from_numpy((answers.reshape(len(x), 1).astype(float) - mean) / deviation)
+        targets = torch.from_numpy((y - mean) / deviation)
+        return metrics.evaluate(names, outputs, targets, data, wanted, part)
+    sure = np.eye(len(data.classes))[answers]
+    of_scores = [name for name in names if name.partition("_")[2] in _OF_SCORES]
+    of_answers = [name for name in names if name not in of_scores]
+    judged: dict[str, float] = {}
+    for some, logits in ((of_answers, sure), (of_scores, _logits(estimator, x, sure))):
+        outputs, targets = torch.from_numpy(logits), torch.from_numpy(y)
+        judged |= metrics.evaluate(some, outputs, targets, data, wanted, part)
+    return judged
+
+
+def _logits(estimator: Any, x: Floats, sure: Floats) -> Floats:
+    """How sure a classifier is of each class: (n, n_classes), up to a constant in each row."""
+    if hasattr(estimator, "predict_proba"):
+        shares = np.zeros_like(sure)
+        shares[:, estimator.classes_] = estimator.predict_proba(x)  # those it was fitted on
+    elif hasattr(estimator, "decision_function"):
+        scores = np.asarray(estimator.decision_function(x), dtype=float)
+        if scores.ndim == 1:  # of two classes, how much more of the second
+            return np.column_stack([np.zeros(len(x)), scores])
+        if scores.shape == sure.shape:
+            return scores
+        shares = sure  # such as votes between pairs of classes
+    else:
+        shares = sure
+    return np.log(np.clip(shares, _LEAST_SHARE, None))

@@ -1,0 +1,122 @@
+"""A command and all that it starts: one group of processes, which ends as a whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+# Reads until hpo, which holds the other end of the pipe, is gone, however that came.
+_GUARD = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- "-$1"'
+
+
+class ProcessGroup:
+    """A started command.
+
+    Its output goes straight into files: no pipe can fill up, nobody has to read in time, and a
+    process that it leaves behind holds up nothing. A second, tiny process ends the group if
+    this one is killed.
+
+    Args:
+        arguments: The program and its arguments.
+        folder: Where it runs.
+        environment: All of its environment.
+        stdout: File for its output.
+        stderr: File for its errors.
+        grace_seconds: How long it may take to end by itself after SIGTERM.
+
+    Raises:
+        OSError: it cannot be started.
+        ValueError: an argument holds a NUL, which no argument can.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        stdout: Path,
+        stderr: Path,
+        grace_seconds: float,
+    ) -> None:
+        self._grace_seconds = grace_seconds
+        self._has_ended = False
+        with stdout.open("wb") as out, stderr.open("wb") as err:
+            self._leader = subprocess.Popen(  # noqa: S603 - the user's own command
+                arguments,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        self._guard = self._start_guard()
+
+    @property
+    def code(self) -> int | None:
+        """What it exited with, negative when a signal killed it; None while it runs."""
+        return self._leader.poll()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits so long, or until it has ended; returns whether it has."""
+        with suppress(subprocess.TimeoutExpired):
+            self._leader.wait(seconds)
+        return self.code is not None
+
+    def end(self) -> None:
+        """Ends the command and all that it started: by SIGTERM, after the grace by SIGKILL."""
+        if self._has_ended:  # from then on, the group's number may be somebody else's
+            return
+        try:
+            self._send(signal.SIGTERM)
+            deadline, pause = time.monotonic() + self._grace_seconds, 0.005
+            while self._lives() and time.monotonic() < deadline:
+                time.sleep(pause)
+                pause = min(2 * pause, 0.1)
+        finally:  # somebody may be too impatient for the grace
+            self._send(signal.SIGKILL)
+            self._leader.wait()
+            self._has_ended = True
+            if self._guard is not None:
+                self._guard.kill()
+                self._guard.communicate()
+
+    def _send(self, number: int) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._leader.pid, number)
+
+    def _lives(self) -> bool:
+        """Whether anything of it still runs; what has ended and awaits burial does not."""
+        if self.code is None:
+            return True
+        try:
+            os.killpg(self._leader.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        proc = Path("/proc")
+        for path in proc.glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, group, *_ = path.read_text().rpartition(")")[2].split()
+                if int(group) == self._leader.pid and state not in "ZX":
+                    return True
+        return not (proc / "self/stat").exists()  # elsewhere than on Linux, nobody can look
+
+    def _start_guard(self) -> subprocess.Popen[bytes] | None:
+        seconds = str(max(1, round(self._grace_seconds)))  # not every `sleep` knows fractions
+        command = ["/bin/sh", "-c", _GUARD, "hpo", str(self._leader.pid), seconds]
+        try:
+            return subprocess.Popen(  # noqa: S603
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError:  # a container without a shell
+            return None

@@ -1,0 +1,225 @@
+"""Where the metrics of a command are: in what it prints, in a file, or in MLflow.
+
+A source is read again and again while the command runs, and once more when it has ended.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from mlflow_server.script_runs import ScriptRun
+
+MAX_STEP = 2**31 - 1  # PostgreSQL's INTEGER
+
+_CHUNK_BYTES = 2**20
+_SECONDS_BETWEEN_LOOKS = 1.0  # into MLflow
+
+
+class Reading(NamedTuple):
+    """Metrics at a step; `step` is None where the command names none."""
+
+    step: int | None
+    metrics: Mapping[str, float]
+
+
+class Source:
+    """Where a command's metrics are."""
+
+    def read(self, *, last: bool) -> Iterator[Reading]:
+        """What is new since the last time.
+
+        Args:
+            last: Whether the command has ended.
+        """
+        raise NotImplementedError
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What the command has to know."""
+        return {}
+
+    def end(self, status: str) -> None:
+        """Called when the command has ended: FINISHED, FAILED or, when stopped, KILLED."""
+
+
+class JsonLines(Source):
+    """Lines that are JSON objects, or one JSON object on many lines.
+
+    The numbers in an object are metrics; a whole `step`, or else `epoch`, is the step.
+
+    Args:
+        path: What the command writes; it need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._tail = Tail(path)
+        self._latest: Reading | None = None
+
+    def read(self, *, last: bool) -> Iterator[Reading]:
+        """What stands on new lines."""
+        whole = self._whole() if last else None
+        for text in [whole] if whole else self._tail.lines(last=last):
+            reading = _of_json(text)
+            if reading and not (whole and reading == self._latest):
+                self._latest = reading
+                yield reading
+
+    def _whole(self) -> str | None:
+        """All of the file if it is one JSON object, which may have been written anew in place."""
+        if not self._path.exists() or self._path.stat().st_size > _CHUNK_BYTES:
+            return None
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        return text if _of_json(text) else None
+
+
+class Patterns(Source):
+    """Regular expressions for what the command prints, matched line by line.
+
+    Without a pattern for `step`, the n-th value of a metric is that of step n.
+
+    Args:
+        patterns: By metric, and for `step`, a pattern whose one group is the number.
+        paths: The files with the lines.
+    """
+
+    def __init__(self, patterns: Mapping[str, str], paths: Sequence[Path]) -> None:
+        self._patterns = {name: re.compile(pattern) for name, pattern in patterns.items()}
+        self._tails = [Tail(path) for path in paths]
+        self._step: int | None = None
+        self._n_seen: Counter[str] = Counter()
+
+    def read(self, *, last: bool) -> Iterator[Reading]:
+        """What stands on new lines."""
+        for tail in self._tails:
+            for line in tail.lines(last=last):
+                found = {name: _number_in(line, p) for name, p in self._patterns.items()}
+                metrics = {name: value for name, value in found.items() if value is not None}
+                self._step = _as_step(metrics.pop("step", None), self._step)
+                self._n_seen.update(metrics.keys())
+                if metrics:
+                    counted = max(self._n_seen[name] for name in metrics)
+                    yield Reading(counted if self._step is None else self._step, metrics)
+
+
+class Logged(Source):
+    """A run in MLflow, to which the command logs.
+
+    While the command runs, only the metrics that are optimised are read, with all their steps;
+    at its end, the last value of each other one.
+
+    Args:
+        run: The run.
+        metrics: What is optimised.
+    """
+
+    def __init__(self, run: ScriptRun, metrics: Sequence[str]) -> None:
+        self._run = run
+        self._n_read = dict.fromkeys(metrics, 0)
+        self._next_look = 0.0
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where to log: MLflow reads it from there by itself."""
+        return self._run.environment
+
+    def read(self, *, last: bool) -> Iterator[Reading]:
+        """What was logged since the last look."""
+        if not last and time.monotonic() < self._next_look:
+            return
+        for metric, n_read in self._n_read.items():
+            points = self._run.history(metric)
+            self._n_read[metric] = len(points)
+            for step, value in points[n_read:]:
+                yield Reading(min(max(step, 0), MAX_STEP), {metric: value})
+        if last and (others := self._run.latest()):
+            yield Reading(None, others)
+        self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+
+    def end(self, status: str) -> None:
+        """Ends the run, if the command has not."""
+        self._run.end(status)
+
+
+class Tail:
+    """The lines of a file that somebody else writes.
+
+    A line ends at a newline, or at a carriage return, as those of progress bars do.
+
+    Args:
+        path: The file; it need not be there yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._rest = b""  # of a line that is not written to its end
+
+    def lines(self, *, last: bool) -> Iterator[str]:
+        """The lines that are new; with `last`, what stands behind the last one, too."""
+        if self._path.exists():
+            for chunk in self._chunks():
+                *lines, rest = re.split(rb"[\r\n]", self._rest + chunk)
+                self._rest = rest if len(rest) <= _CHUNK_BYTES else b""  # that is no line
+                yield from (line.decode(errors="replace") for line in lines)
+        if last:
+            yield self._rest.decode(errors="replace")
+
+    def _chunks(self) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            if file.seek(0, os.SEEK_END) < self._offset:  # it was begun anew
+                self._offset, self._rest = 0, b""
+            file.seek(self._offset)
+            while chunk := file.read(_CHUNK_BYTES):
+                self._offset += len(chunk)
+                yield chunk
+
+
+def _of_json(text: str) -> Reading | None:
+    """The numbers in a JSON object; None where there are none."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    metrics = {
+        name: _as_float(value)
+        for name, value in values.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    for name in ("step", "epoch"):
+        step = _as_step(metrics.get(name))
+        if step is not None:
+            del metrics[name]
+            break
+    return Reading(step, metrics) if metrics else None
+
+
+def _as_step(value: float | None, otherwise: int | None = None) -> int | None:
+    whole = value is not None and 0 <= value <= MAX_STEP and value == int(value)
+    return int(value) if whole and value is not None else otherwise
+
+
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number with hundreds of digits
+        return math.inf if value > 0 else -math.inf
+
+
+def _number_in(line: str, pattern: re.Pattern[str]) -> float | None:
+    match = pattern.search(line)
+    try:
+        return float(match[1]) if match and match[1] else None
+    except ValueError:
+        return None

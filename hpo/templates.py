@@ -1,0 +1,209 @@
+"""What a study file says of a command: placeholders in its text, and where its metrics are.
+
+``python train.py --lr {learning_rate}`` is split into arguments first and filled afterwards, so a
+value is never more than one argument, whatever stands in it. A shell gets the values as its
+parameters, beside the text that it reads. Placeholders:
+
+- ``{learning_rate}``: the value of a parameter. Lists are joined by commas, booleans are ``true``
+  and ``false``. An argument whose parameter has no value in a trial (it is not active there, or
+  null) is left out, together with a flag right before it: ``--momentum {momentum}``. In a shell's
+  text it is the empty text.
+- ``{args}``: all parameters, ``--learning_rate=0.1 --nesterov=true``, but those without a value.
+- ``{trial}``, ``{seed}``, ``{device}``, ``{directory}`` (the trial's own folder) and ``{config}``
+  (a JSON file with the whole configuration); a parameter of the same name wins.
+- ``{{`` and ``}}`` are braces.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any, TypeAlias
+
+from hpo.errors import nearest
+
+Command: TypeAlias = str | Sequence[str]
+
+ARGS = "args"
+ABOUT_TRIAL = ("trial", "seed", "directory", "device", "config")
+
+CONFIG, STDOUT, STDERR = "config.json", "stdout.log", "stderr.log"
+_OURS = ("metrics.jsonl", CONFIG, STDOUT, STDERR, "checkpoints")  # in a trial's folder
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
+_CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
+_QUOTES = re.compile(r"\\[\\'\"]|['\"]|" + _BRACES.pattern)
+
+
+def placeholders(command: Command) -> list[str]:
+    """The names in braces, in the order of their first appearance."""
+    texts = [command] if isinstance(command, str) else command
+    return list(dict.fromkeys(name for text in texts for name in _names(text)))
+
+
+def command_problems(
+    command: Command, names: Iterable[str], *, for_shell: bool = False
+) -> list[str]:
+    """What is wrong with a command, in sentences.
+
+    Args:
+        command: As the study file says it.
+        names: The parameters of the space.
+        for_shell: Whether a shell reads it.
+    """
+    if for_shell and not isinstance(command, str):
+        return ["a shell reads one text; write the command as text, or drop `shell`."]
+    try:
+        parts = [str(command)] if for_shell else _parts(command)
+    except ValueError as error:
+        return [f"it cannot be split into arguments: {str(error).lower()}."]
+    if not any(part.strip() for part in parts[:1]):
+        return ["it is empty; write `python train.py {args}`."]
+    known = (*names, *ABOUT_TRIAL, ARGS)
+    found = [_unknown(name, known) for name in placeholders(command) if name not in known]
+    if for_shell:
+        quoted = (name for name in dict.fromkeys(_quoted(parts[0])) if name in known)
+        found += [f"{{{name}}} is quoted by hpo; drop the quotes around it." for name in quoted]
+    elif any(ARGS in _names(part) and part != f"{{{ARGS}}}" for part in parts):
+        found.append(f"{{{ARGS}}} is several arguments; write it by itself, between spaces.")
+    return found
+
+
+def file_problem(file: str) -> str | None:
+    """What is wrong with the name of a metrics file; None where nothing is."""
+    path = PurePath(file)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return f"'{file}' is looked for in the trial's own folder; give its name there."
+    if path.parts[0] in _OURS:
+        return f"hpo itself writes '{path.parts[0]}' there; choose another name: results.jsonl."
+    return None
+
+
+def pattern_problems(
+    patterns: Mapping[str, str], metrics: Sequence[str]
+) -> Iterator[tuple[str | None, str]]:
+    """What is wrong with patterns that find metrics: of which one, and a sentence."""
+    for name, pattern in patterns.items():
+        try:
+            n_groups = re.compile(pattern).groups
+        except re.error as error:
+            yield name, f"'{pattern}' is no regular expression: {error}."
+            continue
+        if n_groups != 1:
+            meant = f"it has {n_groups}; write (?:...) where none is meant" if n_groups else ""
+            message = f"'{pattern}' should have one group, (...), around the number"
+            yield name, f"{message}{meant and '; '}{meant}."
+    for metric in metrics:
+        if metric not in patterns:
+            yield None, f"no pattern finds '{metric}', which is to be optimised."
+
+
+def fill(
+    command: Command,
+    config: Mapping[str, Any],
+    about: Mapping[str, str],
+    *,
+    for_shell: bool = False,
+) -> list[str]:
+    """The arguments that run in a trial, the program first.
+
+    Args:
+        command: As the study file says it, and without problems.
+        config: The configuration.
+        about: A text for each of `ABOUT_TRIAL`.
+        for_shell: Whether a shell reads it.
+    """
+    given = {name: _text(value) for name, value in config.items() if value is not None}
+    absent = dict.fromkeys(config)  # null here, and not what the trial has under the same name
+    flags = [f"--{name}={text}" for name, text in given.items()]
+    values = {**about, **absent, **given}
+    if for_shell:
+        return _filled_for_shell(str(command), values, flags)
+    parts = _parts(command)
+    arguments: list[str] = []
+    for before, part in zip(["", *parts], parts, strict=False):
+        filled = _filled(part, values)
+        if part == f"{{{ARGS}}}":
+            arguments += flags
+        elif filled is not None:
+            arguments.append(filled)
+        elif _is_flag(before) and not part.startswith("-"):
+            arguments.pop()
+    return arguments
+
+
+def program(command: Command) -> str | None:
+    """The program that a command without a shell starts; None where it differs by trial."""
+    first = _parts(command)[0]
+    return None if _names(first) else _filled(first, {})
+
+
+def _parts(command: Command) -> list[str]:
+    return shlex.split(command) if isinstance(command, str) else list(command)
+
+
+def _names(text: str) -> list[str]:
+    found = _BRACES.finditer(text)
+    return [match[1] or "" for match in found if match[0] not in ("{{", "}}")]
+
+
+def _unknown(name: str, known: Iterable[str]) -> str:
+    if re.fullmatch(r"\w+", name):
+        return f"{{{name}}} is no parameter. {nearest(name, known)}"
+    return f"{{{name}}} is no parameter; where a brace is meant, write it twice: {{{{ or }}}}."
+
+
+def _quoted(text: str) -> Iterator[str]:
+    """The placeholders that stand inside a shell's quotes."""
+    quote = ""
+    for match in _QUOTES.finditer(text):
+        if quote and match[1] is not None:
+            yield match[1]
+        elif match[0] in _CLOSING[quote]:
+            quote = ""
+        elif not quote and match[0] in _CLOSING:
+            quote = match[0]
+
+
+def _filled(part: str, values: Mapping[str, str | None]) -> str | None:
+    """A part with its values in it; None if one of them has none."""
+    if any(values.get(name) is None for name in _names(part)):
+        return None
+    return _BRACES.sub(lambda m: m[0][0] if m[1] is None else str(values[m[1]]), part)
+
+
+def _filled_for_shell(
+    text: str, values: Mapping[str, str | None], flags: Sequence[str]
+) -> list[str]:
+    """The text with ``"${1}"``, ``"${2}"``, ... and what these are: nothing to be escaped."""
+    parameters: list[str] = []
+
+    def parameter(value: str) -> str:
+        parameters.append(value)
+        return f'"${{{len(parameters)}}}"'
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]
+        if match[1] == ARGS:
+            return " ".join(map(parameter, flags))
+        return parameter(values.get(match[1]) or "")
+
+    return ["/bin/sh", "-c", _BRACES.sub(replaced, text), "hpo", *parameters]
+
+
+def _is_flag(part: str) -> bool:
+    """Whether an argument is a flag that waits for its value."""
+    return re.fullmatch(r"--?\w[^={}]*", part) is not None
+
+
+def _text(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case list() | tuple():
+            return ",".join(map(_text, value))
+        case _:
+            return str(value)

@@ -1,0 +1,191 @@
+"""The trained networks of a trial: their weights, their test, their export.
+
+Weights are kept of a study's best trial (`KeepWeights`). Where there are none, the trial is
+trained again: equal configurations and seeds give equal networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from hpo.catalog import StudyRecord
+from hpo.errors import HpoError
+from hpo.listeners import Listener
+from hpo.study import job_of
+from hpo.trial import TrialRecord
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TESTED = "hpo:tested"
+CHECKPOINTS = "checkpoints"
+"""Folder in a trial's own, for what it can be taken up again from, and its weights."""
+
+
+class Winner:
+    """A trial of a built-in trainer.
+
+    Args:
+        study: Its study.
+        trial: The trial.
+        say: Called with a sentence before something that takes long.
+
+    Raises:
+        HpoError: it was no built-in trainer's.
+    """
+
+    def __init__(self, study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> None:
+        self._study, self._trial, self._say = study, trial, say
+        self._plan = study.plan
+        objective = self._plan.spec.objective
+        if objective.trainer is None:
+            raise HpoError(
+                f"study '{study.name}' trains with a {objective.kind} of your own, and only that "
+                "knows its model.",
+                f"What it wrote is in {self._directory}.",
+            )
+        from hpo.objectives.trainer import TrainerObjective
+        from trainers.config import TrainerConfig
+
+        self._trainer = TrainerObjective(self._plan)
+        self._config = TrainerConfig.from_mapping(self._plan.config(trial.params))
+
+    def test(self) -> dict[str, float]:
+        """Its metrics on the test part, means over folds; the networks are looked at once."""
+        import torch
+
+        from trainers.exports import judge
+
+        networks = self._networks()
+        judged = [
+            judge(network, data.to(torch.device("cpu")), self._trainer.goals)
+            for network, data in zip(networks, self._trainer.folds, strict=True)
+        ]
+        return {name: fmean(each[name] for each in judged) for name in judged[0]}
+
+    def export(self, to: Path, *, onnx: bool) -> float | None:
+        """Writes its network, the first fold's, to a folder.
+
+        Returns:
+            How far the ONNX file's outputs are from PyTorch's, as a share; None without ONNX.
+
+        Raises:
+            HpoError: ONNX is asked for and not installed.
+        """
+        from trainers import DataError
+        from trainers.exports import export, export_onnx
+
+        network, data = self._networks()[0], self._trainer.folds[0]
+        about = {"study": self._study.name, "trial": self._trial.number}
+        export(to, self._config, network, data, dict(self._trial.metrics), about)
+        if not onnx:
+            return None
+        try:
+            return export_onnx(to, network, data)
+        except ImportError as error:
+            raise HpoError(
+                f"ONNX needs a package that is not installed: {error.name}.",
+                "Install it: pip install 'hpo[onnx]'",
+            ) from error
+        except DataError as error:
+            raise HpoError(str(error)) from error
+
+    @property
+    def _directory(self) -> Path:
+        return job_of(self._study, self._trial).directory
+
+    def _networks(self) -> list[nn.Module]:
+        """One network for each fold."""
+        from trainers.checkpoints import WEIGHTS
+        from trainers.exports import restore
+
+        folds = self._trainer.folds
+        home = self._directory / CHECKPOINTS
+        files = [home / WEIGHTS]
+        if len(folds) > 1:
+            files = [home / f"fold-{i}" / WEIGHTS for i in range(1, len(folds) + 1)]
+        if not all(file.exists() for file in files):
+            self._train_again()
+        return [
+            restore(self._config, data.shape, data.n_outputs, file, self._plan.folder)
+            for file, data in zip(files, folds, strict=True)
+        ]
+
+    def _train_again(self) -> None:
+        number = self._trial.number
+        self._say(f"the weights of trial {number} were not kept; it is trained again.")
+        for _ in self._trainer(job_of(self._study, self._trial)):
+            pass
+
+
+def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> dict[str, float]:
+    """A trial's metrics on the test part, which is looked at once.
+
+    What was found is kept with the study, and told again when asked again.
+
+    Args:
+        study: Its study.
+        trial: The trial, most often the best.
+        say: Called with a sentence before something that takes long, or makes little sense.
+
+    Raises:
+        HpoError: it was no built-in trainer's.
+    """
+    noted: dict[str, dict[str, float]] = study.attrs.get(TESTED, {})
+    if str(trial.number) in noted:
+        return noted[str(trial.number)]
+    if noted:
+        say(
+            f"the test part was looked at already, for trial {', '.join(noted)}; who chooses by it "
+            "needs another one to judge by."
+        )
+    found = Winner(study, trial, say).test()
+    study.storage.set_study_system_attr(study.id, TESTED, {**noted, str(trial.number): found})
+    return found
+
+
+class KeepWeights(Listener):
+    """Deletes weights that nobody will ask for: all but the best trials'.
+
+    Args:
+        keep: best, all or none.
+    """
+
+    def __init__(self, keep: str) -> None:
+        self._keep = keep
+        self._kept: set[int] = set()
+
+    def opened(self, study: StudyRecord) -> None:
+        """Notes whose weights there are."""
+        self._study = study
+        self._kept = self._best(study.best())
+
+    def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
+        """Deletes the trial's, or those of trials that it beats."""
+        if trial.state == "WAITING":  # its checkpoint is what it will go on from
+            return
+        if self._keep == "all":
+            kept = self._kept | ({trial.number} if trial.state == "COMPLETE" else set())
+        else:
+            kept = self._best(best) if self._keep == "best" else set()
+        for number in (self._kept | {trial.number}) - kept:
+            self._delete(number)
+        self._kept = kept
+
+    def _best(self, best: TrialRecord | None) -> set[int]:
+        if self._study.aims.several:
+            return {trial.number for trial in self._study.front()}
+        return set() if best is None else {best.number}
+
+    def _delete(self, number: int) -> None:
+        """Deletes what the trainer has written for a trial, and nothing of anybody else's."""
+        directory = self._study.directory
+        if directory is None:
+            return
+        home = directory / f"trial-{number:05d}" / CHECKPOINTS
+        for pattern in ("checkpoint-*.pt", "model.safetensors"):
+            for file in [*home.glob(pattern), *home.glob(f"fold-*/{pattern}")]:
+                file.unlink(missing_ok=True)

@@ -1,0 +1,296 @@
+"""scikit-learn's estimators as objectives: judged as scikit-learn judges them, fold by fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.metrics import log_loss
+
+from hpo import objectives, spec, studyfile
+from hpo.spec import source_of
+from hpo.trial import Job
+from tests.acceptance.harness import Folder, Study
+from trainers import Report
+from trainers.data import load_data
+
+ESTIMATORS = """
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+
+def pipeline():
+    return make_pipeline(StandardScaler(), SVC())
+
+
+def either(kind):
+    last = SVC() if kind == "svc" else RandomForestClassifier(n_estimators=5)
+    return make_pipeline(StandardScaler(), last)
+
+
+def reluctant():
+    return FixedThresholdClassifier(LogisticRegression(), threshold=0.99)
+
+
+def forest(**parameters):
+    return RandomForestClassifier(n_estimators=3, max_depth=2, **parameters)
+
+
+def scaler():
+    return StandardScaler()
+
+
+def nothing():
+    pass
+
+
+class Stubborn(ClassifierMixin, BaseEstimator):
+    def __init__(self, answer=0):
+        self.answer = answer
+
+    def fit(self, x, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, x):
+        return np.full(len(x), self.answer)
+"""
+
+
+def study(estimator: str, space: Mapping[str, Any] | None = None, **objective: Any) -> Study:
+    return {
+        "name": "s",
+        "objective": {
+            "estimator": estimator,
+            "data": "breast_cancer",
+            "metric": "val_error",
+            **objective,
+        },
+        "space": space or {"unused": [0]},
+        "search": {"sampler": "grid"},
+    }
+
+
+def run(
+    folder: Path, values: Study, config: Mapping[str, Any], seed: int = 5
+) -> tuple[list[Report], Mapping[str, float]]:
+    """Runs one configuration: its reports, and what it returned."""
+    values = {**values, "space": {name: [value] for name, value in config.items()}}
+    plan = spec.check(studyfile.from_values(values, "the study", folder))
+    steps = objectives.build(plan)(Job(0, config, seed, folder))
+    reports = []
+    while True:
+        try:
+            reports.append(next(steps))
+        except StopIteration as end:
+            return reports, end.value
+
+
+@pytest.fixture(autouse=True)
+def _estimators(folder: Folder) -> None:
+    folder.write("estimators.py", ESTIMATORS)
+
+
+def test_metrics_are_scikit_learns_in_the_mean_over_folds(tmp_path: Path) -> None:
+    values = study(
+        "sklearn.ensemble.RandomForestClassifier",
+        folds=3,
+        report=["val_log_loss", "val_f1", "val_roc_auc", "val_pr_auc", "train_loss"],
+    )
+    scorers = ["accuracy", "neg_log_loss", "f1", "roc_auc", "average_precision"]
+    values["objective"]["report"] += scorers
+
+    reports, final = run(tmp_path, values, {"n_estimators": 10, "max_depth": 3})
+
+    assert [report.step for report in reports] == [1, 2, 3]
+    assert final["val_accuracy"] == pytest.approx(final["accuracy"])
+    assert final["val_log_loss"] == pytest.approx(-final["neg_log_loss"])
+    assert final["val_f1"] == pytest.approx(final["f1"])
+    assert final["val_roc_auc"] == pytest.approx(final["roc_auc"])
+    assert final["val_pr_auc"] == pytest.approx(final["average_precision"])
+    plan = spec.check(studyfile.from_values(values | {"space": {"max_depth": [3]}}, "s", tmp_path))
+    errors, losses = [], []
+    for data in load_data(source_of(plan.spec.objective, tmp_path), 0):
+        (x, y), (val_x, val_y) = (next(iter(p.batches([len(p)]))) for p in (data.train, data.val))
+        forest = RandomForestClassifier(10, max_depth=3, random_state=5).fit(x.double(), y)
+        errors.append(1 - forest.score(val_x.double(), val_y))
+        losses.append(log_loss(y, forest.predict_proba(x.double())))
+    assert final["val_error"] == pytest.approx(np.mean(errors))
+    assert final["val_error_std"] == pytest.approx(np.std(errors))
+    assert final["train_loss"] == pytest.approx(np.mean(losses))
+    running = [report.metrics["val_error"] for report in reports]
+    assert running == pytest.approx(np.cumsum(errors) / [1, 2, 3])
+
+
+def test_a_regressor_is_judged_in_the_targets_unit(tmp_path: Path) -> None:
+    scorers = ["neg_root_mean_squared_error", "neg_mean_absolute_error", "r2"]
+    values = study("sklearn.linear_model.Ridge", data="diabetes", metric="val_rmse", report=scorers)
+
+    (report,), final = run(tmp_path, values, {"alpha": 1.0})
+
+    assert final == report.metrics
+    assert 40 < final["val_rmse"] < 80  # the target's deviation is 77
+    assert final["val_rmse"] == pytest.approx(-final["neg_root_mean_squared_error"])
+    assert final["val_mae"] == pytest.approx(-final["neg_mean_absolute_error"])
+    assert final["val_r2"] == pytest.approx(final["r2"])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "config"),
+    [
+        ("sklearn.svm.SVC", {"C": 0.05}),  # scores of two classes
+        ("estimators.reluctant", {"threshold": 0.999}),  # does not answer what is likeliest
+        ("estimators:reluctant", {"threshold": 0.9, "estimator__C": 0.01}),
+    ],
+)
+def test_answers_are_judged_as_predicted_and_scores_as_scored(
+    tmp_path: Path, estimator: str, config: dict[str, Any]
+) -> None:
+    scorers = ["accuracy", "recall", "precision", "roc_auc"]
+    values = study(estimator, report=[*scorers, *(f"val_{name}" for name in scorers)])
+
+    _, final = run(tmp_path, values, config)
+
+    assert len({final[name] for name in scorers}) == len(scorers)
+    for name in scorers:
+        assert final[f"val_{name}"] == pytest.approx(final[name])
+
+
+def test_scores_of_many_classes_are_logits(tmp_path: Path) -> None:
+    values = study("sklearn.svm.SVC", data="digits", metric="val_roc_auc", report=["accuracy"])
+
+    _, final = run(tmp_path, values, {"gamma": 0.01})
+
+    assert final["val_roc_auc"] > 0.99
+    assert final["val_loss"] < np.log(10)  # better than not to know
+    assert final["val_accuracy"] == pytest.approx(final["accuracy"])
+
+
+def test_an_estimator_that_only_answers_is_sure_of_its_answers(tmp_path: Path) -> None:
+    report = ["accuracy", "val_roc_auc", "model_bytes", "latency_ms"]
+
+    _, final = run(tmp_path, study("estimators:Stubborn", report=report), {"answer": 1})
+
+    assert final["val_accuracy"] == pytest.approx(final["accuracy"])
+    assert final["val_roc_auc"] == 0.5
+    assert np.isfinite(final["val_loss"])
+    assert min(final["latency_ms"], final["model_bytes"]) > 0
+
+
+def test_what_is_random_follows_from_the_trials_seed(tmp_path: Path) -> None:
+    values = study("estimators.either", metric="val_loss")
+    config = {"kind": "forest", "randomforestclassifier__max_features": 1}
+
+    losses = [run(tmp_path, values, config, seed)[1]["val_loss"] for seed in (1, 1, 2)]
+    fixed = {**config, "randomforestclassifier__random_state": 3}
+    said = [run(tmp_path, values, fixed, seed)[1]["val_loss"] for seed in (1, 2)]
+
+    assert losses[0] == losses[1] != losses[2]
+    assert said[0] == said[1]
+
+
+def test_a_function_may_return_one_estimator_or_another(folder: Folder) -> None:
+    space = {
+        "kind": ["svc", "forest"],
+        "svc__C": {"choice": [0.1, 1.0], "when": {"kind": "svc"}},
+        "randomforestclassifier__max_depth": {"choice": [2, 4], "when": {"kind": "forest"}},
+    }
+
+    assert folder.hpo("run", folder.study(study("estimators.either", space))).code == 0
+
+    assert folder.states("s") == {"COMPLETE": 4}
+
+
+def test_all_parameters_reach_a_function_that_takes_any(tmp_path: Path) -> None:
+    values = study("estimators.forest", report=["model_bytes"])
+
+    sizes = [run(tmp_path, values, {"bootstrap": b})[1]["model_bytes"] for b in (True, False)]
+
+    assert sizes[0] != sizes[1]
+
+
+def test_a_trial_is_stopped_after_a_bad_fold(folder: Folder) -> None:
+    values = study(
+        "estimators.pipeline",
+        {"svc__C": [1.0, 1e-6]},
+        folds=3,
+        metric="balanced_accuracy",  # of which more is better, as of every scorer
+    )
+    values["baseline"] = {"svc__C": 1.0}
+    values["stopping"] = {"rule": "median", "startup_trials": 1}
+    values["gate"] = {"balanced_accuracy": ">= 0.9", "balanced_accuracy_std": "<= 0.1"}
+
+    done = folder.hpo("run", folder.study(values))
+
+    assert done.code == 0, done.err
+    good, bad = folder.trials("s")
+    assert (good["state"], good["n_steps"]) == ("COMPLETE", 3)
+    assert (bad["state"], bad["n_steps"]) == ("PRUNED", 1)
+
+
+def test_warnings_are_counted_once_and_fail_nothing(folder: Folder) -> None:
+    space = {"max_iter": [2, 3], "hidden_layer_sizes": 4}
+
+    done = folder.hpo("run", folder.study(study("sklearn.neural_network.MLPClassifier", space)))
+
+    assert done.code == 0
+    assert folder.states("s") == {"COMPLETE": 2}
+    assert done.err.count("ConvergenceWarning") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"estimator": "sklearn.svm.SVCs"}, "nothing to call named 'SVCs'. Did you mean 'SVC'?"),
+        ({"estimator": "sklearn.swm.SVC"}, "cannot import 'sklearn.swm'"),
+        ({"estimator": "estimators.scaler"}, "neither a classifier nor a regressor"),
+        ({"estimator": "estimators.nothing"}, "None is not a scikit-learn estimator"),
+        ({"estimator": "estimators.either"}, "missing 1 required positional argument: 'kind'"),
+        ({"metric": "val_eror"}, "unknown metric 'val_eror'. Did you mean 'val_error'?"),
+        ({"metric": "roc_auc_ovrr"}, "Did you mean 'roc_auc_ovr'?"),
+        ({"metric": "n_parameters"}, "unknown metric 'n_parameters'"),
+        ({"metric": "val_rmse"}, "'val_rmse' has no meaning in classification"),
+        ({"metric": "val_cost"}, "objective.costs"),
+        ({"positive": "ill"}, "'ill'"),
+    ],
+)
+def test_a_mistake_is_told_when_the_file_is_checked(
+    folder: Folder, change: dict[str, str], said: str
+) -> None:
+    values = study("sklearn.svm.SVC", {"C": [1.0]})
+    values["objective"].update(change)
+
+    done = folder.hpo("check", folder.study(values))
+
+    assert done.code == 1
+    assert said in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "nearest"),
+    [
+        ("sklearn.svm.SVC", "c", "Known: C, "),
+        ("sklearn.svm.SVC", "kernal", "'kernel'"),
+        ("estimators.pipeline", "svc_C", "'svc__C'"),
+        ("estimators.pipeline", "svc__gama", "'svc__gamma'"),
+    ],
+)
+def test_an_unknown_parameter_is_told_with_the_nearest(
+    folder: Folder, estimator: str, name: str, nearest: str
+) -> None:
+    done = folder.hpo("check", folder.study(study(estimator, {name: [1.0, 2.0]})))
+
+    assert done.code == 1
+    told = " ".join(done.err.split())
+    assert f"space.{name}: '{estimator}' has no parameter '{name}'." in told
+    assert nearest in told
