@@ -1,0 +1,1 @@
+"""How fast the built-in trainers are: `python -m benchmarks.training`."""

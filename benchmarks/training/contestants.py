@@ -1,0 +1,77 @@
+"""Three ways to train one network: hpo's, and two loops as people write them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from types import MappingProxyType
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.training.tasks import BATCH, Task
+from trainers import models
+from trainers.data.parts import Data
+from trainers.loop import fit
+
+Epoch = tuple[float, float]
+"""The seconds of an epoch, and the training loss in it."""
+
+
+def hpo(task: Task, data: Data, device: str) -> Iterator[Epoch]:
+    """`trainers.loop.fit`."""
+    before = time.perf_counter()
+    for report in fit(task.config, data, seed=0, device=device):
+        now = time.perf_counter()
+        yield now - before, report.metrics["train_loss"]
+        before = now
+
+
+def plain(task: Task, data: Data, device: str, workers: int = 0) -> Iterator[Epoch]:
+    """A hand-written loop: DataLoaders, torch.optim's defaults, the loss summed by `item`."""
+    generator = torch.Generator(device).manual_seed(0)
+    model = models.build(task.config, data.shape, data.n_outputs, generator)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    pin = device != "cpu"
+    loaders = [
+        DataLoader(
+            TensorDataset(part.x, part.y),  # type: ignore[attr-defined]
+            batch_size=BATCH,
+            shuffle=shuffle,
+            num_workers=workers,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+        )
+        for part, shuffle in ((data.train, True), (data.val, False))
+    ]
+    for _ in range(task.epochs):
+        start = time.perf_counter()
+        model.train()
+        total = 0.0
+        for x, y in loaders[0]:
+            x, y = x.to(device, non_blocking=pin), y.to(device, non_blocking=pin)
+            optimizer.zero_grad()
+            loss = cross_entropy(model(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.item() * len(y)
+        model.eval()
+        wrong = 0
+        with torch.no_grad():
+            for x, y in loaders[1]:
+                x, y = x.to(device, non_blocking=pin), y.to(device, non_blocking=pin)
+                wrong += int((model(x).argmax(dim=1) != y).sum())
+        yield time.perf_counter() - start, total / len(data.train)
+
+
+def plain_with_workers(task: Task, data: Data, device: str) -> Iterator[Epoch]:
+    """The same with two workers that load."""
+    return plain(task, data, device, workers=2)
+
+
+Contestant = Callable[[Task, Data, str], Iterator[Epoch]]
+
+BY_NAME: MappingProxyType[str, Contestant] = MappingProxyType(
+    {"hpo": hpo, "plain loop": plain, "plain loop, 2 workers": plain_with_workers}
+)
