@@ -15,6 +15,7 @@ name:
     trainers.steps        one step: loss, gradient in micro-batches, precision, penalty, clipping
     trainers.training     what a fit has in hand: network, optimizer, schedule, best weights
     trainers.models       networks
+    trainers.dense        their dense layer
     trainers.initialise   how their weights are drawn at first
     trainers.augment      what training examples go through: flips, shifts, noise, mixup
     trainers.optimizers   optimizers, decoupled weight decay, the l2 penalty, clipping

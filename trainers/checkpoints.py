@@ -98,8 +98,14 @@ class Checkpoints:
 
 def weights_of(model: nn.Module) -> bytes:
     """A model's weights and buffers as a safetensors file."""
-    # Copies, as safetensors refuses tensors that share memory, such as tied weights.
-    return as_safetensors({k: v.detach().cpu().clone() for k, v in model.state_dict().items()})
+    # Copies in one order, as safetensors refuses tensors that share memory, such as tied weights,
+    # and those that lie channels last.
+    return as_safetensors(
+        {
+            name: w.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, w in model.state_dict().items()
+        }
+    )
 
 
 def write(path: Path, content: bytes) -> None:

@@ -417,8 +417,12 @@ class TrainerConfig:
     compile: bool = _setting(
         False, bool, "whether PyTorch compiles the network, which pays in long runs"
     )
-    channels_last: bool = _setting(
-        False, bool, "whether images lie in memory pixel by pixel, as GPUs like them"
+    channels_last: bool | None = _setting(
+        None,
+        bool,
+        "whether images lie in memory pixel by pixel; none is where that is faster: on a CPU, and "
+        "on a GPU in half precision",
+        optional=True,
     )
     deterministic: bool = _setting(
         False, bool, "whether a GPU, too, calculates the same bits each time, if more slowly"

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from trainers.config import TrainerConfig
+from trainers.dense import Dense
 
 INITS: Mapping[str, Callable[..., torch.Tensor]] = MappingProxyType(
     {
@@ -56,9 +57,13 @@ def initialised(
     draw = INITS[config.init]
     if config.init == "normal":
         draw = partial(draw, std=config.init_std)
-    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    layers = [layer for layer in model.modules() if isinstance(layer, Dense | nn.Conv2d)]
     for layer in layers:
-        draw(layer.weight, generator=generator)
+        # `nn.init` takes (units, inputs).
+        w = layer.weight.t() if isinstance(layer, Dense) else layer.weight
+        w.copy_(
+            draw(torch.empty_like(w, memory_format=torch.contiguous_format), generator=generator)
+        )
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
             nn.init.constant_(parameter, config.bias_init)

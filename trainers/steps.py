@@ -51,8 +51,10 @@ class Stepper:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._dtype = number_type(config, device)
         self._loss = loss_of(task, config)
-        self._format = torch.channels_last if config.channels_last else torch.preserve_format
-        if config.channels_last:
+        self._channels_last = config.channels_last
+        if self._channels_last is None:
+            self._channels_last = device.type == "cpu" or self._dtype is not None
+        if self._channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._network: Callable[[torch.Tensor], torch.Tensor] = (
             torch.compile(model) if config.compile else model
@@ -63,7 +65,7 @@ class Stepper:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's outputs, float32, for examples (n, *shape)."""
-        if self.config.channels_last and x.ndim == 4:
+        if self._channels_last and x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         if self._dtype is None:
             return self._network(x)
@@ -104,13 +106,18 @@ class Stepper:
 
         The mean over n is the sum over micro-batches of m / n times their mean.
         """
-        self.optimizer.zero_grad()
+        self.forget()
         parts = []
         for loss, m in self.losses(batches):
             part = loss if m == n else loss * (m / n)
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+    def forget(self) -> None:
+        """Forgets the gradient; PyTorch's own way takes as long as a small layer."""
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def losses(
         self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
@@ -143,7 +150,7 @@ class Stepper:
                     raise
             # Out here the error, and with it the tensors of the attempt, is gone.
             self.at_once = (at_once + 1) // 2
-            self.optimizer.zero_grad()
+            self.forget()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 

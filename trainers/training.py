@@ -26,7 +26,8 @@ from trainers.schedules import Schedule
 from trainers.second_order import NEWTON_MAX_PARAMETERS
 from trainers.steps import Stepper
 
-_EVALUATED_AT_ONCE = 4096
+_EVALUATED_AT_ONCE = {"cpu": 512}  # what its cache holds
+_EVALUATED_AT_ONCE_ELSEWHERE = 4096
 
 
 class Training:
@@ -105,8 +106,9 @@ class Training:
         """The metrics of the weights as they are."""
         self.model.eval()
         names = self._goals.reported(self._data.task)
+        most = _EVALUATED_AT_ONCE.get(self._device.type, _EVALUATED_AT_ONCE_ELSEWHERE)
         outputs, targets = metrics.predict(
-            self._stepper.forward, self._data.val, self._stepper.at_once or _EVALUATED_AT_ONCE
+            self._stepper.forward, self._data.val, self._stepper.at_once or most
         )
         of_val = [name for name in names if name.startswith("val_")]
         values = metrics.evaluate(of_val, outputs, targets, self._data, self._goals)

@@ -44,7 +44,7 @@ class Sizes:
     n: dict[str, int]
 
 
-FULL = Sizes(5, {"digits": 11, "synthetic": 4}, {"mlp": 60_000, "cnn": 60_000})
+FULL = Sizes(3, {"digits": 11, "synthetic": 3}, {"mlp": 60_000, "cnn": 60_000})
 QUICK = Sizes(1, {"digits": 6, "synthetic": 2}, {"mlp": 20_000, "cnn": 4_000})
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from types import MappingProxyType
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.training.tasks import BATCH, Task
-from trainers import models
 from trainers.data.parts import Data
 from trainers.loop import fit
 
@@ -28,10 +29,29 @@ def hpo(task: Task, data: Data, device: str) -> Iterator[Epoch]:
         before = now
 
 
+def network(task: Task, data: Data) -> nn.Module:
+    """The network of `task.config` as people write it."""
+    if task.model == "mlp":
+        n = math.prod(data.shape)
+        hidden = (nn.Linear(n, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU())
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(128, data.n_outputs))
+    side = data.shape[-1] // 4
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32 * side * side, data.n_outputs),
+    )
+
+
 def plain(task: Task, data: Data, device: str, workers: int = 0) -> Iterator[Epoch]:
     """A hand-written loop: DataLoaders, torch.optim's defaults, the loss summed by `item`."""
-    generator = torch.Generator(device).manual_seed(0)
-    model = models.build(task.config, data.shape, data.n_outputs, generator)
+    torch.manual_seed(0)
+    model = network(task, data).to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     pin = device != "cpu"
     loaders = [

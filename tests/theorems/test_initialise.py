@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from trainers.config import TrainerConfig
+from trainers.dense import Dense
 from trainers.initialise import INITS
 from trainers.models import build
 
@@ -21,7 +22,9 @@ def network(
 
 
 def matrices(model: nn.Module) -> list[torch.Tensor]:
-    return [p.detach() for p in model.parameters() if p.ndim > 1]
+    """All weights; of dense layers as (units, inputs)."""
+    found = [p.detach() for p in model.parameters() if p.ndim > 1]
+    return [w.t() if w.ndim == 2 else w for w in found]
 
 
 VARIANCES = {
@@ -84,7 +87,7 @@ def signals(activation: str, init: str, depth: int = 20, **fields: Any) -> Itera
     x = torch.randn(256, 200, generator=torch.Generator().manual_seed(1))
     for layer in model.children():
         x = layer(x)
-        if isinstance(layer, nn.Linear):
+        if isinstance(layer, Dense):
             yield x.square().mean().item()
 
 
@@ -108,7 +111,7 @@ def test_orthogonal_weights_keep_it_exactly_through_a_linear_network() -> None:
     model = network((50,), depth=20, width=50, init="orthogonal")
     x = torch.randn(8, 50, generator=torch.Generator().manual_seed(1))
     y = x
-    for layer in [m for m in model.children() if isinstance(m, nn.Linear)][:-1]:
+    for layer in [m for m in model.children() if isinstance(m, Dense)][:-1]:
         y = layer(y)
     torch.testing.assert_close(y.norm(dim=1), x.norm(dim=1))
 

@@ -174,13 +174,13 @@ def test_what_is_normalised_has_mean_0_and_deviation_1(norm: str, rank: int) -> 
 
 
 def test_an_mlp_has_the_layers_it_was_asked_for() -> None:
-    assert shapes(network(shape=(5,), depth=0)) == [(3, 5)]
-    assert shapes(network(shape=(5,), width=8)) == [(8, 5), (8, 8), (3, 8)]
+    assert shapes(network(shape=(5,), depth=0)) == [(5, 3)]
+    assert shapes(network(shape=(5,), width=8)) == [(5, 8), (8, 8), (8, 3)]
 
 
 def test_a_list_is_one_value_per_layer() -> None:
     a = network(shape=(5,), depth=3, width=[8, 4, 6], dropout=[0.1, 0.0, 0.5])
-    assert [rows for rows, _ in shapes(a)] == [8, 4, 6, 3]
+    assert [units for _, units in shapes(a)] == [8, 4, 6, 3]
     assert [layer.p for layer in a if isinstance(layer, Dropout)] == [0.1, 0.5]
     alike = network(shape=(5,), width=[8, 8], dropout=[0.1, 0.1])
     x = torch.randn(4, 5, generator=seeded(1))
@@ -244,13 +244,13 @@ def test_a_cnn_has_the_layers_it_was_asked_for() -> None:
         return shapes(a)
 
     digit = (1, 8, 8)
-    assert of(digit, depth=1) == [(6, 1, 3, 3), (10, 6 * 4 * 4)]
-    assert of(digit, depth=2)[-1] == (10, 6 * 2 * 2)
-    assert of(digit, depth=5)[-1] == (10, 6 * 2 * 2)  # not pooled below 2
-    assert of(digit, depth=3, pooling="none")[-1] == (10, 6 * 8 * 8)
-    assert of((3, 9, 5), depth=3)[-1] == (10, 6 * 4 * 2)  # 9 x 5, 4 x 2, 4 x 2
+    assert of(digit, depth=1) == [(6, 1, 3, 3), (6 * 4 * 4, 10)]
+    assert of(digit, depth=2)[-1] == (6 * 2 * 2, 10)
+    assert of(digit, depth=5)[-1] == (6 * 2 * 2, 10)  # not pooled below 2
+    assert of(digit, depth=3, pooling="none")[-1] == (6 * 8 * 8, 10)
+    assert of((3, 9, 5), depth=3)[-1] == (6 * 4 * 2, 10)  # 9 x 5, 4 x 2, 4 x 2
     stages = of(digit, depth=2, width=[4, 7], kernel_width=2)
-    assert stages == [(4, 1, 2, 2), (7, 4, 2, 2), (10, 7 * 2 * 2)]
+    assert stages == [(4, 1, 2, 2), (7, 4, 2, 2), (7 * 2 * 2, 10)]
 
 
 @pytest.mark.parametrize("norm", sorted(NORMS))

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 from trainers.config import TrainerConfig
 from trainers.data import Source, load
 from trainers.data.parts import Data, Tensors
+from trainers.dense import Dense
 from trainers.loop import fit
 from trainers.models import linear
 from trainers.schedules import SCHEDULES, Schedule
@@ -28,8 +29,8 @@ def iris() -> tuple[Data, Tensors, Tensors]:
 def first_weights() -> torch.Tensor:
     """The weights with which softmax regression of iris begins, with seed 4."""
     layers = list(linear(TrainerConfig(), (4,), 3, seeded(4)).modules())
-    assert isinstance(layers[-1], nn.Linear)
-    return layers[-1].weight.detach()
+    assert isinstance(layers[-1], Dense)
+    return layers[-1].weight.detach().t()
 
 
 # Schedules
