@@ -25,7 +25,7 @@ from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
 from hpo.trial import TrialRecord
-from hpo.winners import KeepWeights
+from hpo.winners import DrawWinner, KeepWeights
 from search_spaces import SearchSpace
 
 _log = logging.getLogger(__name__)
@@ -228,8 +228,10 @@ def run_plan(
 
 
 def _keepers(plan: Plan) -> list[Listener]:
-    """Who clears away the weights that a built-in trainer leaves."""
-    return [KeepWeights(plan.spec.run.keep_weights)] if plan.spec.objective.trainer else []
+    """Who looks after the networks that a built-in trainer leaves."""
+    if plan.spec.objective.trainer is None:
+        return []
+    return [KeepWeights(plan.spec.run.keep_weights), DrawWinner()]
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -244,7 +244,8 @@ def _artifacts(study: StudyRecord) -> dict[str, str]:
     artifacts = {"leaderboard.md": as_markdown(study), "summary.json": dumps(summary(study))}
     if best:
         artifacts["best.json"] = dumps(best_json(best))
-    return artifacts
+    drawings = sorted(study.directory.glob("*.svg")) if study.directory else []
+    return artifacts | {file.name: file.read_text(encoding="utf-8") for file in drawings}
 
 
 def _as_yaml(values: Mapping[str, Any]) -> str:

@@ -6,23 +6,33 @@ trained again: equal configurations and seeds give equal networks.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
-from hpo.listeners import Listener
+from hpo.listeners import Listener, Outcome
 from hpo.study import job_of
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hpo.reports.plots import Chart
+
 TESTED = "hpo:tested"
-CHECKPOINTS = "checkpoints"
-"""Folder in a trial's own, for what it can be taken up again from, and its weights."""
+CURVE = "precision_recall.svg"
+"""The best classifier's precision over recall, in the study's folder."""
+
+_AT_ONCE = 512
+_OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
+
+CHECKPOINTS, WEIGHTS = "checkpoints", "model.safetensors"
+"""Folder in a trial's own, for what it can be taken up again from; and its weights in there."""
 
 
 class Winner:
@@ -50,7 +60,9 @@ class Winner:
         from hpo.objectives.trainer import TrainerObjective
         from trainers.config import TrainerConfig
 
-        self._trainer = TrainerObjective(self._plan)
+        run = self._plan.spec.run.model_copy(update={"keep_weights": "all"})
+        spec = self._plan.spec.model_copy(update={"run": run})
+        self._trainer = TrainerObjective(replace(self._plan, spec=spec))
         self._config = TrainerConfig.from_mapping(self._plan.config(trial.params))
 
     def test(self) -> dict[str, float]:
@@ -65,6 +77,33 @@ class Winner:
             for network, data in zip(networks, self._trainer.folds, strict=True)
         ]
         return {name: fmean(each[name] for each in judged) for name in judged[0]}
+
+    def precision_over_recall(self) -> Chart:
+        """Of the validation part, of all folds together.
+
+        Raises:
+            HpoError: it is no classifier.
+        """
+        import torch
+
+        from hpo.reports.plots import precision_over_recall
+        from trainers.metrics import precision_recall, predict
+
+        if self._plan.spec.objective.task != "classification":
+            raise HpoError("precision and recall are of classifiers.")
+        cpu = torch.device("cpu")
+        folds = [data.to(cpu) for data in self._trainer.folds]
+        predicted = [
+            predict(network, data.val, _AT_ONCE)
+            for network, data in zip(self._networks(), folds, strict=True)
+        ]
+        outputs, targets = map(torch.cat, zip(*predicted, strict=True))
+        precision, recall, _ = precision_recall(outputs, targets, folds[0], self._trainer.goals)
+        classes = folds[0].classes
+        positive = self._trainer.goals.positive or classes[-1]
+        about = f"class {positive}" if len(classes) == 2 else f"all {len(classes)} classes"
+        note = f"trial {self._trial.number}, validation part, {about}"
+        return precision_over_recall(precision, recall, note=note)
 
     def export(self, to: Path, *, onnx: bool) -> float | None:
         """Writes its network, the first fold's, to a folder.
@@ -97,28 +136,37 @@ class Winner:
     def _directory(self) -> Path:
         return job_of(self._study, self._trial).directory
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether they were kept."""
+        return all(file.exists() for file in self._files(self._directory))
+
     def _networks(self) -> list[nn.Module]:
-        """One network for each fold."""
-        from trainers.checkpoints import WEIGHTS
-        from trainers.exports import restore
-
-        folds = self._trainer.folds
-        home = self._directory / CHECKPOINTS
-        files = [home / WEIGHTS]
-        if len(folds) > 1:
-            files = [home / f"fold-{i}" / WEIGHTS for i in range(1, len(folds) + 1)]
-        if not all(file.exists() for file in files):
-            self._train_again()
-        return [
-            restore(self._config, data.shape, data.n_outputs, file, self._plan.folder)
-            for file, data in zip(files, folds, strict=True)
-        ]
-
-    def _train_again(self) -> None:
+        """One network for each fold; trained again where their weights were not kept."""
+        if self.has_weights:
+            return self._restored(self._directory)
         number = self._trial.number
         self._say(f"the weights of trial {number} were not kept; it is trained again.")
-        for _ in self._trainer(job_of(self._study, self._trial)):
-            pass
+        with tempfile.TemporaryDirectory() as folder:
+            job = replace(job_of(self._study, self._trial), directory=Path(folder))
+            for _ in self._trainer(job):
+                pass
+            return self._restored(job.directory)
+
+    def _files(self, directory: Path) -> list[Path]:
+        """Where a trial in `directory` leaves its weights, one file for each fold."""
+        home, n = directory / CHECKPOINTS, len(self._trainer.folds)
+        if n == 1:
+            return [home / WEIGHTS]
+        return [home / f"fold-{i}" / WEIGHTS for i in range(1, n + 1)]
+
+    def _restored(self, directory: Path) -> list[nn.Module]:
+        from trainers.exports import restore
+
+        return [
+            restore(self._config, data.shape, data.n_outputs, file, self._plan.folder)
+            for file, data in zip(self._files(directory), self._trainer.folds, strict=True)
+        ]
 
 
 def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> dict[str, float]:
@@ -186,6 +234,23 @@ class KeepWeights(Listener):
         if directory is None:
             return
         home = directory / f"trial-{number:05d}" / CHECKPOINTS
-        for pattern in ("checkpoint-*.pt", "model.safetensors"):
+        for pattern in ("checkpoint-*.pt", WEIGHTS):
             for file in [*home.glob(pattern), *home.glob(f"fold-*/{pattern}")]:
                 file.unlink(missing_ok=True)
+
+
+class DrawWinner(Listener):
+    """Draws the best classifier's precision over recall, where a study is about either."""
+
+    def closed(self, study: StudyRecord, outcome: Outcome) -> None:
+        """Writes the curve into the study's folder, from where it goes to MLflow."""
+        spec, best = study.plan.spec, study.best()
+        named = (*spec.objective.metrics, *spec.objective.report, *spec.constraints, *spec.gate)
+        about = any(name.startswith(f"val_{base}") for name in named for base in _OF_THE_CURVE)
+        if best is None or study.directory is None or not about or outcome.state != "finished":
+            return
+        from hpo.reports.plots import write_image
+
+        winner = Winner(study, best, lambda _: None)
+        if winner.has_weights:
+            write_image([winner.precision_over_recall()], study.directory / CURVE)

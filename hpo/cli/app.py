@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hpo.catalog import StudyRecord
+    from hpo.reports.plots import Chart
 
 _P = ParamSpec("_P")
 
@@ -24,6 +26,8 @@ TOO_MANY_FAILURES = 4
 INTERRUPTED = 128  # plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
 _PIPED_WIDTH = 10_000  # nothing is cut off or wrapped in a log
+_PLOT_WIDTHS = (40, 110)
+_PLOT_HEIGHT = 20
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -122,6 +126,21 @@ def print_table(table: Table, compact: Table | None = None) -> None:
     needed = Measurement.get(console, console.options.update(max_width=_PIPED_WIDTH), table)
     too_wide = compact is not None and needed.maximum > console.width
     console.print(compact if too_wide else table)
+
+
+def print_charts(charts: Sequence[Chart]) -> None:
+    """Draws charts in characters on stdout, as large as the terminal allows."""
+    from hpo.reports.plots import as_text
+
+    out = stdout()
+    colour = out.is_terminal and not out.no_color and out.color_system is not None
+    columns, lines = shutil.get_terminal_size()
+    least, most = _PLOT_WIDTHS
+    width = max(least, min(columns, most))
+    height = max(10, min(_PLOT_HEIGHT, lines - 4))
+    for chart in charts:
+        typer.echo()
+        typer.echo(as_text(chart, width=width, height=height, colour=colour), color=colour)
 
 
 def explain(error: HpoError) -> None:

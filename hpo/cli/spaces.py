@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hpo.cli.app import JsonOption, command, group, print_json, print_table, stderr, stdout
+from hpo.cli.app import (
+    JsonOption,
+    command,
+    group,
+    print_charts,
+    print_json,
+    print_table,
+    stderr,
+    stdout,
+)
 from hpo.errors import HpoError, nearest
 
 if TYPE_CHECKING:
@@ -35,8 +43,6 @@ _KINDS = {
 }
 _ORDER = ("preset", "optimizer", "schedule", "momentum", "model", "regularisation", "minibatch")
 _WHY_WIDTH = 44  # columns, in a terminal
-_PLOT_WIDTHS = (40, 110)
-_PLOT_HEIGHT = 20
 _POWER = re.compile(r"\b(\d(?:\.\d+)?)e([-+])0(\d)\b")
 
 
@@ -93,15 +99,15 @@ def show(
     shown = _find(name)
     charts = _charts(shown) if plot or png else []
     if png:
-        from hpo.reports.plots import write_png
+        from hpo.reports.plots import write_image
 
-        write_png(charts, png)
+        write_image(charts, png)
     if as_json:
         print_json(_as_json(shown) | ({"plots": _points(charts)} if plot else {}))
     else:
         _print(shown)
         if plot:
-            _draw(charts)
+            print_charts(charts)
     if png:
         stderr().print(f"Written: {png}", markup=False)
 
@@ -279,20 +285,6 @@ def _charts(shown: _Shown) -> list[Chart]:
         f"'{shown.name}' has no schedule to draw: its learning rate stays as it is.",
         f"These have one: {others}.",
     )
-
-
-def _draw(charts: Sequence[Chart]) -> None:
-    from hpo.reports.plots import as_text
-
-    out = stdout()
-    colour = out.is_terminal and not out.no_color and out.color_system is not None
-    columns, lines = shutil.get_terminal_size()
-    least, most = _PLOT_WIDTHS
-    width = max(least, min(columns, most))
-    height = max(10, min(_PLOT_HEIGHT, lines - 4))
-    for chart in charts:
-        typer.echo()
-        typer.echo(as_text(chart, width=width, height=height, colour=colour), color=colour)
 
 
 def _as_json(shown: _Shown) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from hpo.cli.app import (
     StudyArgument,
     TrackingOption,
     command,
+    print_charts,
     print_json,
     print_leaderboard,
     print_table,
@@ -23,6 +25,7 @@ from hpo.errors import HpoError
 
 if TYPE_CHECKING:
     from hpo.catalog import StudyRecord
+    from hpo.reports.plots import Chart
     from hpo.trial import TrialRecord
 
 
@@ -89,6 +92,12 @@ def best(
         bool,
         typer.Option("--test", help="Judge it by the test part, which nothing else looks at."),
     ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw a classifier's precision over recall.")
+    ] = False,
+    png: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Draw it into a PNG file.")
+    ] = None,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -101,6 +110,12 @@ def best(
     if not front:
         raise HpoError(record.why_no_best(), f"See: hpo trials {study}")
     tested = _tested(record, front[0]) if test else None
+    charts = _charts(record, front[0]) if plot or png else []
+    if png:
+        from hpo.reports.plots import write_image
+
+        write_image(charts, png)
+        stderr().print(f"Written: {png}", markup=False)
     if as_json:
         print_json(summary(record) | ({"test": tested} if tested else {}))
         return
@@ -113,6 +128,15 @@ def best(
     if tested:
         values = ", ".join(f"{name} {value:.4g}" for name, value in tested.items())
         stdout().print(f"Trial {front[0].number} on the test part: {values}")
+    if plot:
+        print_charts(charts)
+
+
+def _charts(record: StudyRecord, trial: TrialRecord) -> list[Chart]:
+    from hpo.winners import Winner
+
+    winner = Winner(record, trial, lambda text: stderr().print(text, markup=False))
+    return [winner.precision_over_recall()]
 
 
 def _tested(record: StudyRecord, trial: TrialRecord) -> dict[str, float]:

@@ -117,8 +117,8 @@ def as_text(chart: Chart, *, width: int = 80, height: int = 20, colour: bool = F
     return "\n".join(line.rstrip() for line in lines)
 
 
-def write_png(charts: Sequence[Chart], path: Path) -> None:
-    """Draws charts below one another into a file.
+def write_image(charts: Sequence[Chart], path: Path) -> None:
+    """Draws charts below one another into a file, as SVG if it is called so, else as PNG.
 
     Raises:
         HpoError: the file cannot be written.
@@ -144,7 +144,7 @@ def write_png(charts: Sequence[Chart], path: Path) -> None:
         if chart.note:
             axes.set_title(chart.note, fontsize="small", color="gray", wrap=True)
     try:
-        figure.savefig(path, format="png")
+        figure.savefig(path, format="svg" if path.suffix == ".svg" else "png")
     except FileNotFoundError:
         folder = path.parent
         sentence = f"cannot write {path}: there is no folder {folder}."

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn import metrics as peer
 from torch import Tensor, nn
 
-from hpo.reports.plots import as_text, precision_over_recall, write_png
+from hpo.reports.plots import as_text, precision_over_recall, write_image
 from trainers import ConfigError, Goals, goals
 from trainers.checkpoints import Checkpoints
 from trainers.data.parts import Data, Tensors
@@ -370,5 +370,5 @@ def test_a_curve_is_drawn_from_no_recall_to_all(tmp_path: Path) -> None:
     text = as_text(chart)
     assert text.startswith("precision")
     assert text.endswith("of 'b'")
-    write_png([chart], tmp_path / "curve.png")
+    write_image([chart], tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 1000

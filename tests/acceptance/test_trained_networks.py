@@ -1,0 +1,256 @@
+"""What a built-in trainer leaves: checkpoints, weights, a test, a curve, an export."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.acceptance.harness import Folder, Study
+
+NETS = """
+import time
+from pathlib import Path
+from torch import nn
+
+
+class Slow(nn.Sequential):
+    def forward(self, x):
+        # Until somebody makes a file named go, the 40th step of training takes for ever.
+        if self.training and not Path("go").exists():
+            self.steps = getattr(self, "steps", 0) + 1
+            if self.steps == 40:
+                Path("waiting").touch()
+                while not Path("go").exists():
+                    time.sleep(0.01)
+        return super().forward(x)
+
+
+def make(config):
+    units = config.units
+    (n,) = config.shape
+    return Slow(nn.Linear(n, units), nn.Dropout(0.2), nn.Linear(units, config.n_outputs))
+"""
+
+
+def study(**changes: Any) -> Study:
+    """Trial 1, with 24 units, is the best of these by far; each differs by its width alone."""
+    base = {
+        "name": "net",
+        "objective": {
+            "trainer": "classifier",
+            "data": "iris",
+            "metric": "val_loss",
+            "epochs": 4,
+            "report": ["val_f1"],
+        },
+        "space": {"width": {"choice": [1, 24, 2]}, "depth": 1, "optimizer": "adam"},
+        "search": {"sampler": "grid"},
+        "run": {},
+    }
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        base[section] = {**base[section], key: value} if key else value  # type: ignore[dict-item]
+    return base
+
+
+def weights(folder: Folder) -> list[str]:
+    """The trials whose weights are kept."""
+    found = (folder.path / "hpo-runs").glob("**/*.safetensors")
+    return sorted(str(path.relative_to(folder.path / "hpo-runs" / "net")) for path in found)
+
+
+@pytest.mark.parametrize(("keep", "n"), [("best", 1), ("all", 3), ("none", 0)])
+def test_the_weights_of_the_best_trial_are_kept_or_all_or_none(
+    folder: Folder, keep: str, n: int
+) -> None:
+    done = folder.hpo("run", folder.study(study(run__keep_weights=keep)))
+    assert done.code == 0, done.err
+    best = folder.hpo("best", "net", "--json").json["best"]
+    kept = weights(folder)
+    assert len(kept) == n
+    assert folder.hpo("best", "net", "--test").code == 0  # of weights that are trained again, too
+    if keep == "best":
+        assert kept == [f"trial-{best['trial']:05d}/checkpoints/model.safetensors"]
+
+
+def test_the_test_part_is_looked_at_once(folder: Folder) -> None:
+    assert folder.hpo("run", folder.study(study())).code == 0
+    first = folder.hpo("best", "net", "--test", "--json").json
+    assert set(first["test"]) == {"test_loss", "test_error", "test_accuracy", "test_f1"}
+    assert 0 <= first["test"]["test_error"] < 0.5
+    (kept,) = (folder.path / "hpo-runs").glob("**/model.safetensors")
+    kept.write_bytes(b"nothing that could be looked at again")
+    again = folder.hpo("best", "net", "--test")
+    assert f"test_loss {first['test']['test_loss']:.4g}" in again.out
+    assert "already" not in again.err
+    assert "test" not in folder.hpo("best", "net", "--json").json
+
+
+def test_without_weights_the_trial_is_trained_again_to_the_same_network(folder: Folder) -> None:
+    folder.hpo("run", folder.study(study()))
+    assert folder.hpo("export", "net", "--to", "kept").code == 0
+    (kept,) = (folder.path / "hpo-runs").glob("**/model.safetensors")
+    content = kept.read_bytes()
+    kept.unlink()
+    done = folder.hpo("export", "net", "--to", "again")
+    assert done.code == 0
+    assert "is trained again" in done.err
+    assert (folder.path / "again" / "model.safetensors").read_bytes() == content
+
+
+def test_an_export_answers_for_raw_examples_as_the_trial_did(folder: Folder) -> None:
+    folder.hpo("run", folder.study(study()))
+    done = folder.hpo("export", "net", "--onnx", "--json")
+    assert done.code == 0, done.err
+    assert done.json["files"] == [
+        "config.json",
+        "model.onnx",
+        "model.safetensors",
+        "predict.py",
+        "transformer.joblib",
+    ]
+    assert 0 <= done.json["onnx_difference"] < 1e-4
+    exported = folder.path / "net-model"
+    said = json.loads((exported / "config.json").read_text())
+    assert said["classes"] == ["setosa", "versicolor", "virginica"]
+    assert said["metrics"]["val_loss"] == folder.hpo("best", "net", "--json").json["best"]["value"]
+
+    from sklearn.datasets import load_iris
+
+    iris = load_iris()
+    np.save(folder.path / "x.npy", iris.data)
+    answers = subprocess.run(
+        [sys.executable, exported / "predict.py", "x.npy"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    right = [a == iris.target_names[y] for a, y in zip(answers, iris.target, strict=True)]
+    assert sum(right) > 0.6 * len(right)
+    assert len((exported / "predict.py").read_text().splitlines()) <= 25
+
+
+def test_a_table_is_exported_with_what_makes_features_of_it(folder: Folder) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["town,rooms,price"]
+    for _ in range(300):
+        town, rooms = ["Aa", "Bb", ""][rng.integers(3)], rng.integers(1, 9)
+        price = 1000 * rooms + 5000 * (town == "Aa") + rng.normal(0, 100)
+        lines.append(f"{town},{rooms if rooms < 8 else ''},{price:.2f}")
+    folder.write("houses.csv", "\n".join(lines))
+    values = study(
+        objective={
+            "trainer": "regressor",
+            "data": "houses.csv",
+            "target": "price",
+            "metric": "val_r2",
+            "epochs": 30,
+            "folds": 3,
+        }
+    )
+    values["space"] = {"width": [8, 32], "optimizer": "adam", "batch_size": 16}
+    done = folder.hpo("run", folder.study(values))
+    assert done.code == 0, done.err
+    best = folder.hpo("best", "net", "--test", "--json").json
+    assert best["best"]["value"] > 0.5
+    assert best["test"]["test_r2"] > 0.5
+    assert folder.hpo("export", "net").code == 0
+    folder.write("new.csv", "town,rooms\nAa,3\nCc,\n")
+    script = folder.path / "net-model" / "predict.py"
+    answers = subprocess.run(
+        [sys.executable, script, folder.path / "new.csv"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(answers) == 2
+    assert 2_000 < float(answers[0]) < 14_000  # in the price's own unit
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_trial_goes_on_from_its_checkpoint_and_ends_as_if_never_stopped(
+    folder: Folder, how: signal.Signals
+) -> None:
+    folder.write("nets.py", NETS)
+    values = study(objective__epochs=12, run__checkpoint_every=2)
+    values["space"] = {"model": "nets:make", "units": [8], "batch_size": 16, "learning_rate": 0.05}
+    file = folder.study(values)
+    running = folder.start("run", file)
+    running.wait_for("", folder.path / "waiting")  # in its 7th epoch of 6 steps
+    running.signal(how)
+    running.done()
+    (trial,) = (folder.path / "hpo-runs").glob("*/trial-*")
+    assert sorted(p.name for p in (trial / "checkpoints").iterdir()) == [
+        "checkpoint-000004.pt",
+        "checkpoint-000006.pt",
+    ]
+    folder.write("go", "")
+    steps_before = (trial / "metrics.jsonl").read_text().splitlines()
+    assert len(steps_before) == 6
+    resumed = folder.hpo("run", file)
+    assert resumed.code == 0, resumed.err
+    (done,) = folder.trials("net")
+    assert (done["state"], done["attempts"], done["n_steps"]) == ("COMPLETE", 2, 12)
+
+    lines = [json.loads(line) for line in (trial / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert [json.loads(line)["metrics"] for line in steps_before] == [
+        line["metrics"] for line in lines[:6]
+    ]
+    other = {**values, "name": "whole"}
+    assert folder.hpo("run", folder.study(other, "whole.yaml")).code == 0
+    (whole,) = folder.trials("whole")
+    assert whole["metrics"] == done["metrics"]
+    kept = [
+        (folder.path / "hpo-runs" / name / trial.name / "checkpoints" / "model.safetensors")
+        for name in ("net", "whole")
+    ]
+    assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_precision_over_recall_is_drawn_and_goes_to_mlflow(folder: Folder) -> None:
+    values = study(objective__report=["val_pr_auc"], objective__data="breast_cancer")
+    values["space"] = {"width": [4], "optimizer": "adam"}
+    done = folder.hpo("run", folder.study(values), "--tracking", "sqlite:///mlflow.db")
+    assert done.code == 0, done.err
+    (drawn,) = (folder.path / "hpo-runs").glob("*/precision_recall.svg")
+    (logged,) = (folder.path / "mlruns").glob("**/precision_recall.svg")
+    assert drawn.read_text() == logged.read_text()
+    assert "<svg" in drawn.read_text()
+    assert "recall" in folder.hpo("best", "net", "--plot").out
+    assert folder.hpo("best", "net", "--png", "curve.png").code == 0
+    assert (folder.path / "curve.png").read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "net", "--trial", "7"], "trial 7 of 'net' cannot be exported: there is none."),
+        (["export", "none"], "no study 'none'"),
+        (["best", "fn", "--test"], "trains with a function of your own, and only that knows its"),
+        (["export", "fn"], "trains with a function of your own, and only that knows its model."),
+    ],
+)
+def test_what_cannot_be_exported_or_tested_is_told(
+    folder: Folder, arguments: list[str], message: str
+) -> None:
+    folder.hpo("run", folder.study(study(objective__epochs=1)))
+    folder.write("own.py", "def train(trial):\n    return trial.x\n")
+    values = {
+        "name": "fn",
+        "objective": {"function": "own:train", "metric": "loss"},
+        "space": {"x": [1, 2]},
+        "search": {"sampler": "grid"},
+    }
+    folder.hpo("run", folder.study(values, "fn.yaml"))
+    done = folder.hpo(*arguments)
+    assert done.code == 1
+    assert message in done.err
+    assert "Traceback" not in done.err
