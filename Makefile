@@ -52,13 +52,15 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# As many tests at once as there are cores; a file's tests stay together and share their fixtures.
 unit: $(VENV)/.dev
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.overhead --quick
 	$(BIN)/python -m benchmarks.spaces --quick
 	$(BIN)/python -m benchmarks.priors --quick
+	$(BIN)/python -m benchmarks.training --quick
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

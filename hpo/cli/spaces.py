@@ -39,9 +39,20 @@ _KINDS = {
     "optimizer": "optimizer",
     "model": "model",
     "dropout": "regularisation",
+    "mixup": "regularisation",
+    "init": "initialisation",
     "batch_size": "minibatch",
 }
-_ORDER = ("preset", "optimizer", "schedule", "momentum", "model", "regularisation", "minibatch")
+_ORDER = (
+    "preset",
+    "optimizer",
+    "schedule",
+    "momentum",
+    "model",
+    "initialisation",
+    "regularisation",
+    "minibatch",
+)
 _WHY_WIDTH = 44  # columns, in a terminal
 _POWER = re.compile(r"\b(\d(?:\.\d+)?)e([-+])0(\d)\b")
 

@@ -44,7 +44,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 def test_the_readmes_commands_exist() -> None:
     from hpo.cli.app import app
 
-    for module in ("files", "runs", "spaces", "studies"):
+    for module in ("files", "models", "runs", "spaces", "studies"):
         importlib.import_module(f"hpo.cli.{module}")  # they register their commands
 
     known = {command.name for command in app.registered_commands}
@@ -63,8 +63,12 @@ def test_an_example_is_a_good_study_file(path: Path) -> None:
 def _keys(schema: dict[str, Any], definitions: dict[str, Any], prefix: str = "") -> set[str]:
     keys: set[str] = set()
     for name, value in schema["properties"].items():
-        inner = definitions.get(value.get("$ref", "").rpartition("/")[2])
-        keys |= _keys(inner, definitions, f"{name}.") if inner else {prefix + name}
+        forms = [value, *value.get("anyOf", [])]
+        names = [form.get("$ref", "").rpartition("/")[2] for form in forms]
+        inner = [definitions[each] for each in names if each]
+        keys |= {key for each in inner for key in _keys(each, definitions, f"{prefix}{name}.")}
+        if "$ref" not in value:
+            keys.add(prefix + name)
     return keys
 
 

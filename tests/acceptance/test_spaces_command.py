@@ -19,9 +19,10 @@ from tests.acceptance.harness import HPO, Done, Folder, clean_environment, impor
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
 KINDS = {
     "preset": {"classic", "modern", "schedules"},
-    "model": {"mlp", "cnn"},
+    "model": {"mlp", "cnn", "resnet"},
     "momentum": {"increasing_momentum", "cycled_momentum"},
-    "regularisation": {"regularisation"},
+    "initialisation": {"initialisation"},
+    "regularisation": {"augmentation", "regularisation"},
     "minibatch": {"batch_size"},
 }
 STUDY = """\

@@ -1,0 +1,1 @@
+"""How good a network a short search finds: `python -m benchmarks.digits`."""
