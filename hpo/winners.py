@@ -53,8 +53,7 @@ class Winner:
         objective = self._plan.spec.objective
         if objective.trainer is None:
             raise HpoError(
-                f"study '{study.name}' trains with a {objective.kind} of your own, and only that "
-                "knows its model.",
+                f"study '{study.name}' has a model that hpo did not train: {objective.what}.",
                 f"What it wrote is in {self._directory}.",
             )
         from hpo.objectives.trainer import TrainerObjective

@@ -119,6 +119,8 @@ def as_markdown(study: StudyRecord, limit: int = 10) -> str:
     return "\n\n".join([head, *([note] if note else []), table])
 
 
+_LARGEST_COUNT = 1e12
+
 STATE_STYLES = {
     "COMPLETE": "green",
     "PRUNED": "yellow",
@@ -134,11 +136,15 @@ def param_names(trials: Iterable[TrialRecord]) -> list[str]:
 
 
 def number(value: object) -> str:
-    """A value in four significant digits; nothing for a parameter that was not active."""
+    """A value in four significant digits; nothing for a parameter that was not active.
+
+    A count, such as a network's parameters, has all of its digits.
+    """
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        whole = value.is_integer() and abs(value) < _LARGEST_COUNT
+        return str(int(value)) if whole else f"{value:.4g}"
     return _escaped(str(value))
 
 

@@ -83,7 +83,7 @@ def explained(done: Done, code: int = 1) -> str:
         ("name: digits\n", "name: a/b\n", "1: name", "use letters"),
         ("  metric: val_error\n", "", "objective.metric", "is missing"),
         ("  data: digits\n", "", "objective.data", "or one of: breast_cancer, diabetes, digits"),
-        ("  trainer: classifier\n", "", "objective.trainer", "give one of `trainer`, `estimator`, `function`, `command`."),
+        ("  trainer: classifier\n", "", "objective.trainer", "give one of `trainer`, `estimator`"),
         ("val_error: \"", "val_eror: \"", "21: gate.val_eror", "Did you mean 'val_error'?"),
         ("<= 0.9", "=< 0.9", "21: gate.val_error", "write '<= 0.03'"),
         ("\"<= 0.9\"", "0.9", "21: gate.val_error", "'<= "),

@@ -234,8 +234,8 @@ def test_precision_over_recall_is_drawn_and_goes_to_mlflow(folder: Folder) -> No
     [
         (["export", "net", "--trial", "7"], "trial 7 of 'net' cannot be exported: there is none."),
         (["export", "none"], "no study 'none'"),
-        (["best", "fn", "--test"], "trains with a function of your own, and only that knows its"),
-        (["export", "fn"], "trains with a function of your own, and only that knows its model."),
+        (["best", "fn", "--test"], "study 'fn' has a model that hpo did not train: own:train."),
+        (["export", "fn"], "study 'fn' has a model that hpo did not train: own:train."),
     ],
 )
 def test_what_cannot_be_exported_or_tested_is_told(
