@@ -178,7 +178,7 @@ def _parameters_that_nothing_reads(look: _Look) -> Iterator[Advice]:
     space = look.plan.space
     seen: set[tuple[str, str]] = set()
     for config in look.configs:
-        for parameter in space.free:
+        for parameter in space.plain:
             name = space.vector_of.get(parameter.name, parameter.name)
             if parameter.name not in config or name not in FIELDS:
                 continue

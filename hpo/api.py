@@ -94,7 +94,7 @@ def search(
     space: SearchSpace | Mapping[str, Any],
     trials: int = spec.DEFAULT_TRIALS,
     metric: str | Sequence[str] = "value",
-    direction: str | Sequence[str] = "minimize",
+    direction: str | Sequence[str] | None = None,
     constraints: Mapping[str, str] | None = None,
     name: str | None = None,
     sampler: str = "bayesian",
@@ -115,7 +115,8 @@ def search(
         space: Made by `hpo.space`, or what stands under ``space:`` in a study file.
         trials: How many.
         metric: Name of the number that is searched for, or several names.
-        direction: minimize or maximize, or one of them for each metric.
+        direction: minimize or maximize, or one of them for each metric; None is what is better, of
+            metrics with a known name such as val_accuracy, and minimize of others.
         constraints: What a trial must keep to be the best: ``{"latency_ms": "<= 5"}``.
         name: Of the study; the same name again goes on with it. Made up when None.
         sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
@@ -141,12 +142,14 @@ def search(
         "objective": {
             "function": _name_of(function),
             "metric": metric if isinstance(metric, str) else list(metric),
-            "direction": direction if isinstance(direction, str) else list(direction),
         },
         "space": space.to_dict() if isinstance(space, SearchSpace) else dict(space),
         "search": {"sampler": sampler, "trials": trials, "seed": seed},
         "stopping": {"rule": stopping} if isinstance(stopping, str) else dict(stopping),
     }
+    if direction is not None:
+        said = direction if isinstance(direction, str) else list(direction)
+        values["objective"]["direction"] = said
     if constraints is not None:
         values["constraints"] = dict(constraints)
     if baseline is not None:

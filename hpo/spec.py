@@ -187,7 +187,7 @@ class ObjectiveSpec(_Model):
         "folder of images; or `package.module:callable`.",
     )
     target: str | None = Field(None, description="The column or array of `data` to predict.")
-    positive: str | int | None = Field(
+    positive: str | int | bool | None = Field(
         None, description="Of two classes, the one that precision and recall are about."
     )
     image_size: Annotated[int, Field(ge=1)] | None = Field(
@@ -200,7 +200,7 @@ class ObjectiveSpec(_Model):
         description="The metric to optimise; a list searches for the best compromises."
     )
     direction: Direction | list[Direction] = Field(
-        "minimize", description="Defaults to what is better for the trainer's metrics."
+        "minimize", description="Defaults to what is better, of metrics with a known name."
     )
     report: list[str] = Field(
         default_factory=list, description="Further metrics that the trainer is to report."
@@ -261,9 +261,7 @@ class ObjectiveSpec(_Model):
 
 def _natural(values: Mapping[str, Any], metric: object) -> Direction:
     """Which way is better, as far as a metric's name tells."""
-    if not (values.get("trainer") or values.get("estimator")):
-        return "minimize"
-    known = goals.metric(str(metric))
+    known = goals.metric(str(metric)) or goals.OF_PART.get(str(metric))
     # Of an estimator, any other is one of scikit-learn's scorers, which are larger when better.
     return known.direction if known else "maximize" if values.get("estimator") else "minimize"
 
@@ -593,6 +591,9 @@ def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: boo
             found.append(mistake("function", f"write it as `{form}`."))
         if objective.kind == "estimator" and not (is_code(name) or _DOTTED.fullmatch(name)):
             found.append(mistake("estimator", "write it as `sklearn.svm.SVC`."))
+    if objective.kind == "estimator" and objective.epochs is not None:
+        message = "an estimator has no epochs; search its own parameter, such as max_iter."
+        found.append(mistake("epochs", message))
     if objective.kind in ("trainer", "estimator"):
         found += _data_mistakes(file, objective, whole=whole)
     return found

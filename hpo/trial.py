@@ -78,9 +78,12 @@ class Failure:
 
     @property
     def place(self) -> str:
-        """The innermost line of code, ``File "train.py", line 4, in train``; may be empty."""
+        """The innermost line of code, ``File "train.py", line 4, in train``; may be empty.
+
+        Of a command it is the end of what it printed.
+        """
         files = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
-        return files[-1] if files else ""
+        return files[-1] if files else self.traceback.strip("\n")
 
 
 class Config(Mapping[str, Any]):
@@ -241,7 +244,11 @@ class TrialRecord:
             "n_steps": self.n_steps,
             "baseline": self.is_baseline,
             "stopped_by": self.stopped_by,
-            "failure": {"kind": failure.kind.value, "message": failure.message}
+            "failure": {
+                "kind": failure.kind.value,
+                "message": failure.message,
+                "traceback": failure.traceback,
+            }
             if failure
             else None,
             "attempts": self.attempts,

@@ -118,7 +118,8 @@ class Winner:
 
         network, data = self._networks()[0], self._trainer.folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
-        export(to, self._config, network, data, dict(self._trial.metrics), about)
+        reached, folder = dict(self._trial.metrics), self._plan.folder
+        export(to, self._config, network, data, self._trainer.goals, reached, about, folder)
         if not onnx:
             return None
         try:
@@ -160,12 +161,23 @@ class Winner:
         return [home / f"fold-{i}" / WEIGHTS for i in range(1, n + 1)]
 
     def _restored(self, directory: Path) -> list[nn.Module]:
-        from trainers.exports import restore
+        from trainers import DataError
+        from trainers.exports import restore, trained_on
 
-        return [
-            restore(self._config, data.shape, data.n_outputs, file, self._plan.folder)
-            for file, data in zip(self._files(directory), self._trainer.folds, strict=True)
-        ]
+        found = []
+        for file, data in zip(self._files(directory), self._trainer.folds, strict=True):
+            if trained_on(file) != data.digest:
+                raise HpoError(
+                    f"{self._plan.spec.objective.data!r} has changed since trial "
+                    f"{self._trial.number} was trained on it.",
+                    "Put it back as it was, or run the study anew under another name.",
+                )
+            try:
+                parts = data.shape, data.n_outputs, file, self._plan.folder
+                found.append(restore(self._config, *parts))
+            except DataError as error:
+                raise HpoError(f"{error}") from error
+        return found
 
 
 def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> dict[str, float]:

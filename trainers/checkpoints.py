@@ -17,6 +17,9 @@ from torch import nn
 WEIGHTS = "model.safetensors"
 """What is left of a fit that came to its end."""
 
+DATA = "data"
+"""What the file of weights says of the data: its digest."""
+
 _KEPT = 2  # the newest, and the one before should the newest be damaged
 _DIGEST_BYTES = 32
 
@@ -77,10 +80,15 @@ class Checkpoints:
                 _log.warning("checkpoint %s is damaged (%s); trying the one before", path, error)
         return None
 
-    def finish(self, model: nn.Module) -> None:
-        """Writes the trained weights, and deletes what is needed no more."""
+    def finish(self, model: nn.Module, data: str) -> None:
+        """Writes the trained weights, and deletes what is needed no more.
+
+        Args:
+            model: The network.
+            data: The digest of what it was trained on, which the file carries.
+        """
         if self.keep_weights:
-            write(self.directory / WEIGHTS, weights_of(model))
+            write(self.directory / WEIGHTS, weights_of(model, data))
         self.clear()
 
     def clear(self) -> None:
@@ -96,15 +104,21 @@ class Checkpoints:
         return sorted(self.directory.glob("checkpoint-*.pt"), reverse=True)
 
 
-def weights_of(model: nn.Module) -> bytes:
-    """A model's weights and buffers as a safetensors file."""
+def weights_of(model: nn.Module, data: str | None = None) -> bytes:
+    """A model's weights and buffers as a safetensors file.
+
+    Args:
+        model: The network.
+        data: Noted in the file: the digest of what it was trained on.
+    """
     # Copies in one order, as safetensors refuses tensors that share memory, such as tied weights,
     # and those that lie channels last.
     return as_safetensors(
         {
             name: w.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, w in model.state_dict().items()
-        }
+        },
+        None if data is None else {DATA: data},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 
 import joblib
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from trainers import metrics, models
-from trainers.checkpoints import WEIGHTS, weights_of, write
+from trainers.checkpoints import DATA, WEIGHTS, weights_of, write
 from trainers.config import TrainerConfig
 from trainers.data.parts import Data
 from trainers.errors import DataError
@@ -32,22 +34,19 @@ CONFIG, TRANSFORMER, SCRIPT, ONNX = (
 _ONNX_TOLERANCE = 1e-4
 
 _SCRIPT = '''\
-"""Answers for examples with the exported network: python predict.py examples.npy|examples.csv"""
+"""Answers with the exported network: python predict.py FILE (csv, parquet or npy)."""
 
 import sys
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 
-from trainers.exports import load
+from trainers.exports import load, read
 
 exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
 
 if __name__ == "__main__":
-    file = Path(sys.argv[1])
-    examples = np.load(file) if file.suffix == ".npy" else pd.read_csv(file)
+    examples = read(Path(sys.argv[1]))
     with torch.inference_mode():
         outputs = exported.network(exported.features(examples))
     for answer in exported.answers(outputs):
@@ -67,6 +66,8 @@ class Exported:
         target_mean: In regression, an answer is target_mean + target_deviation * output.
         target_deviation: See there.
         transformer: scikit-learn's, from raw examples to features; None where they are the same.
+        costs: (n_classes, n_classes), the cost of each answer (columns) for each truth (rows);
+            None where all mistakes cost the same.
         metrics: What it reached.
     """
 
@@ -77,6 +78,7 @@ class Exported:
     target_mean: float
     target_deviation: float
     transformer: Any
+    costs: list[list[float]] | None
     metrics: dict[str, float]
 
     def features(self, examples: Any) -> torch.Tensor:
@@ -85,7 +87,12 @@ class Exported:
         return torch.as_tensor(raw, dtype=torch.float32).reshape(-1, *self.shape)
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
-        """The class of each output, or in regression the number in the target's unit."""
+        """The class of each output, or in regression the number in the target's unit.
+
+        Where there are costs, it is the class that costs least by the probabilities.
+        """
+        if self.costs:
+            outputs = -(outputs.double().softmax(dim=1) @ torch.tensor(self.costs).double())
         if self.classes:
             return [self.classes[i] for i in outputs.argmax(dim=1).tolist()]
         numbers: list[float] = (
@@ -99,8 +106,10 @@ def export(
     config: TrainerConfig,
     network: nn.Module,
     data: Data,
+    goals: Goals,
     reached: dict[str, float],
     about: dict[str, Any],
+    folder: Path,
 ) -> None:
     """Writes weights, configuration, the transformer if there is one, and a script to a folder.
 
@@ -109,11 +118,13 @@ def export(
         config: What the network was trained with.
         network: The network.
         data: What it was trained on.
+        goals: What it was judged by; an export answers by their costs, too.
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
+        folder: Where a model of the user's own was found; its code comes along.
     """
     to.mkdir(parents=True, exist_ok=True)
-    write(to / WEIGHTS, weights_of(network))
+    write(to / WEIGHTS, weights_of(network, data.digest))
     said = dataclasses.asdict(config)
     own = said.pop("own")
     text = {
@@ -123,6 +134,7 @@ def export(
         "classes": list(data.classes),
         "target_mean": data.target_mean,
         "target_deviation": data.target_deviation,
+        "costs": goals.costs,
         "metrics": reached,
         "torch": torch.__version__,
     }
@@ -131,14 +143,19 @@ def export(
         joblib.dump(data.transformer, to / TRANSFORMER)
     (to / SCRIPT).write_text(_SCRIPT, encoding="utf-8")
     if is_code(config.model):
-        _copy_module(config.model.partition(":")[0], to)
+        _copy_code(folder.resolve(), to)
 
 
-def _copy_module(name: str, to: Path) -> None:
-    """Puts the user's module, which makes the network, beside its weights; packages stay put."""
-    file = getattr(sys.modules.get(name), "__file__", None)
-    if file is not None and "." not in name and Path(file).name == f"{name}.py":
-        shutil.copy(file, to)
+def _copy_code(folder: Path, to: Path) -> None:
+    """Puts the user's own modules, those imported from `folder`, beside the weights."""
+    for module in list(sys.modules.values()):
+        file = Path(getattr(module, "__file__", None) or "")
+        if file.suffix != ".py" or "site-packages" in file.parts or not file.is_file():
+            continue
+        if file.resolve().is_relative_to(folder) and module.__name__ != "__main__":
+            beside = to / file.resolve().relative_to(folder)
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, beside)
 
 
 def load(folder: Path) -> Exported:
@@ -158,6 +175,7 @@ def load(folder: Path) -> Exported:
         said["target_mean"],
         said["target_deviation"],
         joblib.load(transformer) if transformer.exists() else None,
+        said["costs"],
         said["metrics"],
     )
 
@@ -177,12 +195,38 @@ def restore(
         n_outputs: Of one example.
         weights: A safetensors file.
         folder: Where a model of the user's own is looked for first.
+
+    Raises:
+        DataError: If the weights are another network's.
     """
     if not isinstance(config, TrainerConfig):
         config = TrainerConfig.from_mapping(config)
     network = models.build(config, shape, n_outputs, torch.Generator().manual_seed(0), folder)
-    network.load_state_dict(load_file(weights))
+    try:
+        network.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise DataError(
+            f"the weights in {weights} do not fit the network that {config.model!r} makes now: its "
+            "code or its data has changed since."
+        ) from error
     return network.eval()
+
+
+def trained_on(weights: Path) -> str | None:
+    """The digest of the data that weights were trained on, if their file says so."""
+    with safe_open(weights, framework="pt") as file:
+        return (file.metadata() or {}).get(DATA)
+
+
+def read(path: Path) -> Any:
+    """Raw examples: an array of an npy file, or the rows of a CSV or Parquet file."""
+    if path.suffix == ".npy":
+        import numpy as np
+
+        return np.load(path)
+    from trainers.data.tables import read_table
+
+    return read_table(path)
 
 
 def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
@@ -198,6 +242,8 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
     """
     import onnxruntime
 
+    # It misses torchvision, which no network here has anything of.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     network = network.cpu().eval()
     n = min(len(data.val), 64)
     x, _ = next(iter(data.val.batches([n, *([len(data.val) - n] if len(data.val) > n else [])])))

@@ -87,7 +87,7 @@ def fit(
         yield training.reports[-1]
     final = training.finish()
     if checkpoints is not None:
-        checkpoints.finish(training.model)
+        checkpoints.finish(training.model, training.data_digest)
     return final
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from trainers.report import Report
 from trainers.schedules import Schedule
 from trainers.second_order import NEWTON_MAX_PARAMETERS
 from trainers.steps import Stepper
+
+_log = logging.getLogger(__name__)
 
 _EVALUATED_AT_ONCE = {"cpu": 512}  # what its cache holds
 _EVALUATED_AT_ONCE_ELSEWHERE = 4096
@@ -75,6 +78,11 @@ class Training:
     def epochs(self) -> int:
         """How many there are to be."""
         return self._config.epochs
+
+    @property
+    def data_digest(self) -> str:
+        """What tells this fit's data from others."""
+        return self._data.digest
 
     @property
     def wall_seconds(self) -> float:
@@ -157,7 +165,10 @@ class Training:
 
     def go_on_from(self, state: dict[str, Any] | None) -> None:
         """Goes on from a `state`; from none, and from another fit's, starts at the beginning."""
-        if state is None or state["of"] != self._of():
+        if state is None:
+            return
+        if state["of"] != self._of():
+            _log.warning("a checkpoint is of another configuration, model or data; starting again")
             return
         self.model.load_state_dict(state["model"])
         self._stepper.optimizer.load_state_dict(state["optimizer"])
@@ -175,7 +186,14 @@ class Training:
         names = list(self._goals.reported(self._data.task))
         # Lists, as a file gives back what it was given only of these.
         config = {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
-        return {"config": config, "seed": self._seed, "data": self._data.name, "metrics": names}
+        shapes = {name: list(w.shape) for name, w in self.model.state_dict().items()}
+        return {
+            "config": config,
+            "seed": self._seed,
+            "data": self.data_digest,
+            "metrics": names,
+            "shapes": shapes,
+        }
 
     def _measure(self, names: list[str]) -> dict[str, float]:
         measures = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from itertools import islice
@@ -164,6 +165,7 @@ def _try_one_step(plan: Plan) -> str:
 
     from hpo import objectives
     from hpo.executors import InlineExecutor
+    from hpo.places import tracking_uri
     from hpo.trial import Failure, Job, Reported, Stopped
     from search_spaces.flow import flow
 
@@ -172,7 +174,8 @@ def _try_one_step(plan: Plan) -> str:
     params = plan.baseline or plan.space.free_params(plan.space.sample(rng))
     with tempfile.TemporaryDirectory() as folder:
         # A command that logs to MLflow does so in there, too.
-        executor = InlineExecutor(objectives.build(plan, f"sqlite:///{folder}/mlflow.db"))
+        mlflow = f"sqlite:///{folder}/mlflow.db" if tracking_uri(plan.spec.tracking) else "none"
+        executor = InlineExecutor(objectives.build(plan, mlflow))
         executor.start(Job(0, plan.config(params), plan.spec.search.seed, Path(folder)))
         started = time.perf_counter()
         events = list(executor.events())
@@ -181,30 +184,41 @@ def _try_one_step(plan: Plan) -> str:
             events += executor.events()
         seconds = time.perf_counter() - started
         executor.stop(0)
-    first = events[0]
-    if isinstance(first, Reported):
-        if plan.spec.objective.trainer:
-            # A function may report a loss as it goes and return its metric at the end.
-            _demand_metric(plan, first.report.metrics)
-        values = ", ".join(f"{k} {v:.4g}" for k, v in first.report.metrics.items())
-        return f"tried      one step, {seconds:.2f} s: {values}{_estimate(plan, seconds)}"
-    if isinstance(first.result, Failure):
-        failure = first.result
-        raise HpoError(f"a trial failed: {failure.message}.\n  with {flow(params)}", failure.place)
-    if isinstance(first.result, Stopped):
-        return f"tried      one trial, which stopped itself: {first.result.reason}"
-    _demand_metric(plan, first.result)
-    values = ", ".join(f"{k} {v:.4g}" for k, v in first.result.items())
-    return f"tried      one trial, {seconds:.2f} s: {values}"
+    steps = [event.report for event in events if isinstance(event, Reported)]
+    metrics = {name: value for step in steps for name, value in step.metrics.items()}
+    end = events[-1].result if not isinstance(events[-1], Reported) else None
+    if isinstance(end, Failure):
+        raise HpoError(f"a trial failed: {end.message}.\n  with {flow(params)}", end.place)
+    if isinstance(end, Stopped):
+        return f"tried      one trial, which stopped itself: {end.reason}"
+    metrics |= end or {}
+    if end is not None or plan.spec.objective.trainer:
+        # A function may report a loss as it goes and return its metric at the end.
+        _demand_metrics(plan, metrics)
+    values = ", ".join(f"{k} {v:.4g}" for k, v in (steps[0].metrics if steps else metrics).items())
+    if not steps:
+        return f"tried      one trial, {seconds:.2f} s: {values}"
+    # A command's steps are read together, so nobody knows what each took.
+    pace = f", {seconds:.2f} s" if plan.spec.objective.command is None else ""
+    return f"tried      one step{pace}: {values}{_estimate(plan, seconds) if pace else ''}"
 
 
-def _demand_metric(plan: Plan, metrics: Mapping[str, float]) -> None:
-    for metric in plan.spec.objective.metrics:
+def _demand_metrics(plan: Plan, metrics: Mapping[str, float]) -> None:
+    """Refuses a trial that a study could not judge."""
+    objective, reported = plan.spec.objective, ", ".join(metrics) or "nothing"
+    keys = dict.fromkeys(objective.metrics, "objective.metric")
+    keys |= dict.fromkeys(plan.spec.constraints, "constraints")
+    keys |= dict.fromkeys(plan.spec.gate, "gate")
+    for metric, key in keys.items():
         if metric not in metrics:
-            reported = ", ".join(metrics) or "nothing"
             raise HpoError(
                 f"no metric '{metric}' was reported; reported was: {reported}.",
-                "Name one of them as objective.metric, or report it.",
+                f"Name one of them as {key}, or report it.",
+            )
+        if metric in objective.metrics and not math.isfinite(metrics[metric]):
+            raise HpoError(
+                f"the metric '{metric}' is {metrics[metric]}, and such trials fail as DIVERGED.",
+                "Report a finite number.",
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,7 +117,7 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         console.print(f"[red]failed:[/red] {result.outcome.reason}.")
         if failures:
             console.print(f"  the last: {failures[-1].summary}", markup=False)
-            console.print(f"  {failures[-1].place}", markup=False)
+            console.print(indent(failures[-1].place, "  "), markup=False)
     if result.outcome.state == "finished" and result.outcome.reason:
         console.print(f"Finished: {result.outcome.reason}.", markup=False)
     if result.best is None and study.ranked() and result.verdict is None:  # else the gate says it

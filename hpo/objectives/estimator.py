@@ -247,9 +247,12 @@ def _unknown_metrics(names: Sequence[str], task: Task) -> Iterator[Problem]:
     """Names that are neither a scorer nor a metric that an estimator has."""
     own = [name for name in goals.names(task) if name != "n_parameters"]
     for name in names:
-        if name == "n_parameters" or goals.metric(name) is None:
-            message = f"unknown metric '{name}'. {nearest(name, (*own, *get_scorer_names()))}"
-            yield Problem(("objective", "metric"), message)
+        if name != "n_parameters" and goals.problem(name, task) is None:
+            continue
+        message = f"unknown metric '{name}'. {nearest(name, (*own, *get_scorer_names()))}"
+        if name != "n_parameters" and goals.metric(name) is not None:
+            message = goals.problem(name, task) or message
+        yield Problem(("objective", "metric"), message)
 
 
 def _deviations(plan: Plan) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -254,3 +255,92 @@ def test_what_cannot_be_exported_or_tested_is_told(
     assert done.code == 1
     assert message in done.err
     assert "Traceback" not in done.err
+
+
+CUSTOMERS = "x;z;leaves\n" + "".join(
+    f"{i % 7};{'?' if i % 9 == 0 else i};{i % 7 > 3}\n" for i in range(200)
+)
+
+
+def test_an_export_answers_by_what_mistakes_cost_and_reads_what_was_trained_on(
+    folder: Folder,
+) -> None:
+    folder.write("customers.csv", CUSTOMERS)
+    values = study()
+    values["objective"] = {
+        "trainer": "classifier",
+        "data": "customers.csv",
+        "target": "leaves",
+        "positive": True,
+        "metric": "val_cost",
+        "costs": [[0, 1], [1000, 0]],
+        "epochs": 1,
+    }
+    assert folder.hpo("run", folder.study(values)).code == 0
+    assert folder.hpo("export", "net").code == 0
+    answers = subprocess.run(
+        [sys.executable, folder.path / "net-model" / "predict.py", "customers.csv"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    # To miss one who leaves costs so much that a network of one epoch says so of all.
+    assert answers == ["True"] * 200
+
+
+def test_data_that_has_changed_is_refused(folder: Folder) -> None:
+    folder.write("customers.csv", CUSTOMERS)
+    values = study()
+    values["objective"] |= {"data": "customers.csv", "target": "leaves"}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    folder.write("customers.csv", CUSTOMERS.replace("6;", "5;"))
+    for command in (["export", "net"], ["best", "net", "--test"]):
+        done = folder.hpo(*command)
+        assert done.code == 1
+        assert "'customers.csv' has changed since trial" in done.err
+
+
+def test_the_code_of_a_users_own_model_comes_along(folder: Folder, tmp_path: Path) -> None:
+    (folder.path / "pkg").mkdir()
+    folder.write("pkg/nets.py", NETS.replace("class Slow", "import sizes\n\n\nclass Slow"))
+    folder.write("sizes.py", "")
+    folder.write("go", "")
+    values = study()
+    values["space"] = {"model": "pkg.nets:make", "units": [4]}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    assert folder.hpo("export", "net", "--to", str(elsewhere / "model")).code == 0
+    np.save(elsewhere / "x.npy", np.ones((2, 4)))
+    answers = subprocess.run(
+        [sys.executable, "model/predict.py", "x.npy"],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert len(answers) == 2
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("{'lss': 1.0}", "no metric 'loss' was reported; reported was: lss."),
+        ("{'loss': float('nan')}", "the metric 'loss' is nan, and such trials fail as DIVERGED."),
+        ("{'loss': 1.0}", "no metric 'size' was reported; reported was: loss."),
+    ],
+)
+def test_check_refuses_what_a_study_could_not_judge(
+    folder: Folder, returned: str, message: str
+) -> None:
+    folder.write("own.py", f"def train(trial):\n    return {returned}\n")
+    values = {
+        "name": "fn",
+        "objective": {"function": "own:train", "metric": "loss"},
+        "space": {"x": [1, 2]},
+        "constraints": {"size": "<= 1"},
+    }
+    done = folder.hpo("check", folder.study(values))
+    assert done.code == 1
+    assert message in done.err

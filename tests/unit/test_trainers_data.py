@@ -306,8 +306,8 @@ def folder(tmp_path: Path) -> Path:
          + ", ".join(f"c{i}" for i in range(20)) + ", ...."),
         (Source("broken.csv.gz", target="x"), "data",
          "'broken.csv.gz' cannot be read: Not a gzipped file (b'ag')."),
-        (Source("latin.csv", target="x"), "data", ("'latin.csv' cannot be read: 'utf-8' codec "
-         "can't decode byte 0xf6 in position 2: invalid start byte.")),
+        (Source("latin.csv", target="x"), "data",
+         "'latin.csv' is not text in UTF-8; save it as such."),
         (Source("broken.npz"), "data", "'broken.npz' cannot be read: File is not a zip file."),
         (Source("broken.parquet", target="x"), "data", "'broken.parquet' cannot be read: "),
         (Source("arrays.npz"), "target", "'arrays.npz' has no array 'y'. Known: x, labels."),

@@ -242,7 +242,7 @@ def test_what_is_wrong_in_a_table_is_told(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "name the column of 'a.csv' to predict. Its columns: ."),
+        ("", "'a.csv' is empty."),
         ("a,y\n1,2\n1,2,3\n", ("'a.csv' cannot be read: Error tokenizing data. C error: Expected 2 "
          "fields in line 3, saw 3.")),
         ("a,y\n", "'a.csv' has no rows."),

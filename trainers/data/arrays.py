@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -88,6 +91,13 @@ def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
     return {part: rows[part] for part in PARTS[1:] if part in rows}
 
 
+DAMAGED = (
+    OSError, ValueError, TypeError, EOFError, RuntimeError, LookupError, AttributeError,
+    struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What NumPy and PyTorch raise of files that are not what they are called."""
+
+
 def _read(source: Source) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Features and targets by part, checked."""
     try:
@@ -96,7 +106,7 @@ def _read(source: Source) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
         # PyTorch's own sentences go on about how to trust the file after all.
         what = ValueError("it holds other objects than tensors, numbers and text")
         raise DataError(unreadable(source, what)) from error
-    except (OSError, ValueError, TypeError, EOFError, RuntimeError) as error:
+    except DAMAGED as error:
         raise DataError(unreadable(source, error)) from error
     return {
         part: (_features(source, x, arrays[x], len(arrays[y])), arrays[y])

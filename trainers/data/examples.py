@@ -16,6 +16,7 @@ from trainers.data.source import Source
 from trainers.data.splits import Rows, splits
 from trainers.data.stream import Stream
 from trainers.data.targets import encode
+from trainers.errors import DataError
 
 
 class Examples(Protocol):
@@ -51,7 +52,13 @@ class InMemory:
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Tensors:
         """As `Examples` says."""
         x = self._rows(rows)
-        x = np.asarray(x if transformer is None else transformer.transform(x), dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # told right below
+            x = np.asarray(x if transformer is None else transformer.transform(x), dtype=np.float32)
+        if not np.isfinite(x).all():
+            raise DataError(
+                "Some features are too large to calculate with: beyond 1e38, or so far apart that "
+                "their variance is. Rescale them."
+            )
         x = x.reshape(len(x), *(self.shape or x.shape[1:]))
         return Tensors(torch.from_numpy(x), y[torch.from_numpy(rows)])
 

@@ -77,7 +77,11 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         return len(self._dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, Any]:
-        pair = self._dataset[row]
+        try:
+            pair = self._dataset[row]
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise CodeError(f"{self._name!r} fails at example {row}: {cause}.") from error
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{self._name!r} gives {_called(pair)}; an example is a pair (x, y).")
         x, y = pair

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import zipfile
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def _mistakes_inside(source: Source, form: Form) -> Iterator[Problem]:
         yield Problem(("target",), str(error))
     except DataError as error:
         yield Problem(("data",), str(error))
-    except (OSError, ValueError, EOFError, csv.Error, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
         yield Problem(("data",), unreadable(source, error))
 
 
@@ -163,6 +164,8 @@ class TargetError(DataError):
 
 def unreadable(source: Source, error: Exception) -> str:
     """The sentence about a file that a library cannot read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{source.name!r} is not text in UTF-8; save it as such."
     return f"{source.name!r} cannot be read: {str(error).strip().rstrip('.')}."
 
 
@@ -185,6 +188,8 @@ def header(source: Source) -> list[str]:
         return [str(name) for name in pyarrow.parquet.read_schema(source.path).names]
     with open_text(source.path) as lines:
         first = next(iter(lines), "")
+    if not first.strip():
+        raise DataError(f"{source.name!r} is empty.")
     return next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
 
 

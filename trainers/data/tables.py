@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import zlib
 from collections.abc import Callable
 from functools import cache, partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,20 +43,30 @@ def load_table(source: Source, seed: int) -> tuple[Data, ...]:
     return assemble(source, examples, numbers.to_numpy(), seed=seed)
 
 
+def read_table(path: Path) -> pd.DataFrame:
+    """The rows of a CSV or Parquet file.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is something else.
+    """
+    if path.suffix.lower() == ".parquet":
+        return pd.read_parquet(path).rename(columns=str)
+    with open_text(path) as lines:
+        separator = delimiter(lines.readline())
+        lines.seek(0)
+        frame = pd.read_csv(lines, sep=separator, skipinitialspace=True, na_values=["?"])
+    return frame.rename(columns=str)
+
+
 def _read(source: Source) -> pd.DataFrame:
     try:
-        if source.path.suffix.lower() == ".parquet":
-            frame = pd.read_parquet(source.path)
-        else:
-            with open_text(source.path) as lines:
-                separator = delimiter(lines.readline())
-                lines.seek(0)
-                frame = pd.read_csv(lines, sep=separator, skipinitialspace=True, na_values=["?"])
-    except (OSError, ValueError, EOFError) as error:  # pandas' and Arrow's own are ValueErrors
+        frame = read_table(source.path)
+    except (OSError, ValueError, EOFError, zlib.error) as error:  # pandas' are ValueErrors
         raise DataError(unreadable(source, error)) from error
     if not len(frame):
         raise DataError(f"{source.name!r} has no rows.")
-    return frame.rename(columns=str)
+    return frame
 
 
 def _check(source: Source, x: pd.DataFrame) -> None:
