@@ -344,8 +344,3 @@ def problems(config: TrainerConfig, shape: tuple[int, ...]) -> Iterator[Problem]
         if name in config.own:
             sentence = "your model gets it from the data under this name. Name yours otherwise."
             yield Problem((name,), sentence)
-
-
-def n_parameters(model: nn.Module) -> int:
-    """How many numbers training sets; one that two layers share counts once."""
-    return sum(parameter.numel() for parameter in model.parameters())

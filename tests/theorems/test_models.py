@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainers.config import TrainerConfig
+from trainers.metrics import n_parameters
 from trainers.models import (
     MODELS,
     NORMS,
@@ -17,7 +18,6 @@ from trainers.models import (
     Residual,
     build,
     convolution,
-    n_parameters,
 )
 
 DEEP = ("mlp", "cnn", "resnet")
