@@ -244,11 +244,7 @@ class TrialRecord:
             "n_steps": self.n_steps,
             "baseline": self.is_baseline,
             "stopped_by": self.stopped_by,
-            "failure": {
-                "kind": failure.kind.value,
-                "message": failure.message,
-                "traceback": failure.traceback,
-            }
+            "failure": {"kind": failure.kind.value, "message": failure.message}
             if failure
             else None,
             "attempts": self.attempts,
