@@ -7,6 +7,9 @@ import os
 DEFAULT_STORAGE = "sqlite:///hpo.db"
 DEFAULT_TRACKING = "sqlite:///mlflow.db"
 
+CHECKPOINTS = "checkpoints"
+"""Folder in a trial's own, for what it can be taken up again from, and its weights."""
+
 
 def storage_url(given: str | None) -> str:
     """What was given, or $HPO_STORAGE, or the default."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
 from hpo.listeners import Listener, Outcome
+from hpo.places import CHECKPOINTS
 from hpo.study import job_of
 from hpo.trial import TrialRecord
 
@@ -31,8 +32,7 @@ CURVE = "precision_recall.svg"
 _AT_ONCE = 512
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
 
-CHECKPOINTS, WEIGHTS = "checkpoints", "model.safetensors"
-"""Folder in a trial's own, for what it can be taken up again from; and its weights in there."""
+WEIGHTS = "model.safetensors"
 
 
 class Winner:

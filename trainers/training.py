@@ -29,8 +29,8 @@ from trainers.steps import Stepper
 
 _log = logging.getLogger(__name__)
 
-_EVALUATED_AT_ONCE = {"cpu": 512}  # what its cache holds
-_EVALUATED_AT_ONCE_ELSEWHERE = 4096
+_EVALUATED_AT_ONCE = 4096
+_EVALUATED_ON_CPU = 512  # what its cache holds
 
 
 class Training:
@@ -114,7 +114,7 @@ class Training:
         """The metrics of the weights as they are."""
         self.model.eval()
         names = self._goals.reported(self._data.task)
-        most = _EVALUATED_AT_ONCE.get(self._device.type, _EVALUATED_AT_ONCE_ELSEWHERE)
+        most = _EVALUATED_ON_CPU if self._device.type == "cpu" else _EVALUATED_AT_ONCE
         outputs, targets = metrics.predict(
             self._stepper.forward, self._data.val, self._stepper.at_once or most
         )

@@ -29,6 +29,7 @@ from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.objectives.process_group import ProcessGroup
 from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
+from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
 from hpo.trial import Failure, FailureKind, Job
 from trainers import Report
@@ -103,7 +104,7 @@ class CommandObjective:
         yield from source.read(last=True)
 
     def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
-        checkpoints, config = directory / "checkpoints", json.dumps(dict(job.config))
+        checkpoints, config = directory / CHECKPOINTS, json.dumps(dict(job.config))
         checkpoints.mkdir(parents=True, exist_ok=True)
         (directory / CONFIG).write_text(config, encoding="utf-8")
         about = {

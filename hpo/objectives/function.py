@@ -24,6 +24,7 @@ from optuna import TrialPruned
 from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.objectives.readings import MAX_STEP
+from hpo.places import CHECKPOINTS
 from hpo.trial import Config, Job
 from trainers import CodeError, Report, code
 
@@ -59,7 +60,7 @@ class Trial(Config):
     @property
     def checkpoint_dir(self) -> Path:
         """A folder for what an attempt leaves to the next; made on first use."""
-        folder = self.directory / "checkpoints"
+        folder = self.directory / CHECKPOINTS
         folder.mkdir(exist_ok=True)
         return folder
 

@@ -6,6 +6,7 @@ import torch
 
 from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
+from hpo.places import CHECKPOINTS
 from hpo.spec import Plan, source_of
 from hpo.trial import Job
 from trainers import CodeError, ConfigError, DataError, Goals
@@ -14,9 +15,6 @@ from trainers.data import load_data
 from trainers.devices import choose
 from trainers.loop import fit, fit_folds
 from trainers.metrics import problems
-
-CHECKPOINTS = "checkpoints"
-"""Folder in a trial's own, for what it can be taken up again from."""
 
 
 class TrainerObjective:
