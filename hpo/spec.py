@@ -273,7 +273,14 @@ class SearchSpec(_Model):
     trials: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Trials in the whole study; a grid defaults to all of its points."
     )
-    timeout: Seconds | None = Field(None, description="No trial is started after this long.")
+    timeout: Seconds | None = Field(
+        None,
+        description="No trial is started after this long, counted over all drivers and runs of "
+        "the study while any of them runs.",
+    )
+    gpu_hours: Annotated[float, Field(gt=0, strict=False)] | None = Field(
+        None, description="No trial is started after trials took so many hours times GPUs."
+    )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seeds sampler, data split, trials.")
     startup_trials: Annotated[int, Field(ge=1)] = Field(
         10, description="tpe, gp, skopt: random trials before the model is asked."
@@ -300,10 +307,43 @@ class StoppingSpec(_Model):
     )
 
 
+_OF_PROCESSES = ("workers", "gpus_per_trial", "trials_per_gpu", "trial_timeout")
+
+
 class RunSpec(_Model):
     """Where and how trials run."""
 
-    executor: Literal["inline"] = Field("inline", description="inline: in this process, in turn.")
+    executor: Literal["inline", "processes"] = Field(
+        "inline",
+        description="inline: in this process, in turn; processes: in worker processes, several at "
+        "once. Any of `workers`, `gpus_per_trial`, `trials_per_gpu` and `trial_timeout` chooses "
+        "processes.",
+    )
+    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto",
+        description="processes: trials at once; auto is one for each GPU share, or for each "
+        "`threads` cores.",
+    )
+    gpus_per_trial: Annotated[float, Field(gt=0, strict=False)] | None = Field(
+        None, description="processes: GPUs of a trial, or the share of one: 1, 2, 0.25."
+    )
+    trials_per_gpu: Literal["auto"] | Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="processes: trials that share a GPU; auto is as many as its memory holds, by "
+        "the peak of those that ran.",
+    )
+    trial_timeout: Seconds | None = Field(
+        None, description="processes: a trial that takes longer fails as TIMED_OUT."
+    )
+    max_retries: Annotated[int, Field(ge=0)] = Field(
+        2, description="How often a trial is taken up again whose process died."
+    )
+    lease: Annotated[Seconds, Field(ge=1)] = Field(
+        60.0, description="Silence of a driver after which others take up its trials."
+    )
+    storage_retry: Seconds = Field(
+        300.0, description="How long a lost database is waited for; training goes on meanwhile."
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     threads: Annotated[int, Field(ge=1)] = Field(
         1, description="CPU threads of a trial; small networks are fastest with one."
@@ -319,8 +359,17 @@ class RunSpec(_Model):
     keep_weights: Literal["best", "all", "none"] = Field(
         "best", description="trainer: of which trials the trained weights are kept."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _natural_executor(cls, values: Any) -> Any:
+        asked = isinstance(values, dict) and any(values.get(k) is not None for k in _OF_PROCESSES)
+        return {"executor": "processes", **values} if asked else values
+
     grace_period: Seconds = Field(
-        10.0, description="command: time to end by itself after SIGTERM, before SIGKILL."
+        10.0,
+        description="Time that an interrupted trial has to reach its next report and checkpoint; "
+        "of a command, to end by itself after SIGTERM, before SIGKILL.",
     )
 
 

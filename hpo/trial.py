@@ -152,7 +152,27 @@ class Ended:
     result: Mapping[str, float] | Stopped | Failure
 
 
-Event: TypeAlias = Reported | Ended
+@dataclass(frozen=True)
+class Lost:
+    """The process in which a trial ran died, through no fault of this driver.
+
+    Args:
+        trial: Number of the trial.
+        failure: What to say of it if it is not tried again.
+    """
+
+    trial: int
+    failure: Failure
+
+
+@dataclass(frozen=True)
+class Drained:
+    """A trial that was asked to drain has ended after a report, to be taken up again later."""
+
+    trial: int
+
+
+Event: TypeAlias = Reported | Ended | Lost | Drained
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -35,12 +36,14 @@ class Checkpoints:
         every_epochs: A checkpoint is due after so many epochs; None is never.
         every_seconds: A checkpoint is due after so many seconds; None is never.
         keep_weights: Whether the trained weights are written at the end.
+        demanded: Says whether one is due now, whenever the last one was.
     """
 
     directory: Path
     every_epochs: int | None = None
     every_seconds: float | None = 60.0
     keep_weights: bool = True
+    demanded: Callable[[], bool] = lambda: False
     _written_at: float = field(default_factory=time.monotonic)
 
     def of_fold(self, fold: int) -> "Checkpoints":
@@ -50,13 +53,18 @@ class Checkpoints:
             self.every_epochs,
             self.every_seconds,
             self.keep_weights,
+            self.demanded,
         )
 
     def due(self, epoch: int) -> bool:
         """Whether the end of this epoch is worth a checkpoint."""
         by_epochs = self.every_epochs is not None and epoch % self.every_epochs == 0
         since = time.monotonic() - self._written_at
-        return by_epochs or (self.every_seconds is not None and since >= self.every_seconds)
+        return (
+            self.demanded()
+            or by_epochs
+            or (self.every_seconds is not None and since >= self.every_seconds)
+        )
 
     def save(self, epoch: int, state: dict[str, Any]) -> None:
         """Writes the state at the end of an epoch; tensors, numbers, text, lists and dicts.

@@ -1,12 +1,12 @@
-"""Executors: where trials run, in one shape: start, events, stop."""
+"""Executors: where trials run, in one shape: start, events, stop, drain."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from hpo.executors.inline import InlineExecutor
-from hpo.trial import Event, Job
+from hpo.trial import Event, Job, Scalar
 
 
 class Executor(Protocol):
@@ -21,12 +21,33 @@ class Executor(Protocol):
         """Starts a job."""
         ...
 
-    def events(self) -> Sequence[Event]:
-        """Waits until something happens in the running jobs, and tells it."""
+    def events(self, seconds: float | None = None) -> Sequence[Event]:
+        """Waits until something happens in the running jobs, and tells it.
+
+        Args:
+            seconds: The longest to wait, where the executor can wait at all and does not run
+                jobs itself meanwhile; None is for ever.
+        """
         ...
 
     def stop(self, trial: int) -> None:
         """Ends a running trial early; no event of it follows."""
+        ...
+
+    def drain(self) -> None:
+        """Lets every running trial end after its next report, with a checkpoint of it.
+
+        `events` then gives `Drained` for each, unless it comes to its own end before. It only
+        takes note, so it may be called from a signal handler and from another thread.
+        """
+        ...
+
+    def where(self, trial: int) -> Mapping[str, Scalar]:
+        """Where a running trial runs, for people: its process, its GPUs."""
+        ...
+
+    def close(self) -> None:
+        """Ends everything that is left of it."""
         ...
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Mapping, Sequence
 
 from optuna import TrialPruned
 
 from hpo.objectives import Objective, Steps
-from hpo.trial import Ended, Event, Failure, Job, Reported, Stopped
+from hpo.trial import Drained, Ended, Event, Failure, Job, Reported, Scalar, Stopped
 
 
 class InlineExecutor:
@@ -20,6 +22,8 @@ class InlineExecutor:
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
         self._running: tuple[int, Steps] | None = None
+        self._draining = False  # set when asked to
+        self._reported = False  # whether the running trial has reported since
 
     @property
     def free(self) -> bool:
@@ -30,15 +34,21 @@ class InlineExecutor:
         """Starts a job; it runs while `events` waits for it."""
         self._running = job.trial, self._objective(job)
 
-    def events(self) -> Sequence[Event]:
-        """Runs the trial to its next report or to its end."""
+    def events(self, seconds: float | None = None) -> Sequence[Event]:
+        """Runs the trial to its next report or to its end; with none, waits."""
         if self._running is None:
+            time.sleep(seconds or 0.0)
             return []
         trial, steps = self._running
+        if self._reported:
+            self.stop(trial)
+            return [Drained(trial)]
         try:
-            return [Reported(trial, next(steps))]
+            report = next(steps)
+            self._reported = self._draining
+            return [Reported(trial, report)]
         except StopIteration as end:
-            ended = Ended(trial, end.value)
+            ended = Drained(trial) if end.value is None else Ended(trial, end.value)
         except TrialPruned as pruned:
             ended = Ended(trial, Stopped(str(pruned) or "the trial itself"))
         except (Exception, SystemExit) as error:  # a failed trial is a value
@@ -51,3 +61,17 @@ class InlineExecutor:
         if self._running is not None and self._running[0] == trial:
             self._running[1].close()
             self._running = None
+
+    def drain(self) -> None:
+        """Lets the running trial end after its next report."""
+        self._draining = True
+        self._objective.drain()
+
+    def where(self, trial: int) -> Mapping[str, Scalar]:  # noqa: ARG002
+        """This process."""
+        return {"pid": os.getpid()}
+
+    def close(self) -> None:
+        """Closes the running trial's generator."""
+        if self._running is not None:
+            self.stop(self._running[0])

@@ -1,8 +1,8 @@
 """Objectives: what one trial does, in one shape.
 
 An objective is called with a `Job` and gives a generator: it yields a `Report` per step and
-returns the final metrics, or a `Failure` where no exception of Python's says it. Closing the
-generator stops the trial.
+returns the final metrics, or a `Failure` where no exception of Python's says it, or None where it
+was asked to drain and ended before its end. Closing the generator stops the trial.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from trainers import Report
 if TYPE_CHECKING:
     from hpo.spec import Plan
 
-Steps: TypeAlias = Generator[Report, None, Mapping[str, float] | Failure]
+Steps: TypeAlias = Generator[Report, None, Mapping[str, float] | Failure | None]
 
 
 class Objective(Protocol):
@@ -25,6 +25,13 @@ class Objective(Protocol):
 
     def __call__(self, job: Job) -> Steps:
         """Runs one configuration, step by step."""
+        ...
+
+    def drain(self) -> None:
+        """Lets what runs leave a checkpoint at its next report, if it writes any.
+
+        It only takes note, so it may be called from a signal handler and from another thread.
+        """
         ...
 
 

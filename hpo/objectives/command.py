@@ -62,6 +62,7 @@ class CommandObjective:
         self._study = plan.spec.name
         self._folder = plan.folder
         self._tracking = tracking
+        self._draining = False
         if not self._objective.shell:
             _demand(templates.program(self._command), self._folder)
         if self._objective.metrics_from == "mlflow" and tracking is None:
@@ -89,6 +90,8 @@ class CommandObjective:
                 metrics.update(new)
                 if step is not None:
                     yield Report(step, new, time.monotonic() - started)
+            if self._draining:
+                return None
             status = "FAILED" if group.code else "FINISHED"
             return _failure(group.code, directory) if group.code else metrics
         finally:
@@ -96,9 +99,13 @@ class CommandObjective:
                 group.end()
             source.end(status)
 
+    def drain(self) -> None:
+        """Lets the running command be told by SIGTERM, which it may take for saving its state."""
+        self._draining = True
+
     def _readings(self, group: ProcessGroup, source: Source) -> Iterator[Reading]:
         """What the command measures, until it has ended."""
-        while not group.wait(_SECONDS_BETWEEN_READS):
+        while not group.wait(_SECONDS_BETWEEN_READS) and not self._draining:
             yield from source.read(last=False)
         group.end()  # what it has left running
         yield from source.read(last=True)

@@ -126,6 +126,9 @@ class EstimatorObjective:
             means |= {f"{name}_std": float(np.std(values[name])) for name in self._optimised}
         return means
 
+    def drain(self) -> None:
+        """Nothing: an estimator leaves no checkpoint."""
+
     @contextmanager
     def _counting_warnings(self, trial: int) -> Iterator[None]:
         """Logs each kind of warning the first time, with how often it came, and lets none out."""

@@ -153,6 +153,9 @@ class FunctionObjective:
             return self._generated(job)
         return self._called(job)
 
+    def drain(self) -> None:
+        """Nothing: what a function leaves to its next attempt, it leaves by itself."""
+
     def _generated(self, job: Job) -> Steps:
         trial = Trial(job, self._device, _refuse_report)
         steps, step = self._function(trial), 0

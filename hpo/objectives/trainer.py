@@ -31,6 +31,7 @@ class TrainerObjective:
     def __init__(self, plan: Plan) -> None:
         self._run = run = plan.spec.run
         self._folder = plan.folder
+        self._draining = False
         self.goals = goals_of(plan)
         torch.set_num_threads(run.threads)
         objective = plan.spec.objective
@@ -60,6 +61,10 @@ class TrainerObjective:
             return fit(job.config, self.folds[0], **settings)  # type: ignore[arg-type]
         return fit_folds(job.config, self.folds, **settings)  # type: ignore[arg-type]
 
+    def drain(self) -> None:
+        """Makes a checkpoint due at the end of the running epoch."""
+        self._draining = True
+
     def _checkpoints(self, job: Job) -> Checkpoints:
         every = self._run.checkpoint_every
         epochs = every if isinstance(every, int) else None
@@ -68,6 +73,7 @@ class TrainerObjective:
             every_epochs=epochs,
             every_seconds=None if epochs else every,
             keep_weights=self._run.keep_weights != "none",
+            demanded=lambda: self._draining,
         )
 
 
