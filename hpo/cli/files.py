@@ -166,7 +166,7 @@ def _try_one_step(plan: Plan) -> str:
     from hpo import objectives
     from hpo.executors import InlineExecutor
     from hpo.places import tracking_uri
-    from hpo.trial import Failure, Job, Reported, Stopped
+    from hpo.trial import Ended, Failure, Job, Reported, Stopped
     from search_spaces.flow import flow
 
     rng = np.random.default_rng(plan.spec.search.seed)
@@ -186,7 +186,7 @@ def _try_one_step(plan: Plan) -> str:
         executor.stop(0)
     steps = [event.report for event in events if isinstance(event, Reported)]
     metrics = {name: value for step in steps for name, value in step.metrics.items()}
-    end = events[-1].result if not isinstance(events[-1], Reported) else None
+    end = events[-1].result if isinstance(events[-1], Ended) else None
     if isinstance(end, Failure):
         raise HpoError(f"a trial failed: {end.message}.\n  with {flow(params)}", end.place)
     if isinstance(end, Stopped):
