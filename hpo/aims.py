@@ -15,6 +15,7 @@ from hpo.trial import (
     BASELINE,
     FAILURE,
     METRICS,
+    MICRO_BATCH,
     MLFLOW_RUN,
     N_STEPS,
     STOPPED_BY,
@@ -72,6 +73,7 @@ class Aims:
             started_ms=_as_ms(trial.datetime_start),
             ended_ms=_as_ms(trial.datetime_complete),
             is_baseline=bool(attrs.get(BASELINE)),
+            micro_batch=attrs.get(MICRO_BATCH),
             checks=self.checks({**values, **metrics}, trial.constraints),
         )
 

@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from hpo import catalog, gates, objectives, pruners, samplers, spec, studyfile
+from hpo import catalog, executors, gates, pruners, samplers, spec, studyfile
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
-from hpo.executors import InlineExecutor
+from hpo.executors import Executor
 from hpo.gates import Verdict
 from hpo.listeners import Listener, Outcome
 from hpo.objectives import Objective
@@ -196,13 +196,44 @@ def run_plan(
     tracking: str | None = None,
     listeners: Sequence[Listener] = (),
     warn: Callable[[str], None] = _log.warning,
+    joins: bool = False,
 ) -> Result:
-    """Runs a checked plan; what `run`, `search` and the commands have in common."""
-    objective = objective or objectives.build(plan, tracking)
-    store = open_storage(storage_url(storage or plan.spec.storage))
-    record = catalog.find_or_create(store, plan)
+    """Runs a checked plan; what `run`, `search` and the commands have in common.
+
+    Args:
+        plan: What to run.
+        objective: What a trial does, if not what the plan names.
+        storage: URL of the storage; wins over plan and environment.
+        tracking: URI of MLflow, or ``"none"``; wins over plan and environment.
+        listeners: Hear what happens.
+        warn: Called with a sentence about MLflow.
+        joins: Whether the study exists already, and is to stay as it is: the plan is this
+            driver's alone.
+    """
     uri = tracking_uri(tracking or plan.spec.tracking)
-    record.note_tracking(uri)
+    executor = executors.build(plan, objective, tracking)
+    try:
+        return _run_on(executor, plan, storage, uri, listeners=listeners, warn=warn, joins=joins)
+    finally:
+        executor.close()
+
+
+def _run_on(
+    executor: Executor,
+    plan: Plan,
+    storage: str | None,
+    uri: str | None,
+    *,
+    listeners: Sequence[Listener],
+    warn: Callable[[str], None],
+    joins: bool,
+) -> Result:
+    store = open_storage(storage_url(storage or plan.spec.storage))
+    if joins:
+        record = catalog.join(store, plan)
+    else:
+        record = catalog.find_or_create(store, plan)
+        record.note_tracking(uri)
     mirrors = [MlflowListener(uri, warn)] if uri else []
     search = plan.spec.search
     study = Study(
@@ -218,7 +249,7 @@ def run_plan(
             baseline=plan.baseline,
         ),
         pruners.build(plan.spec.stopping),
-        InlineExecutor(objective),
+        executor,
         [*listeners, *_keepers(plan), *mirrors],
     )
     try:

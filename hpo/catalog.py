@@ -6,13 +6,12 @@ What Optuna has no column for stands in the study's system attributes, under nam
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
-import socket
 import subprocess
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from optuna.study.study import _SYSTEM_ATTR_METRIC_NAMES as METRIC_NAMES
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.aims import Aims
+from hpo.drivers import is_dead, named
 from hpo.errors import (
     ObjectiveError,
     RunDirectoryError,
@@ -36,9 +36,9 @@ from hpo.errors import (
     StudyNotFoundError,
     nearest,
 )
-from hpo.spec import Plan, from_stored
-from hpo.storage import Storage
-from hpo.trial import DRIVER, TrialRecord
+from hpo.spec import Plan, RunSpec, from_stored
+from hpo.storage import Driver, Lease, Storage
+from hpo.trial import TrialRecord
 from mlflow_server.uris import masked
 
 SPEC = "hpo:spec"
@@ -47,9 +47,7 @@ STATE = "hpo:state"
 DIRECTORY = "hpo:directory"
 ORIGIN = "hpo:origin"
 TRACKING = "hpo:tracking"
-
-LEASE_SECONDS = 90.0
-"""A trial whose driver on another machine was silent for so long counts as abandoned."""
+STOPS = "hpo:stops"
 
 LOG_NAME = "mlflow.log"
 
@@ -150,7 +148,7 @@ class StudyRecord:
 
     def counts(self) -> dict[str, int]:
         """Number of trials in each state, under the keys of ``--json``."""
-        counted = Counter(trial.state for trial in self.frozen_trials())
+        counted = self.storage.counts(self.id)
         order = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "WAITING")
         return {state.lower(): counted[TrialState[state]] for state in order}
 
@@ -184,76 +182,96 @@ class StudyRecord:
         return next((trial for trial in reversed(self.trials()) if trial.is_baseline), None)
 
     @property
+    def lease_seconds(self) -> float:
+        """Silence of a driver after which others take up its trials."""
+        run = self.attrs.get(SPEC, {}).get("run", {})
+        return float(run.get("lease", RunSpec.model_fields["lease"].default))
+
+    def is_alive(self, driver: Driver) -> bool:
+        """Whether a driver of this study is neither gone nor dead nor silent."""
+        return not is_dead(driver, self.lease_seconds)
+
+    def drivers(self) -> list[Driver]:
+        """The drivers that are alive, in the order in which they came."""
+        return [each for each in self.storage.leases.drivers(self.id) if self.is_alive(each)]
+
+    @property
     def state(self) -> str:
         """running, finished, interrupted or failed."""
-        noted = self.attrs.get(STATE, {})
-        state = str(noted.get("state", "finished"))
-        running = [t for t in self.frozen_trials() if t.state is TrialState.RUNNING]
-        if running:  # whatever was noted, by this driver or another
-            return "interrupted" if len(self.abandoned()) == len(running) else "running"
-        if state == "running" and not is_alive(noted.get("driver", {})):
+        if self.drivers():  # whatever was noted, by this driver or another
+            return "running"
+        noted = str(self.attrs.get(STATE, {}).get("state", "finished"))
+        if self.lapsed():
             return "interrupted"
-        return state
+        if self.running():  # by something else than hpo
+            return "running"
+        return "interrupted" if noted == "running" else noted
 
     @property
     def state_reason(self) -> str:
         """Why it is in that state; empty where there is nothing to say."""
-        if self.state == "interrupted" and self.attrs.get(STATE, {}).get("state") == "running":
-            return "its process died"
-        return str(self.attrs.get(STATE, {}).get("reason", ""))
+        state, noted = self.state, self.attrs.get(STATE, {})
+        if state == "running":
+            drivers = self.drivers()
+            where = ", ".join(named(driver.about) for driver in drivers)
+            return f"{len(drivers)} driver{'s' * (len(drivers) > 1)}: {where}" if drivers else ""
+        if state == "interrupted" and noted.get("state") != "interrupted":
+            died = [named(each.about) for each in self.storage.leases.drivers(self.id)
+                    if each.ended is None]  # fmt: skip
+            return f"{', '.join(died[-3:]) or 'its driver'} died"
+        return str(noted.get("reason", ""))
 
-    def abandoned(self) -> list[FrozenTrial]:
-        """RUNNING trials whose driver is dead, or silent beyond its lease."""
-        silence = self.storage.seconds_since_heartbeat(self.id)
-        found = []
-        for trial in self.frozen_trials():
-            if trial.state is not TrialState.RUNNING:
-                continue
-            driver = trial.system_attrs.get(DRIVER, {})
-            if driver.get("host") == socket.gethostname():
-                dead = not is_alive(driver)
-            else:
-                dead = silence.get(trial._trial_id, 0.0) > LEASE_SECONDS
-            if dead:
-                found.append(trial)
-        return found
+    def running(self) -> list[FrozenTrial]:
+        """Trials that run, whoever's they are."""
+        states = (TrialState.RUNNING,)
+        return self.storage.get_all_trials(self.id, deepcopy=False, states=states)
+
+    def leased(self) -> list[tuple[FrozenTrial, Lease, Driver | None]]:
+        """Trials that hpo's drivers run, or died of, each with its lease and driver."""
+        running = {trial._trial_id: trial for trial in self.running()}
+        leases = self.storage.leases.of(list(running))
+        if not leases:
+            return []
+        drivers = {driver.id: driver for driver in self.storage.leases.drivers(self.id)}
+        return [
+            (running[trial_id], lease, drivers.get(lease.driver_id))
+            for trial_id, lease in leases.items()
+        ]
+
+    def lapsed(self) -> list[tuple[Lease, Driver | None]]:
+        """The leases of trials whose driver is gone, dead or silent, and those drivers."""
+        return [
+            (lease, driver)
+            for _, lease, driver in self.leased()
+            if driver is None or not self.is_alive(driver)
+        ]
+
+    @property
+    def seconds_driven(self) -> float:
+        """How long any driver was at work on it, by the database's clock."""
+        total, until = 0.0, -math.inf
+        for driver in self.storage.leases.drivers(self.id):
+            end = driver.beat if driver.ended is None else driver.ended
+            if self.is_alive(driver):
+                end = driver.beat + driver.silence
+            total += max(0.0, end - max(driver.began, until))
+            until = max(until, end)
+        return total
+
+    @property
+    def stops(self) -> int:
+        """How often all drivers were asked to stop."""
+        return int(self.storage.get_study_system_attrs(self.id).get(STOPS, 0))
+
+    def ask_to_stop(self) -> None:
+        """Asks all drivers to end after the next reports of their trials."""
+        self.storage.set_study_system_attr(self.id, STOPS, self.stops + 1)
 
     def note_state(self, state: str, reason: str = "") -> None:
         """Notes what the study is doing."""
-        noted = {"state": state, "reason": reason, "driver": this_driver()}
+        noted = {"state": state, "reason": reason}
         self.storage.set_study_system_attr(self.id, STATE, noted)
         self.frozen.system_attrs[STATE] = noted
-
-
-def this_driver() -> dict[str, Any]:
-    """Who drives a trial: this process on this host."""
-    pid = os.getpid()
-    return {"host": socket.gethostname(), "pid": pid, "started": _started(pid)}
-
-
-def is_alive(driver: dict[str, Any]) -> bool:
-    """Whether a driver on this host still runs; one on another host counts as dead."""
-    if driver.get("host") != socket.gethostname():
-        return False
-    pid = int(driver["pid"])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    # A new process may have the number of a dead one, in a restarted container always.
-    return bool(driver.get("started") in (None, _started(pid)))
-
-
-def _started(pid: int) -> int | None:
-    """When a process was started, in the kernel's clock ticks; None where Linux is not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
-    except OSError:
-        return None
-    # After the command's name, which may hold anything, it is the 20th field (proc(5)).
-    return int(stat.rpartition(")")[2].split()[19])
 
 
 def every(storage: Storage) -> list[StudyRecord]:
@@ -307,6 +325,20 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
             make_directory(existing.directory)
         storage.set_study_system_attr(existing.id, SPEC, plan.as_stored())
     return find(storage, plan.spec.name)
+
+
+def join(storage: Storage, plan: Plan) -> StudyRecord:
+    """The study that a plan names, to be driven by that plan without changing what is stored.
+
+    Raises:
+        StudyNotFoundError: there is none.
+        RunDirectoryError: its folder cannot be written from here.
+    """
+    record = find(storage, plan.spec.name)
+    if record.directory is not None:
+        make_directory(record.directory)
+    record.frozen.system_attrs[SPEC] = plan.as_stored()
+    return record
 
 
 def delete(record: StudyRecord) -> None:

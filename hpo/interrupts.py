@@ -1,27 +1,37 @@
-"""Ctrl-C and SIGTERM: once, the running trial is put back; twice, everything stops now."""
+"""Ctrl-C and SIGTERM: once, running trials end after their next report; twice, everything now."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
 class Interrupts:
-    """Holds signals back while the study writes, and lets them in while trials run.
+    """Lets the first signal ask for an end, and the second one, or the end of the grace, force it.
 
-    The first signal raises KeyboardInterrupt only inside `allowed`, so that no transaction is
-    cut in half; the second one raises it anywhere.
+    A forced end raises KeyboardInterrupt: by the grace only inside `allowed`, so that no
+    transaction is cut in half, by the second signal anywhere.
+
+    Args:
+        drain: Called when the first signal comes, within its handler.
+        grace_seconds: How long what runs may take to end by itself.
 
     Attributes:
         received: The first signal that came, if one did.
+        why: Why an end is asked for; empty while it is not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, drain: Callable[[], None], grace_seconds: float) -> None:
         self.received: int | None = None
+        self.why = ""
+        self._drain = drain
+        self._grace_seconds = grace_seconds
         self._allowed = False
+        self._is_over = False  # the grace
+        self._handles = False
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -29,19 +39,27 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        for number in before:
-            signal.signal(number, self._handle)
+        ours = {
+            signal.SIGINT: self._handle,
+            signal.SIGTERM: self._handle,
+            signal.SIGALRM: self._end_grace,
+        }
+        before = {number: signal.getsignal(number) for number in ours}
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+        self._handles = True
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._handles = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, was in before.items():
+                signal.signal(number, was)
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """Lets the first signal interrupt what runs in here, and one that came before."""
-        if self.received is not None:
+        """Lets the end of the grace interrupt what runs in here, if it has not come before."""
+        if self._is_over:
             raise KeyboardInterrupt
         self._allowed = True
         try:
@@ -49,9 +67,26 @@ class Interrupts:
         finally:
             self._allowed = False
 
+    def ask(self, why: str) -> None:
+        """Asks for an end, from any thread; the grace begins."""
+        if self.why:
+            return
+        self.why = why
+        self._drain()
+        if self._handles:
+            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
+
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
-        first = self.received is None
-        self.received = self.received or number
-        if self._allowed or not first:
+        if self.received is None:
+            self.received = number
+            self.ask(f"stopped by {signal.Signals(number).name}")
+            return
+        self._allowed = False
+        self._is_over = True
+        raise KeyboardInterrupt
+
+    def _end_grace(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+        self._is_over = True
+        if self._allowed:
             self._allowed = False
             raise KeyboardInterrupt

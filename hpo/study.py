@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,54 +13,65 @@ from pathlib import Path
 from typing import IO
 
 import optuna
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from hpo import pruners
-from hpo.catalog import StudyRecord, this_driver
+from hpo import pruners, retries
+from hpo.catalog import StudyRecord
+from hpo.drivers import this_process
 from hpo.errors import SpaceExhaustedError, StorageError
 from hpo.executors import Executor
-from hpo.heartbeat import heartbeat
 from hpo.interrupts import Interrupts
+from hpo.keeper import GivenUp, Keeper, TakenAway, unfinished
 from hpo.listeners import Listener, Outcome
 from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
+from hpo.storage import Driver, LeaseLostError
 from hpo.trial import (
-    ATTEMPTS,
     BASELINE,
     CONSTRAINTS,
-    DRIVER,
     FAILURE,
+    GPU_SECONDS,
     METRICS,
-    MLFLOW_RUN,
+    MICRO_BATCH,
     N_STEPS,
     STOPPED_BY,
+    SUGGESTED,
     WALL_SECONDS,
+    Drained,
     Ended,
     Event,
     Failure,
     FailureKind,
     Job,
+    Lost,
     Reported,
     Stopped,
     TrialRecord,
 )
 from trainers import Report
+from trainers.config import FIELDS
 
 FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
 
-_DATABASE_ERRORS = (SQLAlchemyError, StorageInternalError, UpdateFinishedTrialError, StorageError)
+_DATABASE_ERRORS = (SQLAlchemyError, UpdateFinishedTrialError, StorageError, LeaseLostError)
 
 _MOST_EXCESS = 1e6  # a value a million times its threshold is as bad as any
 
 _TRAINING = 1  # keeps a trial's seed apart from its sampler's
 
+_LOOK_SECONDS = 0.5  # how often it is looked whether there is something to do from elsewhere
+
+_log = logging.getLogger(__name__)
+
 
 class Study:
     """Runs a study until it has its trials, its time is up, or somebody stops it.
+
+    Any number of these, each in a process of its own, may run one study.
 
     Args:
         record: The study in its storage.
@@ -88,10 +100,12 @@ class Study:
             study_name=record.name, storage=record.storage, sampler=sampler, pruner=pruner
         )
         self._running: dict[int, _RunningTrial] = {}
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(executor.drain, self._plan.spec.run.grace_period)
         self._best: TrialRecord | None = None
+        self._n_compared = 0  # finished trials that have been compared with the best one
         self._failures_in_a_row = 0
-        self._deadline = time.monotonic() + (self._plan.spec.search.timeout or math.inf)
+        self._about = this_process()
+        self._deadline = math.inf
 
     def run(self) -> Outcome:
         """Runs the loop; what an interrupt or an error leaves behind can be run again.
@@ -99,43 +113,54 @@ class Study:
         Raises:
             StorageError: the database went away, or somebody deleted the study.
         """
-        with self._interrupts.handled(), heartbeat(self._storage, self._running_ids):
+        with self._interrupts.handled():
             try:
-                self._open()
-                self._fill()
-                while self._running:
-                    for event in self._wait():
-                        self._handle(event)
-                    self._fill()
-                outcome = self._verdict()
+                driver = self._enter()
+                with Keeper(self._record, driver, self._interrupts.ask) as keeper:
+                    self._open(keeper)
+                    while not self._done():
+                        self._fill()
+                        for event in self._wait():
+                            self._handle(event)
+                        self._hear(keeper)
+                    outcome = self._verdict()
             except KeyboardInterrupt:
-                outcome = Outcome("interrupted", "stopped by a signal", self._interrupts.received)
-                self._give_back()
+                outcome = self._interrupted()
             except Exception as error:
                 self._abandon(error)
                 raise
-            self._close(outcome)
+            self._close(outcome, driver)
         return outcome
 
     # --- the steps of the loop ---
 
+    def _done(self) -> bool:
+        """Whether nothing runs and nothing is to run, here or at another driver's."""
+        if self._running:
+            return False
+        if self._interrupts.why:
+            raise KeyboardInterrupt
+        if self._wants_more():
+            return False
+        # What another driver loses, this one is to go on with.
+        return unfinished(self._record) == 0 or not self._record.leased()
+
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
-        while self._executor.free and self._wants_more():
+        while not self._interrupts.why and self._executor.free and self._wants_more():
             job = self._ask()
             if job is not None:
-                self._executor.start(job)
+                self._start(job)
 
     def _wants_more(self) -> bool:
-        states = [trial.state for trial in self._record.frozen_trials()]
-        if time.monotonic() >= self._deadline or self._too_many_failures(states):
+        counts = self._storage.counts(self._record.id)
+        if self._is_time_up() or self._too_many_failures(counts[TrialState.FAIL]):
             return False
-        if TrialState.WAITING in states:
+        if counts[TrialState.WAITING]:
             return True
         wanted = self._plan.trials
-        return (wanted is None or len(states) < wanted) and not self._sampler.exhausted(
-            self._optuna
-        )
+        has_room = wanted is None or sum(counts.values()) < wanted
+        return has_room and not self._sampler.exhausted(self._optuna)
 
     def _ask(self) -> Job | None:
         """Asks for a trial and writes it; None if another driver was faster."""
@@ -146,41 +171,49 @@ class Study:
         except SpaceExhaustedError:
             return None
         trial_id = trial._trial_id
-        before = self._storage.get_trial(trial_id).system_attrs
-        self._storage.set_trial_system_attr(trial_id, DRIVER, this_driver())
-        if DRIVER in before:  # it ran before, and was given back
-            attempts = before.get(ATTEMPTS, 1) + 1
-            self._storage.set_trial_system_attr(trial_id, ATTEMPTS, attempts)
-            self._storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
+        retries.begin_attempt(self._storage, trial_id, self._about)
         params = space.free_params(config)
         is_baseline = self._sampler.is_baseline(params)
         if is_baseline:
             self._storage.set_trial_system_attr(trial_id, BASELINE, True)
-        once = is_baseline or self._sampler.size is not None
-        key = space.key(params) if once else None
+        self._storage.set_trial_system_attr(trial_id, SUGGESTED, self._sampler.how)
+        key = space.key(params)
         if not self._storage.admit(trial_id, key=key, limit=self._plan.trials):
             return None
-        return self._start(trial)
-
-    def _start(self, trial: optuna.Trial) -> Job:
-        record = self._read(trial._trial_id)
+        record = self._read(trial_id)
         job = job_of(self._record, record)
-        self._running[record.number] = _RunningTrial(trial, MetricsLog(job.directory))
+        self._running[record.number] = _RunningTrial(trial, MetricsLog(job.directory), job)
+        return job
+
+    def _start(self, job: Job) -> None:
+        running = self._running[job.trial]
+        record = self._read(running.trial_id)
         shown = self._plan.flat_config(record.params)
         for listener in self._listeners:
             listener.started(record, shown)
-        return job
+        self._executor.start(job)
+        running.where = self._executor.where(job.trial)
+        retries.begin_attempt(self._storage, running.trial_id, {**self._about, **running.where})
 
     def _wait(self) -> Sequence[Event]:
         with self._interrupts.allowed():
-            return self._executor.events()
+            return self._executor.events(_LOOK_SECONDS)
 
     def _handle(self, event: Event) -> None:
-        match event:
-            case Reported(number, report):
-                self._report(number, report)
-            case Ended(number, result):
-                self._tell(number, result)
+        if event.trial not in self._running:  # it was taken away meanwhile
+            return
+        try:
+            match event:
+                case Reported(number, report):
+                    self._report(number, report)
+                case Ended(number, result):
+                    self._tell(number, result)
+                case Lost(number, failure):
+                    self._lose(number, failure)
+                case Drained(number):
+                    self._put_back(number, self._interrupts.why or "drained")
+        except LeaseLostError as lost:
+            self._let_go(event.trial, str(lost))
 
     def _report(self, number: int, report: Report) -> None:
         running = self._running[number]
@@ -213,15 +246,19 @@ class Study:
             self._tell(number, Stopped(reason))
 
     def _tell(self, number: int, result: Mapping[str, float] | Stopped | Failure) -> None:
-        running = self._running.pop(number)
+        running = self._running[number]
         if isinstance(result, Mapping):
             running.metrics.update(result)
         verdict = self._judged(running.metrics) if isinstance(result, Mapping) else result
-        running.log.close()
+        if isinstance(verdict, Failure) and self._tries_smaller(running, verdict):
+            return
         storage, trial_id = self._storage, running.trial_id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)
         storage.set_trial_system_attr(trial_id, WALL_SECONDS, running.wall_seconds)
+        if running.gpu_seconds:
+            before = storage.get_trial(trial_id).system_attrs.get(GPU_SECONDS, 0.0)
+            storage.set_trial_system_attr(trial_id, GPU_SECONDS, before + running.gpu_seconds)
         if self._aims.several:
             storage.set_trial_system_attr(trial_id, N_STEPS, len(running.steps))
         match verdict:
@@ -236,9 +273,50 @@ class Study:
             case Failure() as failure:
                 storage.set_trial_system_attr(trial_id, FAILURE, asdict(failure))
                 self._optuna.tell(running.trial, state=TrialState.FAIL)
-        failed = isinstance(verdict, Failure)
-        self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
-        self._announce(self._read(trial_id))
+        self._end(number)
+
+    def _lose(self, number: int, failure: Failure) -> None:
+        """Puts back a trial whose process died, or gives it up."""
+        running = self._running[number]
+        if not self._tries_smaller(running, failure):
+            most = self._plan.spec.run.max_retries
+            retries.retry(self._storage, running.trial_id, failure, most, running.gpu_seconds)
+            self._end(number)
+
+    def _tries_smaller(self, running: _RunningTrial, failure: Failure) -> bool:
+        """Puts a trial back that ran out of memory, once, to be trained in smaller parts."""
+        is_trainers = self._plan.spec.objective.trainer is not None
+        if failure.kind is not FailureKind.OUT_OF_MEMORY or not is_trainers:
+            return False
+        config, trial_id = running.job.config, running.trial_id
+        if MICRO_BATCH in self._storage.get_trial(trial_id).system_attrs:
+            return False
+        whole = config.get("batch_size", FIELDS["batch_size"].default)
+        at_once = int(str(config.get("micro_batch") or whole))
+        self._storage.set_trial_system_attr(trial_id, MICRO_BATCH, max(1, at_once // 4))
+        self._put_back(running.job.trial, failure.summary)
+        return True
+
+    def _put_back(self, number: int, why: str) -> None:
+        """Puts a trial back, to be taken up again from its last checkpoint."""
+        running = self._running[number]
+        retries.put_back(self._storage, running.trial_id, why, running.gpu_seconds)
+        self._end(number)
+
+    def _end(self, number: int) -> None:
+        """Forgets a trial that was told or put back, and tells the listeners."""
+        running = self._running.pop(number)
+        running.log.close()
+        self._announce(self._read(running.trial_id))
+
+    def _let_go(self, number: int, why: str) -> None:
+        """Ends a trial that another driver has taken over; its result would be refused."""
+        running = self._running.pop(number, None)
+        if running is not None:
+            self._executor.stop(number)
+            running.log.close()
+            self._storage.disown(running.trial_id)
+            _log.warning("%s; what it did here since is dropped", why)
 
     def _judged(self, metrics: Mapping[str, float]) -> list[float] | Failure:
         """The objectives' values, or why there are none."""
@@ -253,69 +331,113 @@ class Study:
         return [metrics[name] for name in self._aims.metrics]
 
     def _announce(self, trial: TrialRecord) -> None:
-        if self._aims.beats(trial, self._best):
-            self._best = trial
+        if trial.state != "WAITING":
+            failed = trial.state == "FAIL"
+            self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
+        self._compare()
         for listener in self._listeners:
             listener.ended(trial, self._best)
+
+    def _compare(self) -> None:
+        """Compares the best trial with those that have ended since, at any driver."""
+        new = self._storage.finished(self._record.id, self._n_compared)
+        self._n_compared += len(new)
+        for trial in map(self._aims.read, new):
+            if self._aims.beats(trial, self._best):
+                self._best = trial
 
     def _read(self, trial_id: int) -> TrialRecord:
         return self._aims.read(self._storage.get_trial(trial_id))
 
+    def _hear(self, keeper: Keeper) -> None:
+        for news in keeper.news():
+            match news:
+                case GivenUp(trial_id):
+                    self._announce(self._read(trial_id))
+                case TakenAway(trial_id):
+                    for number, running in list(self._running.items()):
+                        if self._storage.get_trial(running.trial_id)._trial_id == trial_id:
+                            self._let_go(number, f"trial {number} was taken over by another driver")
+
     # --- beginning and end ---
 
-    def _running_ids(self) -> list[int]:
-        return [running.trial_id for running in list(self._running.values())]
+    def _enter(self) -> Driver:
+        run, search = self._plan.spec.run, self._plan.spec.search
+        self._storage.database.patience_seconds = run.storage_retry
+        driver = self._storage.leases.enter(self._record.id, self._about, self._record.is_alive)
+        self._storage.drive(driver.id)
+        self._sampler.place = driver.place
+        if search.timeout is not None:
+            left = search.timeout - self._record.seconds_driven
+            self._deadline = time.monotonic() + left
+        return driver
 
-    def _open(self) -> None:
-        for trial in self._record.abandoned():
-            self._storage.put_back(trial._trial_id)
+    def _open(self, keeper: Keeper) -> None:
+        keeper.take_over()
         self._note_constraints()
-        self._best = self._record.best()
+        self._compare()
         self._record.note_state("running")
         for listener in self._listeners:
             listener.opened(self._record)
 
     def _note_constraints(self) -> None:
         """Notes anew how far finished trials keep the constraints, which may have changed."""
+        if not self._aims.constraints:
+            return
         for trial in self._record.trials():
             noted = _noted(self._aims.checks({**trial.values, **trial.metrics}))
             before = self._storage.get_trial(trial.id).system_attrs.get(CONSTRAINTS, [])
             if trial.state == "COMPLETE" and noted != before:
                 self._storage.annotate(trial.id, CONSTRAINTS, noted)
 
-    def _too_many_failures(self, states: Sequence[TrialState]) -> bool:
+    def _is_time_up(self) -> bool:
+        if time.monotonic() >= self._deadline:
+            return True
+        most = self._plan.spec.search.gpu_hours
+        return most is not None and self._gpu_seconds() >= 3600 * most
+
+    def _gpu_seconds(self) -> float:
+        """What all trials took of GPUs, those that run here included."""
+        attrs = (trial.system_attrs for trial in self._record.frozen_trials())
+        ended = [float(each.get(GPU_SECONDS, 0.0)) for each in attrs]
+        return sum(ended) + sum(running.gpu_seconds for running in self._running.values())
+
+    def _too_many_failures(self, failed: int) -> bool:
         allowed = self._plan.spec.run.max_failures
-        in_all = allowed is not None and states.count(TrialState.FAIL) > allowed
+        in_all = allowed is not None and failed > allowed
         return in_all or self._failures_in_a_row >= FAILURES_IN_A_ROW
 
     def _verdict(self) -> Outcome:
-        states = [trial.state for trial in self._record.frozen_trials()]
-        failed = states.count(TrialState.FAIL)
+        counts = self._storage.counts(self._record.id)
+        failed = counts[TrialState.FAIL]
         if self._failures_in_a_row >= FAILURES_IN_A_ROW:
             return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
-        if self._too_many_failures(states):
+        if self._too_many_failures(failed):
             limit = self._plan.spec.run.max_failures
             return Outcome("failed", f"{failed} trials failed, more than max_failures = {limit}")
-        if failed and failed == len(states):
+        if failed and failed == sum(counts.values()):
             return Outcome("failed", "every trial failed")
         if time.monotonic() >= self._deadline:
             return Outcome("finished", "its timeout was reached")
+        if self._is_time_up():
+            return Outcome("finished", "its GPU hours were spent")
         if self._sampler.gave_up:
             return Outcome("finished", "no further configuration that meets `require` was found")
         return Outcome("finished")
 
-    def _give_back(self) -> None:
-        """Puts running trials back, to be taken up again from the beginning."""
-        for number, running in list(self._running.items()):
+    def _interrupted(self) -> Outcome:
+        why = self._interrupts.why or "stopped by a signal"
+        for number in list(self._running):
             self._executor.stop(number)
-            running.log.close()
-            self._storage.put_back(running.trial_id)
-            del self._running[number]
-            self._announce(self._read(running.trial_id))
+            with suppress(LeaseLostError):
+                self._put_back(number, why)
+        return Outcome("interrupted", why, self._interrupts.received)
 
-    def _close(self, outcome: Outcome) -> None:
+    def _close(self, outcome: Outcome, driver: Driver) -> None:
         self._storage.flush()
         self._record.note_state(outcome.state, outcome.reason)
+        self._storage.leases.leave(driver.id)
+        self._storage.drive(None)
         for listener in self._listeners:
             if self._interrupts.received is None:
                 with self._interrupts.allowed():  # nothing is written here any more
@@ -330,13 +452,14 @@ class Study:
             StorageError: if that was the database; it says how to go on.
         """
         name = self._record.name
+        self._storage.database.patience_seconds = 0.0  # it has been waited for
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
-            self._give_back()
+            self._interrupted()
             self._record.note_state("interrupted", f"{type(error).__name__}")
         if isinstance(error, UpdateFinishedTrialError):
             message = f"{error}, or its study was deleted."
             raise StorageError(message, f"See: hpo show {name}") from error
-        if isinstance(error, (SQLAlchemyError, StorageInternalError)):
+        if isinstance(error, SQLAlchemyError):
             cause = str(error.__cause__ or error).strip().splitlines()[0]
             message = f"storage {self._storage.url}: {cause}."
             raise StorageError(message, f"When it is back: hpo resume {name}") from error
@@ -352,7 +475,10 @@ def job_of(study: StudyRecord, trial: TrialRecord) -> Job:
     assert directory is not None  # noqa: S101 - a study with a plan has one
     seed = derive_seed(plan.spec.search.seed, trial.number, _TRAINING)
     folder = directory / f"trial-{trial.number:05d}"
-    return Job(trial.number, plan.config(trial.params), seed, folder)
+    config = plan.config(trial.params)
+    if trial.micro_batch is not None:
+        config["micro_batch"] = trial.micro_batch
+    return Job(trial.number, config, seed, folder)
 
 
 @dataclass
@@ -361,10 +487,12 @@ class _RunningTrial:
 
     trial: optuna.Trial
     log: MetricsLog
+    job: Job
 
     def __post_init__(self) -> None:
         self.metrics: dict[str, float] = {}
         self.steps: set[int] = set()  # in which an objective was reported
+        self.where: Mapping[str, object] = {}
         self._started = time.monotonic()
 
     @property
@@ -374,6 +502,13 @@ class _RunningTrial:
     @property
     def wall_seconds(self) -> float:
         return time.monotonic() - self._started
+
+    @property
+    def gpu_seconds(self) -> float:
+        """Of its GPUs, a share of one counts as that share."""
+        n_gpus = self.where.get("n_gpus", 0.0)
+        assert isinstance(n_gpus, (int, float))  # noqa: S101 - executors say so
+        return n_gpus * self.wall_seconds
 
 
 class MetricsLog:

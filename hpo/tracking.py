@@ -91,10 +91,20 @@ class MlflowListener(Listener):
             on_trouble=self._note_trouble,
             log_path=study.directory / LOG_NAME if study.directory else None,
         )
+        others = self._others(study)
         for trial in study.trials():
-            finished = trial.state in ("COMPLETE", "PRUNED", "FAIL")
+            finished = trial.state in ("COMPLETE", "PRUNED", "FAIL") and trial.id not in others
             if finished and (self._everything or trial.mlflow_run_id is None):
                 self._tell_again(trial)
+
+    def _others(self, study: StudyRecord) -> set[int]:
+        """Trials of which the mirrors of other living drivers tell."""
+        if self._everything:
+            return set()
+        leases = study.storage.leases
+        living = {driver.id for driver in study.drivers()}
+        ids = [trial.id for trial in study.trials() if trial.mlflow_run_id is None]
+        return {i for i, lease in leases.of(ids).items() if lease.driver_id in living}
 
     def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:
         """Starts the trial's run, in place of an earlier attempt's."""

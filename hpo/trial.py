@@ -24,6 +24,10 @@ STOPPED_BY = "hpo:stopped_by"
 FAILURE = "hpo:failure"
 ATTEMPTS = "hpo:attempts"
 DRIVER = "hpo:driver"
+HISTORY = "hpo:history"  # of attempts that did not come to their end
+GPU_SECONDS = "hpo:gpu_seconds"
+MICRO_BATCH = "hpo:micro_batch"
+SUGGESTED = "hpo:suggested"
 BASELINE = "hpo:baseline"
 MLFLOW_RUN = "hpo:mlflow_run"
 N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
@@ -196,6 +200,7 @@ class TrialRecord:
         ended_ms: When it ended.
         is_baseline: Whether it is what would be run without a search.
         checks: Its metrics, held against the study's constraints.
+        micro_batch: Examples that are trained at once, since more did not fit into memory.
         rank: Its place among the feasible, from 1, where it was asked for (`StudyRecord.ranked`).
     """
 
@@ -216,6 +221,7 @@ class TrialRecord:
     is_baseline: bool = False
     checks: tuple[Check, ...] = ()
     rank: int | None = None
+    micro_batch: int | None = None
 
     @property
     def value(self) -> float | None:

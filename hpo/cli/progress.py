@@ -29,7 +29,7 @@ class PlainProgress(Listener):
         self.console = console
         self.plan = plan
         self.metrics = plan.spec.objective.metrics
-        self.counts: Counter[str] = Counter()
+        self.study: StudyRecord | None = None
 
     def warn(self, message: str) -> None:
         """Prints a warning."""
@@ -37,8 +37,8 @@ class PlainProgress(Listener):
 
     def opened(self, study: StudyRecord) -> None:
         """Says what begins."""
-        counts = {state.upper(): n for state, n in study.counts().items()}
-        self.counts.update({state: n for state, n in counts.items() if state != "WAITING"})
+        self.study = study
+        counts = self.counts()
         before = sum(counts.values())
         trials = self.plan.trials
         wanted = f"{trials} trials" if trials is not None else "trials until its timeout"
@@ -49,9 +49,13 @@ class PlainProgress(Listener):
             text = f"Study '{study.name}': {wanted}, {self.plan.spec.search.sampler}"
         self.console.print(f"{escape(text)}, in {escape(study.storage.url)}")
 
+    def counts(self) -> Counter[str]:
+        """How many trials of the study are in each state, whoever ran them."""
+        counted = {} if self.study is None else self.study.counts()
+        return Counter({state.upper(): n for state, n in counted.items()})
+
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """Says how a trial ended."""
-        self.counts[trial.state] += 1
         self.console.print(self.line(trial, best))
 
     def done(self) -> None:
@@ -94,6 +98,7 @@ class LiveProgress(PlainProgress):
             "", total=plan.trials, best="", counts="", now="", left=""
         )
         self._durations: list[float] = []
+        self._running: set[int] = set()
         self._updated = 0.0
 
     def opened(self, study: StudyRecord) -> None:
@@ -105,7 +110,8 @@ class LiveProgress(PlainProgress):
 
     def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:  # noqa: ARG002
         """Names the trial that runs."""
-        self._progress.update(self._task, now=f"trial {trial.number}")
+        self._running.add(trial.number)
+        self._progress.update(self._task, now=self._now(trial.number))
 
     def reported(self, number: int, report: Report) -> None:
         """Shows the step, at most ten times a second."""
@@ -113,11 +119,12 @@ class LiveProgress(PlainProgress):
             self._updated = time.monotonic()
             epochs = self.plan.spec.objective.epochs
             of = f"/{epochs}" if epochs else ""
-            self._progress.update(self._task, now=f"trial {number} step {report.step}{of}")
+            now = f"{self._now(number)} step {report.step}{of}"
+            self._progress.update(self._task, now=now)
 
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """Counts it; only failures and new bests get a line that stays."""
-        self.counts[trial.state] += 1
+        self._running.discard(trial.number)
         if trial.wall_seconds is not None:
             self._durations.append(trial.wall_seconds)
         self._update(best)
@@ -135,19 +142,25 @@ class LiveProgress(PlainProgress):
         self._progress.stop()
 
     def _update(self, best: TrialRecord | None) -> None:
-        done = self.counts["COMPLETE"] + self.counts["PRUNED"] + self.counts["FAIL"]
+        counted = self.counts()
+        done = counted["COMPLETE"] + counted["PRUNED"] + counted["FAIL"]
         names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
-        counts = "  ".join(f"{self.counts[s]} {n}" for s, n in names.items() if self.counts[s])
+        counts = "  ".join(f"{counted[s]} {n}" for s, n in names.items() if counted[s])
         shown = "" if best is None else f"[bold]best {best.value:.4g}[/bold] (trial {best.number})"
         self._progress.update(
             self._task, completed=done, best=shown, counts=counts, left=self._left(done)
         )
+
+    def _now(self, number: int) -> str:
+        others = len(self._running) - 1
+        return f"trial {number}" + (f" and {others} more" if others > 0 else "")
 
     def _left(self, done: int) -> str:
         trials = self.plan.trials
         if trials is None or not self._durations:
             return ""
         recent = self._durations[-20:]
-        seconds = (trials - done) * sum(recent) / len(recent)
+        at_once = max(1, len(self._running))
+        seconds = (trials - done) * sum(recent) / len(recent) / at_once
         minutes, seconds = divmod(int(seconds), 60)
         return f"{minutes}:{seconds:02d} left"

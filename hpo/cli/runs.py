@@ -1,7 +1,8 @@
-"""Commands that run trials: run, resume."""
+"""Commands that run trials: run, resume, worker."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ from hpo.cli.app import (
     print_leaderboard,
     stderr,
 )
+from hpo.cli.studies import find
 from hpo.places import DEFAULT_TRACKING
 
 if TYPE_CHECKING:
@@ -31,10 +33,17 @@ if TYPE_CHECKING:
     from hpo.spec import Plan
 
 
+WorkersOption = Annotated[
+    str | None,
+    typer.Option("--workers", metavar="N", help="Trials at once, each in its process; or auto."),
+]
+
+
 @command("run")
 def run(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The study file.")],
     overrides: SetOption = None,
+    workers: WorkersOption = None,
     storage: StorageOption = None,
     tracking: TrackingOption = None,
     as_json: JsonOption = False,
@@ -46,13 +55,14 @@ def run(
     """
     from hpo import spec
 
-    _run(spec.load(file, overrides or []), storage, tracking, as_json=as_json)
+    _run(spec.load(file, _said(overrides, workers)), storage, tracking, as_json=as_json)
 
 
 @command("resume")
 def resume(
     study: StudyArgument,
     overrides: SetOption = None,
+    workers: WorkersOption = None,
     storage: StorageOption = None,
     tracking: TrackingOption = None,
     as_json: JsonOption = False,
@@ -61,16 +71,55 @@ def resume(
 
     With --set search.trials=200 a finished one goes on, too.
     """
-    from hpo import catalog
-    from hpo.places import storage_url
-    from hpo.storage import open_storage
-
-    record = catalog.find(open_storage(storage_url(storage), create=False), study)
-    plan = record.plan.overridden(overrides or [])
+    record = find(study, storage)
+    plan = record.plan.overridden(_said(overrides, workers))
     _run(plan, storage, tracking or record.tracking, as_json=as_json)
 
 
-def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool) -> None:
+@command("worker")
+def worker(
+    study: StudyArgument,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="For this driver alone: run.device=cpu"),
+    ] = None,
+    workers: WorkersOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", help="Where the study's code is, if elsewhere than it was."),
+    ] = None,
+    storage: StorageOption = None,
+    tracking: TrackingOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Help with a study that exists: run trials of it until it is done.
+
+    Any number of these may run, on any machine that reaches the storage. None of them judges the
+    gate.
+    """
+    record = find(study, storage)
+    said = _said(overrides, workers)
+    for override in said:
+        if not override.startswith("run."):
+            raise typer.BadParameter(f"{override}: a worker may set run.* alone.")
+    plan = record.plan.overridden(said)
+    if folder is not None or not plan.folder.is_dir():
+        plan = replace(plan, folder=(folder or Path.cwd()).resolve())
+    _run(plan, storage, tracking or record.tracking, as_json=as_json, joins=True)
+
+
+def _said(overrides: list[str] | None, workers: str | None) -> list[str]:
+    return [*(overrides or []), *([] if workers is None else [f"run.workers={workers}"])]
+
+
+def _run(
+    plan: Plan,
+    storage: str | None,
+    tracking: str | None,
+    *,
+    as_json: bool,
+    joins: bool = False,
+) -> None:
     console = stderr()
     with console.status("loading"):  # torch and Optuna take their seconds
         from hpo.advice import advise
@@ -84,10 +133,17 @@ def _run(plan: Plan, storage: str | None, tracking: str | None, *, as_json: bool
     progress = listener(console, plan)
     try:
         result = run_plan(
-            plan, storage=storage, tracking=tracking, listeners=[progress], warn=progress.warn
+            plan,
+            storage=storage,
+            tracking=tracking,
+            listeners=[progress],
+            warn=progress.warn,
+            joins=joins,
         )
     finally:
         progress.done()
+    if joins:
+        result = replace(result, verdict=None)
     elsewhere = storage or plan.spec.storage
     _print(result, console, elsewhere, as_json=as_json)
     if result.outcome.state == "interrupted":

@@ -1,8 +1,9 @@
-"""Commands about studies in a storage: studies, show, trials, best, delete, sync."""
+"""Commands about studies in a storage: studies, show, why, trials, best, stop, delete, sync."""
 
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from hpo.catalog import StudyRecord
     from hpo.reports.plots import Chart
     from hpo.trial import TrialRecord
+
+
+_SECONDS_BETWEEN_LOOKS = 0.3
 
 
 def find(study: str, storage: str | None) -> StudyRecord:
@@ -58,8 +62,8 @@ def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
 
 @command("show")
 def show(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
-    """Show a study: its state, its counts, its best trials."""
-    from hpo.reports.leaderboard import overview
+    """Show a study: its state, its counts, what runs where, its best trials."""
+    from hpo.reports.leaderboard import overview, running_table
     from hpo.reports.summary import summary
 
     record = find(study, storage)
@@ -67,7 +71,54 @@ def show(study: StudyArgument, storage: StorageOption = None, as_json: JsonOptio
         print_json(summary(record))
         return
     print_table(overview(record))
+    if table := running_table(record):
+        print_table(table)
     print_leaderboard(record)
+
+
+@command("why")
+def why(
+    study: StudyArgument,
+    trial: Annotated[int, typer.Argument(metavar="TRIAL", help="Number of the trial.")],
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a trial: how it was suggested, what it reported, how it ended."""
+    from hpo.reports import why as explained
+
+    record = find(study, storage)
+    told = explained.why(record, trial)
+    if as_json:
+        print_json(told)
+    else:
+        print_table(explained.why_table(record, told))
+
+
+@command("stop")
+def stop(
+    study: StudyArgument,
+    storage: StorageOption = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait until all of them have ended.")
+    ] = True,
+) -> None:
+    """Ask every driver of a study to end after its trials' next reports.
+
+    Trials are put back, with their checkpoints: hpo resume goes on with them.
+    """
+    record = find(study, storage)
+    drivers = record.drivers()
+    console = stderr()
+    if not drivers:
+        console.print(f"Nothing to stop: no process drives study '{study}'; it is {record.state}.")
+        return
+    record.ask_to_stop()
+    n = len(drivers)
+    console.print(f"Asked {n} driver{'s' * (n > 1)} of '{study}' to stop.")
+    while wait and record.drivers():
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if wait:
+        console.print(f"Stopped; nothing is lost. Go on: hpo resume {study}")
 
 
 @command("trials")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.table import Table
 
 from hpo.catalog import StudyRecord
-from hpo.trial import TrialRecord
+from hpo.drivers import named
+from hpo.trial import DRIVER, TrialRecord
 
 
 def leaderboard(
@@ -200,6 +202,37 @@ def overview(study: StudyRecord) -> Table:
         rows["best"] = note
     for name, value in rows.items():
         table.add_row(f"[bold]{name}[/bold]", _escaped(value))
+    return table
+
+
+def running_table(study: StudyRecord) -> Table | None:
+    """What runs where, for how long, on which attempt; None where nothing does."""
+    running = study.running()
+    if not running:
+        return None
+    dead = {lease.trial_id for lease, _ in study.lapsed()}
+    table = _table("running", "attempt", "minutes", "steps")
+    table.add_column("last " + study.metric, justify="right")
+    table.add_column("where", overflow="fold")
+    for trial in running:
+        record, driver = study.aims.read(trial), trial.system_attrs.get(DRIVER, {})
+        since = time.time() - (record.started_ms or 0) / 1000
+        step = trial.last_step
+        where = named(driver) if driver else "not known: hpo did not start it"
+        if driver.get("worker"):
+            where += f", worker {driver['worker']}"
+        if driver.get("gpus"):
+            where += f", GPU {driver['gpus']}"
+        if trial._trial_id in dead:
+            where += " (dead; the next driver goes on with it)"
+        table.add_row(
+            str(trial.number),
+            str(record.attempts),
+            f"{since / 60:.1f}",
+            str(len(trial.intermediate_values)),
+            number(None if step is None else trial.intermediate_values[step]),
+            _escaped(where),
+        )
     return table
 
 

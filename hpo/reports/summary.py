@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from optuna.trial import FrozenTrial
+
 from hpo.catalog import ORIGIN, SPEC, StudyRecord
-from hpo.trial import TrialRecord
+from hpo.storage import Driver
+from hpo.trial import DRIVER, TrialRecord
 
 
 def summary(study: StudyRecord) -> dict[str, Any]:
@@ -24,6 +28,8 @@ def summary(study: StudyRecord) -> dict[str, Any]:
         "sampler": spec.get("search", {}).get("sampler"),
         "stopping": spec.get("stopping", {}).get("rule"),
         "n_trials": study.counts(),
+        "drivers": [_driver_json(driver) for driver in study.drivers()],
+        "running": [_running_json(study, trial) for trial in study.running()],
         "best": best_json(front[0]) if front else None,
         "why_no_best": study.why_no_best() or None,
         "front": [best_json(trial) for trial in front],
@@ -32,6 +38,23 @@ def summary(study: StudyRecord) -> dict[str, Any]:
         "storage": study.storage.url,
         "directory": str(study.directory) if study.directory else None,
         "origin": study.attrs.get(ORIGIN),
+    }
+
+
+def _driver_json(driver: Driver) -> dict[str, Any]:
+    about = {key: driver.about.get(key) for key in ("host", "pid")}
+    return {**about, "silent_seconds": driver.silence}
+
+
+def _running_json(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any]:
+    record, driver = study.aims.read(trial), trial.system_attrs.get(DRIVER, {})
+    started = record.started_ms or 0
+    return {
+        "trial": trial.number,
+        "attempt": record.attempts,
+        "seconds": round(time.time() - started / 1000, 3),
+        "n_steps": len(trial.intermediate_values),
+        **{key: driver.get(key) for key in ("host", "pid", "worker", "gpus")},
     }
 
 

@@ -39,9 +39,14 @@ class SpaceSampler(BaseSampler):
     Attributes:
         baseline: Params to try before anything is drawn; set after construction.
         gave_up: Whether no further configuration was found, though there may be some.
+        place: Number of the process that asks, of several that share a study: from the same
+            history, each draws something else.
+        how: In a few words, how the last configuration was chosen.
     """
 
     baseline: Mapping[str, Scalar] | None = None
+    place: int = 0
+    how: str = ""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space = space
@@ -145,6 +150,7 @@ class SpaceSampler(BaseSampler):
         finite = self.size is not None
         taken = self.taken(study, but=trial) if finite or self.baseline else set()
         if self.baseline is not None and self.space.key(self.baseline) not in taken:
+            self.how = "the baseline"
             return dict(self.baseline)
         if self.size is not None and len(taken) >= self.size:
             raise SpaceExhaustedError(
@@ -153,16 +159,31 @@ class SpaceSampler(BaseSampler):
             )
         doubts = self._has_priors and trial.number % _DOUBT_EVERY == _DOUBT_EVERY - 1
         for redraw in range(_DRAWS):
-            seed = derive_seed(self.seed, trial.number, redraw)
+            seed = self._derived(trial.number, redraw)
             try:
-                params = self._draw_anywhere(seed) if doubts else self.draw(study, trial, seed)
+                if doubts:
+                    self.how = "at random, as every fifth trial, in case the priors are wrong"
+                    params = self._draw_anywhere(seed)
+                else:
+                    self.how = self.says(study)
+                    params = self.draw(study, trial, seed)
                 if not self._allows(params):
+                    self.how += ", moved to the nearest point that meets the requirements"
                     params = nearest_allowed(self.space, params, np.random.default_rng(seed))
             except SpaceError:  # hardly any configuration meets the requirements
                 break
             if not finite or self.space.key(params) not in taken:
                 return params
-        return self._any_new(taken, derive_seed(self.seed, trial.number, _DRAWS))
+        self.how = "at random, since the sampler only repeated what was tried"
+        return self._any_new(taken, self._derived(trial.number, _DRAWS))
+
+    def says(self, study: Study) -> str:
+        """How a configuration is chosen now, in a few words."""
+        return type(self).__name__.removesuffix("Sampler").lower()
+
+    def _derived(self, *parts: int) -> int:
+        others = (self.place,) if self.place else ()  # alone, the seed decides everything
+        return derive_seed(self.seed, *parts, *others)
 
     def _draw_anywhere(self, seed: int) -> dict[str, Any]:
         """A configuration drawn as if nobody believed anything."""

@@ -35,6 +35,7 @@ class OptunaSampler(SpaceSampler):
         seed: Of all of its randomness.
         make: Makes Optuna's sampler from a seed.
         startup_trials: Random trials, drawn by the priors, before that sampler is asked.
+        name: What that sampler is called.
         knows_pruned: Whether that sampler learns from PRUNED trials by itself.
     """
 
@@ -44,11 +45,13 @@ class OptunaSampler(SpaceSampler):
         seed: int,
         make: Callable[[int], BaseSampler],
         startup_trials: int,
+        name: str,
         *,
         knows_pruned: bool,
     ) -> None:
         super().__init__(space, seed)
         self._make = make
+        self._name = name
         self._startup_trials = startup_trials
         self._knows_pruned = knows_pruned
         self._coordinates = coordinates(space)
@@ -81,21 +84,35 @@ class OptunaSampler(SpaceSampler):
 
         return self.space.free_params(self.space.walk(suggested))
 
+    def says(self, study: Study) -> str:
+        return _said(self._name, study, self._startup_trials)
+
+
+def _said(name: str, study: Study, startup_trials: int) -> str:
+    n = len(study.get_trials(deepcopy=False, states=_LEARNT_FROM))
+    if n < startup_trials:
+        return f"at random, as one of the first {startup_trials}, from which {name} is to learn"
+    return f"{name}, from {n} trials"
+
 
 def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate; Optuna's."""
     make = partial(_tpe, startup_trials)
-    return OptunaSampler(space, seed, make, startup_trials, knows_pruned=True)
+    return OptunaSampler(space, seed, make, startup_trials, "tpe", knows_pruned=True)
 
 
 def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
     """Gaussian process with log expected improvement (Ament et al. 2023); Optuna's."""
     make = partial(_gp, startup_trials)
-    return OptunaSampler(space, seed, make, startup_trials, knows_pruned=False)
+    return OptunaSampler(space, seed, make, startup_trials, "gp", knows_pruned=False)
 
 
 def _tpe(startup_trials: int, seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, n_startup_trials=startup_trials, multivariate=True)
+    # What others are at work on counts as bad, so that it is not tried twice (Ginsbourger et al.
+    # 2010, the constant liar).
+    return TPESampler(
+        seed=seed, n_startup_trials=startup_trials, multivariate=True, constant_liar=True
+    )
 
 
 def _gp(startup_trials: int, seed: int) -> BaseSampler:
@@ -146,6 +163,9 @@ class SkoptSampler(SpaceSampler):
             if len(self._always) == len(self.space.free):
                 return chosen
             return self._with_conditional(chosen, history, seed, rng)
+
+    def says(self, study: Study) -> str:
+        return _said(f"scikit-optimize's {self._estimator}", study, self._startup_trials)
 
     def _with_conditional(
         self, chosen: dict[str, Any], history: History, seed: int, rng: np.random.Generator

@@ -6,7 +6,6 @@ import math
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Iterator
 
 import optuna
@@ -18,7 +17,6 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import StorageError
-from hpo.heartbeat import heartbeat
 from hpo.storage import Storage, masked, open_storage
 
 
@@ -104,7 +102,7 @@ def test_what_plain_optuna_wrote_is_read(storage: Storage, database_url: str) ->
 def test_a_trial_costs_two_transactions(storage: Storage) -> None:
     commits: list[int] = []
     study = optuna.create_study(storage=storage)
-    sa.event.listen(storage._engine, "commit", lambda _: commits.append(1))
+    sa.event.listen(storage.engine, "commit", lambda _: commits.append(1))
     trial = study.ask()
     for i in range(8):
         trial.suggest_float(f"x{i}", 0, 1)
@@ -206,28 +204,6 @@ def test_a_trial_that_was_put_back_starts_from_nothing(storage: Storage) -> None
     assert ended.intermediate_values == {0: 7.0}
 
 
-def test_a_trial_has_a_heartbeat_from_its_start(storage: Storage, study_id: int) -> None:
-    first, second = (storage.create_new_trial(study_id) for _ in range(2))
-    storage.flush()
-    with storage._engine.begin() as connection:
-        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01'"))
-    storage.heartbeat(second)
-    ages = storage.seconds_since_heartbeat(study_id)
-    assert ages[storage.get_trial(first)._trial_id] > 1e6
-    assert 0.0 <= ages[storage.get_trial(second)._trial_id] < 5.0
-
-
-def test_a_driver_keeps_the_heartbeats_of_its_trials_young(storage: Storage, study_id: int) -> None:
-    trial_id = storage.create_new_trial(study_id)
-    storage.flush()
-    with storage._engine.begin() as connection:
-        connection.execute(sa.text("UPDATE trial_heartbeats SET heartbeat = '2020-01-01'"))
-    deadline = time.monotonic() + 30.0
-    with heartbeat(storage, lambda: [trial_id], interval=0.01):
-        while next(iter(storage.seconds_since_heartbeat(study_id).values())) > 5.0:
-            assert time.monotonic() < deadline, "no heartbeat came"
-
-
 def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:
     kept = _run(storage, n_trials=3)
     gone = storage.create_new_study([StudyDirection.MAXIMIZE], "gone")
@@ -237,7 +213,7 @@ def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:
     storage.delete_study(gone)
     assert [s.study_name for s in storage.get_all_studies()] == ["same"]
     assert len(storage.get_all_trials(kept._study_id)) == 3
-    with storage._engine.connect() as connection:
+    with storage.engine.connect() as connection:
         trials = connection.execute(sa.text("SELECT count(*) FROM trials")).scalar()
         values = connection.execute(
             sa.text("SELECT count(*) FROM trial_intermediate_values")

@@ -1,0 +1,133 @@
+"""One trial explained: how it was suggested, what it reported, how it ended, by what it is beaten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from hpo.catalog import StudyRecord
+from hpo.drivers import named
+from hpo.errors import HpoError
+from hpo.reports.leaderboard import number
+from hpo.trial import DRIVER, HISTORY, SUGGESTED
+
+
+def why(study: StudyRecord, trial: int) -> dict[str, Any]:
+    """What ``hpo why --json`` prints.
+
+    Raises:
+        HpoError: the study has no such trial.
+    """
+    ranked = {each.number: each for each in study.ranked()}
+    records = {each.number: each for each in study.trials()}
+    if trial not in records:
+        has = f"it has 0 to {max(records)}" if records else "it has none yet"
+        raise HpoError(
+            f"study '{study.name}' has no trial {trial}: {has}.", "See: hpo trials STUDY"
+        )
+    record = ranked.get(trial, records[trial])
+    frozen = study.storage.get_trial(record.id)
+    attrs = frozen.system_attrs
+    best = study.best()
+    return {
+        **record.as_json(),
+        "suggested": "the baseline" if record.is_baseline else attrs.get(SUGGESTED),
+        "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
+        "history": attrs.get(HISTORY, []),
+        "driver": attrs.get(DRIVER),
+        "micro_batch": record.micro_batch,
+        "traceback": record.failure.traceback if record.failure else None,
+        "rank": record.rank,
+        "n_ranked": sum(each.rank is not None for each in ranked.values()),
+        "best": None if best is None else {"trial": best.number, "values": dict(best.values)},
+        "directory": None
+        if study.directory is None
+        else str(study.directory / f"trial-{trial:05d}"),
+    }
+
+
+def why_table(study: StudyRecord, told: Mapping[str, Any]) -> Table:
+    """The same for people."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _lines(study, told):
+        table.add_row(name, text.replace("[", r"\["))
+    return table
+
+
+def _lines(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "trial", f"{told['trial']} of study '{study.name}': {told['state']}"
+    yield "suggested", told["suggested"] or "by something else than hpo"
+    yield "params", "  ".join(f"{name} {number(value)}" for name, value in told["params"].items())
+    for i, attempt in enumerate(told["history"], start=1):
+        until = (
+            "before its first step"
+            if attempt["last_step"] is None
+            else (f"after step {attempt['last_step']}")
+        )
+        who = f" ({named(attempt['driver'])})" if attempt["driver"] else ""
+        yield f"attempt {i}{who}", f"ended {until}: {attempt['ended']}"
+    if told["driver"] and told["state"] != "WAITING":
+        where = named(told["driver"])
+        yield f"attempt {told['attempts']}", f"{_how(told['state'])} in {where}"
+    if told["micro_batch"]:
+        yield "memory", f"trained {told['micro_batch']} examples at once, since more did not fit"
+    yield "reported", _reported(study, told["steps"]) or f"{told['n_steps']} steps"
+    if told["metrics"]:
+        last = "  ".join(f"{name} {number(value)}" for name, value in told["metrics"].items())
+        yield "metrics", last
+    yield from _end(study, told)
+    if told["directory"]:
+        yield "directory", told["directory"]
+
+
+def _how(state: str) -> str:
+    return "runs" if state == "RUNNING" else "came to its end"
+
+
+def _reported(study: StudyRecord, steps: Mapping[str, float]) -> str:
+    if not steps:
+        return ""
+    better = max if study.maximize else min
+    best = better(steps, key=lambda step: steps[step])
+    last = list(steps)[-1]
+    return (
+        f"{len(steps)} step{'s' * (len(steps) > 1)}: best {study.metric} {number(steps[best])} "
+        f"at step {best}, last {number(steps[last])} at step {last}"
+    )
+
+
+def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if told["stopped_by"]:
+        yield "stopped", told["stopped_by"]
+    if told["failure"]:
+        yield "failed", f"{told['failure']['kind']}: {told['failure']['message']}"
+        if told["traceback"]:
+            yield "traceback", "\n".join(told["traceback"].strip().splitlines()[-8:])
+    if told["state"] == "COMPLETE":
+        values = ", ".join(f"{name} {number(value)}" for name, value in told["values"].items())
+        seconds = told["wall_seconds"]
+        yield "value", values + (f", in {seconds:.1f} s" if seconds is not None else "")
+        yield "place", _place(study, told)
+
+
+def _place(study: StudyRecord, told: Mapping[str, Any]) -> str:
+    """Which place it has, and by how much it is beaten."""
+    if told["violations"]:
+        broken = ", ".join(each["metric"] for each in told["violations"])
+        return f"none: it breaks the constraint on {broken}"
+    best, metric = told["best"], study.metric
+    if best is None or told["rank"] is None:
+        return "none"
+    if told["rank"] == 1:
+        return f"1 of {told['n_ranked']}: nothing beats it"
+    ahead = abs(best["values"][metric] - told["values"][metric])
+    scale = abs(told["values"][metric])
+    share = f" ({ahead / scale:.0%})" if scale else ""
+    return (
+        f"{told['rank']} of {told['n_ranked']}: trial {best['trial']} is better by "
+        f"{number(ahead)}{share} in {metric}"
+    )

@@ -1,0 +1,77 @@
+"""Trials that did not come to their end: put back to be taken up again, or given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.storage import Storage
+from hpo.trial import ATTEMPTS, DRIVER, FAILURE, GPU_SECONDS, HISTORY, MLFLOW_RUN, Failure
+
+
+def begin_attempt(storage: Storage, trial_id: int, driver: Mapping[str, Any]) -> None:
+    """Notes who runs a trial now; what is pending is not written here."""
+    attrs = storage.get_trial(trial_id).system_attrs
+    storage.set_trial_system_attr(trial_id, DRIVER, dict(driver))
+    if history := attrs.get(HISTORY):
+        storage.set_trial_system_attr(trial_id, ATTEMPTS, len(history) + 1)
+        storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
+
+
+def n_lost(trial: FrozenTrial) -> int:
+    """How many of a trial's attempts have died."""
+    return sum(bool(attempt["lost"]) for attempt in trial.system_attrs.get(HISTORY, []))
+
+
+def put_back(storage: Storage, trial_id: int, why: str, gpu_seconds: float = 0.0) -> None:
+    """Lets a trial wait until somebody goes on with it from its last checkpoint.
+
+    It did nothing wrong: this does not count as a retry.
+    """
+    _note_end(storage, trial_id, why, lost=False, gpu_seconds=gpu_seconds)
+    storage.put_back(trial_id)
+
+
+def retry(
+    storage: Storage, trial_id: int, failure: Failure, most: int, gpu_seconds: float = 0.0
+) -> bool:
+    """Puts a trial back whose process died; if that was too often, it has failed.
+
+    Args:
+        storage: Where the trial is; this process writes it.
+        trial_id: The trial.
+        failure: What to say of it when it is given up.
+        most: How often it may be taken up again.
+        gpu_seconds: What the attempt took of GPUs.
+
+    Returns:
+        Whether it was put back.
+    """
+    _note_end(storage, trial_id, failure.message, lost=True, gpu_seconds=gpu_seconds)
+    lost = n_lost(storage.get_trial(trial_id))
+    if lost <= most:
+        storage.put_back(trial_id)
+        return True
+    times = f"{failure.message}; it was tried {lost} time{'s' * (lost > 1)} (max_retries = {most})"
+    given_up = Failure(failure.kind, times, failure.traceback)
+    storage.set_trial_system_attr(trial_id, FAILURE, asdict(given_up))
+    storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    return False
+
+
+def _note_end(storage: Storage, trial_id: int, why: str, *, lost: bool, gpu_seconds: float) -> None:
+    trial = storage.get_trial(trial_id)
+    attrs = trial.system_attrs
+    attempt = {
+        "driver": attrs.get(DRIVER),
+        "ended": why,
+        "lost": lost,
+        "last_step": trial.last_step,
+    }
+    storage.set_trial_system_attr(trial_id, HISTORY, [*attrs.get(HISTORY, []), attempt])
+    if gpu_seconds:
+        spent = attrs.get(GPU_SECONDS, 0.0) + gpu_seconds
+        storage.set_trial_system_attr(trial_id, GPU_SECONDS, spent)

@@ -1,0 +1,191 @@
+"""A database, and the patience that a lost connection to it calls for."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from hpo.errors import StorageError
+from hpo.storage.urls import shown
+
+PATIENCE_SECONDS = 300.0
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_SAID_AFTER_SECONDS = 0.5  # a writer that lost its turn is no news
+
+# What SQLite says when somebody else is to blame; anything else would come again.
+_PASSING_IN_SQLITE = "locked", "busy", "disk i/o error", "disk is full", "unable to open"
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+class DatabaseAwayError(Exception):
+    """The database cannot be reached now; it is worth trying again later."""
+
+
+class Database:
+    """Runs reads and transactions, again and again while the connection is lost.
+
+    A transaction may be run twice: when the connection breaks as it commits, nobody knows whether
+    it did. What is passed to `write` must bear that.
+
+    Args:
+        engine: SQLAlchemy's.
+
+    Attributes:
+        engine: The same.
+        patience_seconds: How long an outage may last before `StorageError` is raised.
+    """
+
+    def __init__(self, engine: sa.engine.Engine) -> None:
+        self.engine = engine
+        self.patience_seconds = PATIENCE_SECONDS
+        self.is_postgresql = engine.dialect.name == "postgresql"
+        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._insert = postgresql.insert if self.is_postgresql else sqlite.insert
+        self._upserts: dict[tuple[sa.Table, tuple[str, ...]], Any] = {}
+        self._away_since: float | None = None
+        self._said = False
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Its URL, the password masked."""
+        return shown(self.engine.url)
+
+    @property
+    def clock(self) -> sa.ColumnElement[float]:
+        """The database's own clock, in seconds since the epoch; others may be wrong."""
+        if self.is_postgresql:
+            return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
+        return (sa.func.julianday("now") - 2440587.5) * 86400.0
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the last transaction failed, so that it may or may not have been committed."""
+        return self._away_since is not None
+
+    def read(self, work: Callable[[sa.Connection], _T], *, patient: bool = True) -> _T:
+        """Runs a few queries outside of any transaction.
+
+        Args:
+            work: The queries.
+            patient: Whether to wait while the database is away.
+
+        Raises:
+            DatabaseAwayError: it is away, and nobody is to wait.
+            StorageError: it is away for longer than patience lasts.
+        """
+
+        def run() -> _T:
+            with self._reader.connect() as connection:
+                return work(connection)
+
+        return self._run(run, patient=patient)
+
+    def write(self, work: Callable[[sa.Connection], _T], *, patient: bool = True) -> _T:
+        """Runs one transaction; its first statement must write, for SQLite's writers' turns.
+
+        Args and errors are those of `read`.
+        """
+
+        def run() -> _T:
+            with self.engine.begin() as connection:
+                return work(connection)
+
+        return self._run(run, patient=patient)
+
+    def upsert(
+        self, connection: sa.Connection, table: sa.Table, unique: tuple[str, ...], rows: Any
+    ) -> None:
+        """Writes rows (a list of mappings), over those with the same `unique` columns."""
+        if not rows:
+            return
+        key = table, tuple(rows[0])
+        statement = self._upserts.get(key)
+        if statement is None:  # building it takes longer than running it
+            insert = self._insert(table)
+            changed: Mapping[str, Any] = {
+                name: insert.excluded[name] for name in rows[0] if name not in unique
+            }
+            statement = insert.on_conflict_do_update(index_elements=unique, set_=changed)
+            self._upserts[key] = statement
+        connection.execute(statement, rows)
+
+    def lock_study(self, connection: sa.Connection, studies: sa.Table, study_id: int) -> None:
+        """Lets no other process make a trial in a study, or enter it, until the transaction ends.
+
+        Raises:
+            StorageError: the study is gone.
+        """
+        this = studies.c.study_id == study_id
+        if self.is_postgresql:
+            locked = sa.select(studies.c.study_id).where(this).with_for_update()
+            found = connection.execute(locked).first() is not None
+        else:  # SQLite has no such lock and needs none: its writers take turns
+            same = sa.update(studies).where(this).values(study_id=study_id)
+            found = connection.execute(same).rowcount == 1
+        if not found:
+            raise StorageError("the study was deleted while it ran.", "Run it again: hpo run FILE")
+
+    def _run(self, run: Callable[[], _T], *, patient: bool) -> _T:
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                done = run()
+            except sa.exc.DBAPIError as error:
+                if not self._will_pass(error):
+                    raise
+                self._note_away(error)
+                if not patient:
+                    raise DatabaseAwayError from error
+            else:
+                self._note_back()
+                return done
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+    def _will_pass(self, error: sa.exc.DBAPIError) -> bool:
+        if error.connection_invalidated:
+            return True
+        if self.is_postgresql:
+            return isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError))
+        cause = str(error.orig).lower()
+        return isinstance(error, sa.exc.OperationalError) and any(
+            sign in cause for sign in _PASSING_IN_SQLITE
+        )
+
+    def _note_away(self, error: sa.exc.DBAPIError) -> None:
+        cause = str(error.orig).strip().splitlines()[0]
+        with self._lock:
+            now = time.monotonic()
+            if self._away_since is None:
+                self._away_since = now
+            away = now - self._away_since
+            if away >= _SAID_AFTER_SECONDS and not self._said:
+                self._said = True
+                message = "storage %s is away (%s); what is reported meanwhile is kept"
+                _log.warning(message, self.url, cause)
+        if away >= self.patience_seconds:
+            raise StorageError(
+                f"storage {self.url} was away for {away:.0f} s: {cause}.",
+                "When it is back: hpo resume STUDY",
+            ) from error
+
+    def _note_back(self) -> None:
+        since = self._away_since
+        if since is None:
+            return
+        with self._lock:
+            self._away_since = None
+            said, self._said = self._said, False
+        if said:
+            _log.warning("storage %s is back after %.0f s", self.url, time.monotonic() - since)

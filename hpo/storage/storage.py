@@ -1,0 +1,725 @@
+"""All of a database as an Optuna storage."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import threading
+import time
+import uuid
+from collections import Counter, defaultdict
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.errors import StorageError
+from hpo.storage import rows, schema
+from hpo.storage.database import Database, DatabaseAwayError
+from hpo.storage.known import KnownStudy
+from hpo.storage.leases import Lease, LeaseLostError, Leases
+from hpo.storage.urls import file_of, parse
+
+WRITE_INTERVAL_SECONDS = 1.0
+"""What a running trial reports is written at most this often."""
+
+KEY = "hpo:key"
+"""System attribute by which trials of a finite space are told apart."""
+
+
+def open_storage(url: str, *, create: bool = True) -> Storage:
+    """Opens the database at `url` and makes its tables where they are missing.
+
+    Args:
+        url: ``sqlite:///file.db`` or ``postgresql://user:password@host/database``.
+        create: Whether to make a SQLite file that is not there.
+
+    Raises:
+        StorageError: the URL is malformed, names another kind of database, or cannot be opened.
+    """
+    file = file_of(parse(url))
+    if file is not None and not create and not file.exists():
+        raise StorageError(
+            f"there is no storage '{url}': no file {file}.",
+            "Go to the folder of your study, or name its storage with --storage.",
+        )
+    return Storage(Database(schema.engine_at(url)))
+
+
+class _NotAdmittedError(Exception):
+    """A new trial is one too many, or repeats another."""
+
+
+class _NotTakenError(Exception):
+    """Another process was faster; the transaction is to be rolled back."""
+
+
+@dataclass
+class _OpenTrial:
+    """A trial that this process writes, and what of it the database does not have yet."""
+
+    study_id: int
+    trial: FrozenTrial
+    row_id: int | None = None
+    lease: Lease | None = None
+    params: set[str] = field(default_factory=set)
+    user_attrs: set[str] = field(default_factory=set)
+    system_attrs: set[str] = field(default_factory=set)
+    steps: set[int] = field(default_factory=set)
+    forgets_steps: bool = False  # those that an earlier attempt reported
+    written_at: float = 0.0
+    newest_id: int = -1  # the newest trial known when this one was asked for
+    token: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def dirty(self) -> bool:
+        return self.row_id is None or self.forgets_steps or any(self._pending)
+
+    def written(self, row_id: int, number: int, lease: Lease | None) -> None:
+        """Notes that the database now has all of it."""
+        self.row_id, self.trial._trial_id, self.trial.number = row_id, row_id, number
+        self.lease, self.forgets_steps = lease, False
+        for keys in self._pending:
+            keys.clear()
+        self.written_at = time.monotonic()
+
+    @property
+    def _pending(self) -> tuple[set[Any], ...]:
+        return self.params, self.user_attrs, self.system_attrs, self.steps
+
+
+class Storage(BaseStorage):
+    """An Optuna storage that writes a trial in one transaction per event.
+
+    It works in any Optuna study. A new trial is a draft, with a negative id that stays valid,
+    until `flush`, the first write or its end gives it a row. Reads go through a cache of
+    finished trials, so a study of ten thousand trials costs no more to ask than a small one.
+
+    Once `drive` has named a driver, the trials that this process gets are leased to it.
+
+    Args:
+        database: Where it is.
+
+    Attributes:
+        database: The same.
+        leases: Who drives, and who may write which trial.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.leases = Leases(database)
+        self._driver_id: str | None = None
+        self._known: dict[int, KnownStudy] = {}
+        self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
+        self._row_ids: dict[int, int] = {}  # draft id -> row id
+        self._draft_ids = itertools.count(-1, -1)
+        self._lock = threading.RLock()
+
+    @property
+    def engine(self) -> sa.engine.Engine:
+        """SQLAlchemy's."""
+        return self.database.engine
+
+    @property
+    def url(self) -> str:
+        """The database's URL, its password masked."""
+        return self.database.url
+
+    def drive(self, driver_id: str | None) -> None:
+        """Leases the trials that this process gets from now on to a driver; None to nobody."""
+        self._driver_id = driver_id
+
+    def close(self) -> None:
+        """Writes what is pending and gives the connections back."""
+        self.flush()
+        self.engine.dispose()
+
+    # --- studies ---
+
+    def create_new_study(
+        self,
+        directions: Sequence[StudyDirection],
+        study_name: str | None = None,
+        system_attrs: Mapping[str, Any] | None = None,
+    ) -> int:
+        name = study_name or f"no-name-{uuid.uuid4()}"
+
+        def create(connection: sa.Connection) -> int:
+            insert = sa.insert(schema.studies).values(study_name=name)
+            returning = insert.returning(schema.studies.c.study_id)
+            study_id: int = connection.execute(returning).scalar_one()
+            objectives = [
+                {"study_id": study_id, "objective": i, "direction": direction}
+                for i, direction in enumerate(directions)
+            ]
+            connection.execute(sa.insert(schema.directions), objectives)
+            attrs = system_attrs or {}
+            rows.write_attrs(connection, self.database, schema.study_system_attrs, study_id, attrs)
+            return study_id
+
+        try:
+            return self.database.write(create)
+        except sa.exc.IntegrityError as error:
+            raise DuplicatedStudyError(name) from error
+
+    def delete_study(self, study_id: int) -> None:
+        def delete(connection: sa.Connection) -> None:
+            self.database.lock_study(connection, schema.studies, study_id)
+            ids = sa.select(schema.trials.c.trial_id).where(schema.trials.c.study_id == study_id)
+            for table in _OF_TRIALS:
+                connection.execute(sa.delete(table).where(table.c.trial_id.in_(ids)))
+            for table in _OF_STUDIES:
+                connection.execute(sa.delete(table).where(table.c.study_id == study_id))
+
+        self._demand_study(study_id)
+        with self._lock:
+            self.database.write(delete)
+            self._known.pop(study_id, None)
+            self._open = {i: t for i, t in self._open.items() if t.study_id != study_id}
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_study_attr(schema.study_user_attrs, study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._set_study_attr(schema.study_system_attrs, study_id, key, value)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        found = self._study(schema.studies.c.study_name == study_name)
+        if found is None:
+            raise KeyError(f"no study '{study_name}'")
+        return int(found.study_id)
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return str(self._demand_study(study_id).study_name)
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        self._demand_study(study_id)
+        return self._studies(schema.studies.c.study_id == study_id)[0].directions
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study_attrs(schema.study_user_attrs, study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._study_attrs(schema.study_system_attrs, study_id)
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return self._studies()
+
+    # --- trials: writing ---
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        with self._lock:
+            trial = copy.deepcopy(template_trial) if template_trial else _running_trial()
+            trial.number = sum(self.counts(study_id).values())
+            trial._trial_id = draft_id = next(self._draft_ids)
+            self._open[draft_id] = opened = _OpenTrial(
+                study_id,
+                trial,
+                params=set(trial.params),
+                user_attrs=set(trial.user_attrs),
+                system_attrs=set(trial.system_attrs),
+                steps=set(trial.intermediate_values),
+                newest_id=self._known[study_id].last_id,
+            )
+            if template_trial is not None:
+                self._commit(opened)
+                self._let_go(opened)
+            return trial._trial_id
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        with self._lock:
+            opened = self._writable(trial_id)
+            opened.trial.params = {
+                **opened.trial.params,
+                param_name: distribution.to_external_repr(param_value_internal),
+            }
+            opened.trial.distributions = {**opened.trial.distributions, param_name: distribution}
+            opened.params.add(param_name)
+            self._write_when_due(opened)
+
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
+        with self._lock:
+            opened = self._writable(trial_id)
+            opened.trial.intermediate_values[step] = float(intermediate_value)
+            opened.steps.add(step)
+            self._write_when_due(opened)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        with self._lock:
+            opened = self._writable(trial_id)
+            opened.trial.set_user_attr(key, value)
+            opened.user_attrs.add(key)
+            self._write_when_due(opened)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        with self._lock:
+            opened = self._writable(trial_id)
+            opened.trial.system_attrs = {**opened.trial.system_attrs, key: value}
+            opened.system_attrs.add(key)
+            self._write_when_due(opened)
+
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
+        with self._lock:
+            if state is TrialState.RUNNING:
+                return self._claim(trial_id)
+            opened = self._writable(trial_id)
+            if opened.row_id is None and state is TrialState.FAIL and not opened.trial.params:
+                del self._open[trial_id]  # a draft that failed to get parameters was never asked
+                return True
+            opened.trial.state = state
+            if values is not None:
+                opened.trial.values = [float(value) for value in values]
+            if state.is_finished():
+                opened.trial.datetime_complete = rows.local_now()
+            self._commit(opened)
+            self._let_go(opened)
+            return True
+
+    def annotate(self, trial_id: int, key: str, value: Any) -> None:
+        """Sets a system attribute of a trial in any state, finished ones included.
+
+        Optuna forbids this because finished trials are cached; it is meant for facts about a
+        trial that come to light later, such as the id of its MLflow run.
+        """
+        row_id = self._row_ids.get(trial_id, trial_id)
+        with self._lock:
+            if row_id in self._open:
+                self.set_trial_system_attr(row_id, key, value)
+                return
+            self.database.write(
+                lambda connection: rows.write_attrs(
+                    connection, self.database, schema.system_attrs, row_id, {key: value}
+                )
+            )
+            for study in self._known.values():
+                if trial := study.find(row_id):
+                    trial.system_attrs = {**trial.system_attrs, key: value}
+
+    def put_back(self, trial_id: int) -> None:
+        """Makes a RUNNING trial WAITING, without the steps that its attempt reported.
+
+        They go now rather than when it is taken up again, since Optuna's `Trial` reads them as
+        it is made and ignores a second report of a step.
+        """
+        with self._lock:
+            opened = self._writable(trial_id)
+            opened.trial.intermediate_values = {}
+            opened.steps.clear()
+            opened.forgets_steps = True
+            self.set_trial_state_values(trial_id, TrialState.WAITING)
+
+    def take_over(self, lease: Lease) -> FrozenTrial | None:
+        """Gets a RUNNING trial whose driver is dead; None if somebody else was faster.
+
+        Afterwards it is this driver's own, to be put back or told.
+        """
+        driver_id, token, row_id = self._driver_id, str(uuid.uuid4()), lease.trial_id
+        assert driver_id is not None  # noqa: S101 - only drivers look for dead ones
+
+        def take(connection: sa.Connection) -> tuple[Lease, FrozenTrial]:
+            got = self.leases.take_over(connection, lease, driver_id, token)
+            found = rows.read(connection, [row_id])
+            if got is None or not found or found[0].state is not TrialState.RUNNING:
+                raise _NotTakenError
+            return got, found[0]
+
+        with self._lock:
+            try:
+                got, trial = self.database.write(take, patient=False)
+            except _NotTakenError:
+                return None
+            self._hold(trial, got)
+            return trial
+
+    def flush(self, trial_id: int | None = None) -> None:
+        """Writes what is pending of one trial, or of all, in one transaction."""
+        with self._lock:
+            chosen = self._open.values() if trial_id is None else [self._writable(trial_id)]
+            self._commit(*(opened for opened in chosen if opened.dirty))
+
+    def flush_started(self) -> None:
+        """Writes what is pending of trials that have a row, without waiting for a lost database.
+
+        Raises:
+            DatabaseAwayError: it cannot be reached now.
+        """
+        with self._lock:
+            dirty = [each for each in self._open.values() if each.row_id and each.dirty]
+            for opened in dirty:
+                self._commit(opened, patient=False)
+
+    def admit(self, trial_id: int, *, key: str | None, limit: int | None) -> bool:
+        """Writes a trial that was just asked for, unless another process was faster.
+
+        Args:
+            trial_id: The trial.
+            key: What only one trial of its study may have; None if it may repeat another.
+            limit: How many trials the study is to have at the most.
+
+        Returns:
+            Whether it was written; a draft that was not is forgotten.
+        """
+        with self._lock:
+            opened = self._writable(trial_id)
+            if opened.row_id is not None:  # taken up again: it was admitted before
+                self._commit(opened)
+                return True
+            if key is not None:
+                self.set_trial_system_attr(trial_id, KEY, key)
+            try:
+                self._commit(opened, limit=limit)
+            except _NotAdmittedError:
+                del self._open[trial_id]
+                return False
+            return True
+
+    def disown(self, trial_id: int) -> None:
+        """Forgets what is pending of a trial that another driver has taken over."""
+        with self._lock:
+            row_id = self._row_ids.get(trial_id, trial_id)
+            self._open.pop(row_id, None)
+
+    # --- trials: reading ---
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        for trial in self.get_all_trials(study_id, deepcopy=False):
+            if trial.number == trial_number:
+                return trial._trial_id
+        raise KeyError(f"no trial {trial_number} in study {study_id}")
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        with self._lock:
+            row_id = self._row_ids.get(trial_id, trial_id)
+            if row_id in self._open:
+                return _copied(self._open[row_id].trial)
+            for study in self._known.values():
+                if trial := study.get(row_id):
+                    return trial
+            found = self.database.read(lambda connection: rows.read(connection, [row_id]))
+            if not found:
+                raise KeyError(f"no trial with id {trial_id}")
+            return found[0]
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,  # noqa: FBT001 - the signature is Optuna's
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        with self._lock:
+            trials = self._refreshed(study_id).trials(self._mine(study_id), states)
+            return copy.deepcopy(trials) if deepcopy else trials
+
+    def counts(self, study_id: int) -> Counter[TrialState]:
+        """How many trials of a study are in each state, whatever their number costs the same."""
+        with self._lock:
+            return self._refreshed(study_id).counts(self._mine(study_id))
+
+    def finished(self, study_id: int, after: int = 0) -> list[FrozenTrial]:
+        """Finished trials, but for the first ones, in the order in which this process saw them."""
+        with self._lock:
+            return self._refreshed(study_id).finished[after:]
+
+    def held(self, study_id: int) -> list[Lease]:
+        """The leases of the trials that this process writes."""
+        with self._lock:
+            mine = [each for each in self._open.values() if each.study_id == study_id]
+            return [each.lease for each in mine if each.lease is not None]
+
+    # --- inside ---
+
+    def _refreshed(self, study_id: int) -> KnownStudy:
+        study = self._known_study(study_id)
+        study.refresh(self.database, self._open)
+        return study
+
+    def _known_study(self, study_id: int) -> KnownStudy:
+        return self._known.setdefault(study_id, KnownStudy(study_id))
+
+    def _mine(self, study_id: int) -> list[FrozenTrial]:
+        return [
+            opened.trial
+            for opened in self._open.values()
+            if opened.study_id == study_id and opened.row_id is not None
+        ]
+
+    def _writable(self, trial_id: int) -> _OpenTrial:
+        row_id = self._row_ids.get(trial_id, trial_id)
+        if row_id not in self._open:
+            trial = self.get_trial(row_id)
+            if trial.state.is_finished():
+                raise UpdateFinishedTrialError(f"trial {trial.number} is {trial.state.name}")
+            lease = self.leases.of([row_id]).get(row_id)
+            if lease is not None and lease.driver_id != self._driver_id and self._driver_id:
+                raise LeaseLostError(row_id, trial.number)
+            self._hold(trial, lease)
+        return self._open[row_id]
+
+    def _hold(self, trial: FrozenTrial, lease: Lease | None) -> None:
+        """Takes a trial that has a row into those that this process writes."""
+        row_id = trial._trial_id
+        query = sa.select(schema.trials.c.study_id).where(schema.trials.c.trial_id == row_id)
+        study_id: int = self.database.read(lambda c: c.execute(query).scalar_one())
+        now = time.monotonic()
+        self._open[row_id] = _OpenTrial(study_id, trial, row_id, lease, written_at=now)
+        self._known_study(study_id).forget(row_id)
+
+    def _claim(self, trial_id: int) -> bool:
+        """WAITING -> RUNNING, for exactly one of the processes that try."""
+        token = str(uuid.uuid4())
+        claim = (
+            sa.update(schema.trials)
+            .where(
+                schema.trials.c.trial_id == trial_id, schema.trials.c.state == TrialState.WAITING
+            )
+            .values(state=TrialState.RUNNING, datetime_start=rows.utc_now())
+        )
+
+        def claimed(connection: sa.Connection) -> tuple[bool, Lease | None]:
+            if connection.execute(claim).rowcount != 1:  # unless its answer was lost
+                lease = self.leases.got(connection, token)
+                return lease is not None, lease
+            if self._driver_id is None:
+                return True, None
+            return True, self.leases.give(connection, trial_id, self._driver_id, token)
+
+        is_mine, lease = self.database.write(claimed)
+        if is_mine:
+            (trial,) = self.database.read(lambda c: rows.read(c, [trial_id]))
+            self._hold(trial, lease)
+        return is_mine
+
+    def _write_when_due(self, opened: _OpenTrial) -> None:
+        """Writes about once a second; what a lost database does not take now, it gets later."""
+        now = time.monotonic()
+        if opened.row_id is None or now - opened.written_at < WRITE_INTERVAL_SECONDS:
+            return
+        opened.written_at = now
+        try:
+            self._commit(opened, patient=False)
+        except DatabaseAwayError:
+            return
+
+    def _let_go(self, opened: _OpenTrial) -> None:
+        """Moves a trial that this process no longer writes into what it knows."""
+        del self._open[opened.trial._trial_id]
+        self._known_study(opened.study_id).put(opened.trial)
+
+    def _commit(self, *several: _OpenTrial, limit: int | None = None, patient: bool = True) -> None:
+        """Writes all that is pending of some trials in one transaction.
+
+        Raises:
+            _NotAdmittedError: a new trial is one too many, or repeats another; nothing is written.
+            LeaseLostError: one of them was taken over; nothing is written.
+            DatabaseAwayError: it cannot be reached now, and nobody is to wait.
+        """
+        if not several:
+            return
+
+        def write(connection: sa.Connection) -> list[tuple[int, int, Lease | None]]:
+            written = [self._write(connection, opened) for opened in several]
+            for opened, (row_id, number, _) in zip(several, written, strict=True):
+                if limit is not None and number >= limit:
+                    raise _NotAdmittedError
+                if opened.row_id is None and self._is_repeated(connection, opened, row_id):
+                    raise _NotAdmittedError
+            return written
+
+        try:
+            written = self.database.write(write, patient=patient)
+        except LeaseLostError as lost:
+            self.disown(lost.trial_id)
+            raise
+        for opened, (row_id, number, lease) in zip(several, written, strict=True):
+            if opened.row_id is None:
+                draft_id = opened.trial._trial_id
+                self._row_ids[draft_id] = row_id
+                self._open[row_id] = self._open.pop(draft_id)
+            opened.written(row_id, number, lease)
+
+    def _is_repeated(self, connection: sa.Connection, opened: _OpenTrial, row_id: int) -> bool:
+        """Whether a trial that this process has not seen yet has the same key.
+
+        It is asked after the trial was inserted, when no other process can insert one.
+        """
+        if KEY not in opened.trial.system_attrs:
+            return False
+        attrs, trials = schema.system_attrs.c, schema.trials.c
+        query = (
+            sa.select(trials.trial_id)
+            .join(schema.system_attrs, attrs.trial_id == trials.trial_id)
+            .where(
+                trials.study_id == opened.study_id,
+                trials.trial_id > opened.newest_id,
+                trials.trial_id != row_id,
+                attrs.key == KEY,
+                attrs.value_json == json.dumps(opened.trial.system_attrs[KEY]),
+            )
+        )
+        return connection.execute(query).first() is not None
+
+    def _write(
+        self, connection: sa.Connection, opened: _OpenTrial
+    ) -> tuple[int, int, Lease | None]:
+        database, trial, lease = self.database, opened.trial, opened.lease
+        if opened.row_id is None:
+            if again := self._written_already(connection, opened):
+                return again
+            row_id, number = rows.insert(connection, database, opened.study_id, trial)
+            if trial.state is TrialState.RUNNING and self._driver_id is not None:
+                lease = self.leases.give(connection, row_id, self._driver_id, opened.token)
+        else:
+            row_id, number = opened.row_id, trial.number
+            if lease is not None:
+                self.leases.demand(connection, lease, number)
+            if trial.state is not TrialState.RUNNING:
+                rows.update_state(connection, row_id, trial)
+        if opened.forgets_steps:
+            steps = sa.delete(schema.steps).where(schema.steps.c.trial_id == row_id)
+            connection.execute(steps)
+        rows.write_params(connection, database, row_id, trial, opened.params)
+        rows.write_steps(connection, database, row_id, trial, opened.steps)
+        for table, attrs, keys in (
+            (schema.user_attrs, trial.user_attrs, opened.user_attrs),
+            (schema.system_attrs, trial.system_attrs, opened.system_attrs),
+        ):
+            new = {key: attrs[key] for key in keys}
+            rows.write_attrs(connection, database, table, row_id, new)
+        if trial.state.is_finished() and trial.values is not None:
+            rows.write_values(connection, database, row_id, trial.values)
+        return row_id, number, lease
+
+    def _written_already(
+        self, connection: sa.Connection, opened: _OpenTrial
+    ) -> tuple[int, int, Lease] | None:
+        """What a transaction has written that seemed to fail as it committed."""
+        if self._driver_id is None or not self.database.in_doubt:
+            return None
+        lease = self.leases.got(connection, opened.token)
+        if lease is None:
+            return None
+        query = sa.select(schema.trials.c.number).where(schema.trials.c.trial_id == lease.trial_id)
+        return lease.trial_id, connection.execute(query).scalar_one(), lease
+
+    # --- studies, inside ---
+
+    def _study(self, condition: sa.ColumnElement[bool]) -> Any:
+        query = sa.select(schema.studies).where(condition)
+        return self.database.read(lambda connection: connection.execute(query).first())
+
+    def _demand_study(self, study_id: int) -> Any:
+        found = self._study(schema.studies.c.study_id == study_id)
+        if found is None:
+            raise KeyError(f"no study with id {study_id}")
+        return found
+
+    def _set_study_attr(self, table: sa.Table, study_id: int, key: str, value: Any) -> None:
+        self._demand_study(study_id)
+        self.database.write(
+            lambda connection: rows.write_attrs(
+                connection, self.database, table, study_id, {key: value}
+            )
+        )
+
+    def _study_attrs(self, table: sa.Table, study_id: int) -> dict[str, Any]:
+        self._demand_study(study_id)
+        query = sa.select(table).where(table.c.study_id == study_id)
+        found = self.database.read(lambda connection: connection.execute(query).all())
+        return {row.key: json.loads(row.value_json) for row in found}
+
+    def _studies(self, *conditions: sa.ColumnElement[bool]) -> list[FrozenStudy]:
+        """Studies, in the order they were made."""
+        query = sa.select(schema.studies).where(*conditions).order_by(schema.studies.c.study_id)
+        order = schema.directions.c.objective
+
+        def read(connection: sa.Connection) -> tuple[Any, ...]:
+            found = connection.execute(query).all()
+            ids = [study.study_id for study in found]
+            of: dict[sa.Table, dict[int, list[Any]]] = {}
+            for table in (schema.directions, schema.study_user_attrs, schema.study_system_attrs):
+                of[table] = defaultdict(list)
+                chosen = sa.select(table).where(table.c.study_id.in_(ids))
+                ordered = chosen.order_by(order) if table is schema.directions else chosen
+                for row in connection.execute(ordered):
+                    of[table][row.study_id].append(row)
+            return found, of
+
+        found, of = self.database.read(read)
+        return [
+            FrozenStudy(
+                study_name=study.study_name,
+                direction=None,
+                directions=[row.direction for row in of[schema.directions][study.study_id]],
+                user_attrs=_loaded(of[schema.study_user_attrs][study.study_id]),
+                system_attrs=_loaded(of[schema.study_system_attrs][study.study_id]),
+                study_id=study.study_id,
+            )
+            for study in found
+        ]
+
+
+_OF_TRIALS = (
+    schema.params,
+    schema.values,
+    schema.steps,
+    schema.user_attrs,
+    schema.system_attrs,
+    schema.heartbeats,
+    schema.leases,
+)
+_OF_STUDIES = (
+    schema.trials,
+    schema.directions,
+    schema.study_user_attrs,
+    schema.study_system_attrs,
+    schema.drivers,
+    schema.studies,
+)
+
+
+def _loaded(found: Sequence[Any]) -> dict[str, Any]:
+    return {row.key: json.loads(row.value_json) for row in found}
+
+
+def _running_trial() -> FrozenTrial:
+    return FrozenTrial(
+        number=-1,
+        state=TrialState.RUNNING,
+        value=None,
+        datetime_start=rows.local_now(),
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+        trial_id=-1,
+    )
+
+
+def _copied(trial: FrozenTrial) -> FrozenTrial:
+    """A copy that its holder may change, as Optuna's `Trial` does."""
+    # Attributes are replaced rather than changed in this module: they need no copy of their own.
+    mine = copy.copy(trial)
+    mine.params = dict(trial.params)
+    mine.distributions = dict(trial.distributions)
+    mine.intermediate_values = dict(trial.intermediate_values)
+    return mine
