@@ -116,19 +116,27 @@ def _write(path: Path, lines: Iterable[str]) -> None:
     Raises:
         HpoError: it cannot be written.
     """
-    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
     try:
-        try:
-            with unfinished.open("w", encoding="ascii") as file:
+        if path.exists() and not path.is_file():  # a pipe or device, which no file may replace
+            with path.open("w", encoding="ascii") as file:
                 file.writelines(lines)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        else:
+            _replace(path.resolve(), lines)
     except OSError as error:
         message = f"cannot write {path}: {error.strerror}."
         raise HpoError(message, "Name another file with --output.") from error
+
+
+def _replace(path: Path, lines: Iterable[str]) -> None:
+    unfinished = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    try:
+        with unfinished.open("w", encoding="ascii") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,7 @@ def moving(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Folder
         (["export", "digits"], "no study 'digits'"),
         (["export", "s", "--storage", "sqlite:///none.db"], "there is no storage"),
         (["export", "s", "--output", "none/s.jsonl"], "cannot write none/s.jsonl: No such file"),
+        (["export", "s", "--output", "."], "cannot write .: Is a directory"),
         (["import", "none.jsonl"], "cannot read none.jsonl: No such file"),
         (["import", "."], "cannot read .: Is a directory"),
         (["import", "study.yaml", "--name", "t"], "study.yaml, line 1: no JSON"),
@@ -173,11 +175,26 @@ def test_bad_input_is_explained_and_leaves_nothing(
     assert files == {"hpo.db", "s.jsonl", "short.jsonl"}
 
 
-def test_an_export_takes_the_place_of_an_older_one(folder: Folder, file: str) -> None:
-    assert folder.hpo("run", file).code == 0
-    folder.write("s.jsonl", "old")
+def test_an_export_takes_the_place_of_an_older_one(moving: Folder, tmp_path: Path) -> None:
+    target, link = tmp_path / "older.txt", tmp_path / "link.txt"
+    target.write_text("old")
+    link.symlink_to(target)
 
-    assert folder.hpo("db", "export", "s", "--output", "s.jsonl").code == 0
+    assert moving.hpo("db", "export", "s", "--output", str(link)).code == 0
 
-    assert (folder.path / "s.jsonl").read_text().startswith('{"format":"hpo study"')
-    assert [p.name for p in folder.path.iterdir() if "unfinished" in p.name] == []
+    assert link.is_symlink()
+    assert target.read_text() == (moving.path / "s.jsonl").read_text()
+    assert {path.name for path in tmp_path.iterdir()} == {"older.txt", "link.txt"}
+
+
+def test_an_export_into_a_pipe_leaves_the_pipe(moving: Folder, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    assert moving.hpo("db", "export", "s", "--output", str(pipe)).code == 0
+
+    read = os.read(reader, 2**16)
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert read == (moving.path / "s.jsonl").read_bytes()

@@ -329,6 +329,16 @@ def test_an_existing_study_is_left_alone(
     assert [len(catalog.find(storage, name).trials()) for name in "st"] == [1, 2]
 
 
+def test_a_copy_has_mlflow_runs_of_its_own(opened: Callable[[str], Storage], file_url: str) -> None:
+    storage = opened(file_url)
+    lines = _lines(_trial(0, system_attrs={"hpo:mlflow_run": "r", "hpo:attempts": 2}))
+    import_study(storage, lines)
+    import_study(storage, lines, name="copy")
+    (moved,), (copied,) = (catalog.find(storage, name).trials() for name in ("s", "copy"))
+    assert (moved.mlflow_run_id, copied.mlflow_run_id) == ("r", None)
+    assert (moved.attempts, copied.attempts) == (2, 2)
+
+
 @pytest.mark.parametrize(
     "trial", [_trial(0, steps=[[2**70, 1.0]]), _trial(0, user_attrs={"k" * 600 + "\0": 1})]
 )
