@@ -7,6 +7,7 @@
     ├── StudyNotFoundError      no study of that name in that storage
     ├── StudyChangedError       the study exists with another space or objective
     ├── StorageError            the database cannot be opened, read or written
+    ├── ExportFileError         a file that `hpo db export` did not write, or not like that
     ├── RunDirectoryError       the folder for metrics and checkpoints cannot be written
     ├── ObjectiveError          the function or trainer cannot be loaded
     └── SpaceExhaustedError     every configuration of a finite space has been tried
@@ -80,6 +81,10 @@ class StudyChangedError(HpoError):
 
 class StorageError(HpoError):
     """The database cannot be opened, read or written."""
+
+
+class ExportFileError(HpoError):
+    """A file to import is no export of a study, or damaged, cut off, or of a newer hpo."""
 
 
 class RunDirectoryError(HpoError):

@@ -44,7 +44,7 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 def test_the_readmes_commands_exist() -> None:
     from hpo.cli.app import app
 
-    for module in ("files", "models", "runs", "spaces", "studies"):
+    for module in ("db", "files", "models", "runs", "spaces", "studies"):
         importlib.import_module(f"hpo.cli.{module}")  # they register their commands
 
     known = {command.name for command in app.registered_commands}
