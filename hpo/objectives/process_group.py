@@ -101,6 +101,11 @@ class ProcessGroup:
                 self._guard.kill()
                 self._guard.communicate()
 
+    def kill(self) -> None:
+        """Ends them now; `end` is still to be called, or running in another thread."""
+        if not self._has_ended:
+            self._send(signal.SIGKILL)
+
     def _send(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._leader.pid, number)
