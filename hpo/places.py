@@ -10,6 +10,9 @@ DEFAULT_TRACKING = "sqlite:///mlflow.db"
 CHECKPOINTS = "checkpoints"
 """Folder in a trial's own, for what it can be taken up again from, and its weights."""
 
+OUTPUT = "output.log"
+"""File in a trial's own folder, for what it prints in a worker process."""
+
 
 def storage_url(given: str | None) -> str:
     """What was given, or $HPO_STORAGE, or the default."""

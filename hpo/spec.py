@@ -528,6 +528,7 @@ def check(file: StudyFile) -> Plan:
     stopping = _part(StoppingSpec, values.get("stopping", {}))
     if objective and len(objective.metrics) > 1:
         mistakes += _several_mistakes(file, search, stopping)
+    mistakes += _run_mistakes(file, _part(RunSpec, values.get("run", {})))
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
     baseline = None
@@ -591,6 +592,29 @@ def _several_mistakes(
     if stopping and stopping.rule != "none":
         message = f"{stopping.rule} judges by one metric; with several, none can be used."
         yield file.mistake(("stopping", "rule"), message)
+
+
+def _run_mistakes(file: StudyFile, run: RunSpec | None) -> Iterator[Mistake]:
+    """What does not go together under `run`."""
+    if run is None:
+        return
+    said = [k for k in _OF_PROCESSES if getattr(run, k) != RunSpec.model_fields[k].default]
+    if run.executor == "inline":
+        for key in said:
+            message = f"`executor: inline` knows no `{key}`; drop one of the two."
+            yield file.mistake(("run", key), message)
+        return
+    gpus, shared = run.gpus_per_trial, run.trials_per_gpu
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        message = f"{gpus:g}: more than one is a whole number of GPUs; write {int(gpus)}."
+        yield file.mistake(("run", "gpus_per_trial"), message)
+    if gpus is not None and shared is not None:
+        message = "`gpus_per_trial` says it already; drop one of the two."
+        yield file.mistake(("run", "trials_per_gpu"), message)
+    for key in ("gpus_per_trial", "trials_per_gpu"):
+        if key in said and run.device in ("cpu", "mps"):
+            message = f"`device: {run.device}` has no use for it; drop one of the two."
+            yield file.mistake(("run", key), message)
 
 
 _TABLE_KEYS = ("data", "target", "positive", "image_size", "folds", "report", "costs",
@@ -816,6 +840,8 @@ _EITHER: Mapping[tuple[int | str, ...], str] = {
     ("objective", "metrics_from"): "stdout, mlflow, {file: metrics.jsonl} or {regex: ...}",
     ("objective", "positive"): "the name of a class",
     ("run", "checkpoint_every"): "a number of epochs such as 5, or a time such as 60s",
+    ("run", "trials_per_gpu"): "auto, or a number such as 2",
+    ("run", "workers"): "auto, or a number such as 4",
 }
 """What may be given where more than one form may, by path."""
 

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import Any, TypeAlias
 
 from hpo.errors import nearest
-from hpo.places import CHECKPOINTS
+from hpo.places import CHECKPOINTS, OUTPUT
 
 Command: TypeAlias = str | Sequence[str]
 
@@ -31,7 +31,7 @@ ARGS = "args"
 ABOUT_TRIAL = ("trial", "seed", "directory", "device", "config")
 
 CONFIG, STDOUT, STDERR = "config.json", "stdout.log", "stderr.log"
-_OURS = ("metrics.jsonl", CONFIG, STDOUT, STDERR, CHECKPOINTS)  # in a trial's folder
+_OURS = ("metrics.jsonl", CONFIG, STDOUT, STDERR, OUTPUT, CHECKPOINTS)  # in a trial's folder
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself

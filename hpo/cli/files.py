@@ -76,6 +76,7 @@ def _plan_json(plan: Plan) -> dict[str, object]:
         "n_configurations": plan.space.size,
         "n_grid_points": None if _without_grid(plan.space) else plan.space.grid_size,
         "baseline": plan.baseline,
+        "executor": plan.spec.run.executor,
         "examples": _examples(plan),
     }
 
@@ -118,6 +119,7 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"grid       {_grid_line(plan)}",
         f"search     {search.sampler}, {_budget(plan)}, seed {search.seed}",
         f"stopping   {spec.stopping.rule}",
+        *_run_lines(plan),
         *baseline,
         *(f"example    {flow(config)}" for config in _examples(plan)),
     ]
@@ -152,6 +154,14 @@ def _budget(plan: Plan) -> str:
     if timeout:
         parts.append(f"at most {timeout:.0f} s")
     return ", ".join(parts)
+
+
+def _run_lines(plan: Plan) -> list[str]:
+    """How this machine is divided among trials, where it is."""
+    from hpo.executors.slots import layout
+
+    executor = plan.spec.run.executor
+    return [f"run        {executor}: {layout(plan)}"] if executor == "processes" else []
 
 
 def _try_one_step(plan: Plan) -> str:

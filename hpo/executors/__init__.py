@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from hpo import objectives
 from hpo.executors.inline import InlineExecutor
+from hpo.executors.processes import ProcessExecutor
+from hpo.objectives import Objective
+from hpo.spec import Plan
 from hpo.trial import Event, Job, Scalar
 
 
@@ -51,4 +55,20 @@ class Executor(Protocol):
         ...
 
 
-__all__ = ["Executor", "InlineExecutor"]
+def build(plan: Plan, objective: Objective | None = None, tracking: str | None = None) -> Executor:
+    """Makes the executor that a study file names.
+
+    Args:
+        plan: The study file.
+        objective: What each trial does, if it is made already. Workers make it themselves.
+        tracking: URI of MLflow, or ``"none"``; wins over file and environment.
+
+    Raises:
+        ObjectiveError: the objective cannot be made, or the machine has not what it is to have.
+    """
+    if plan.spec.run.executor == "processes":
+        return ProcessExecutor(plan, tracking)
+    return InlineExecutor(objective or objectives.build(plan, tracking))
+
+
+__all__ = ["Executor", "InlineExecutor", "ProcessExecutor", "build"]

@@ -34,6 +34,13 @@ class Objective(Protocol):
         """
         ...
 
+    def stop(self) -> None:
+        """Lets what runs end before its next report, if it can; its generator is closed then.
+
+        It only takes note, too, and the next job knows nothing of it.
+        """
+        ...
+
 
 def build(plan: Plan, tracking: str | None = None) -> Objective:
     """Makes the objective that a study file names.

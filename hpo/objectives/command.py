@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 from hpo import templates
 from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
+from hpo.objectives.outputs import how_it_ended, last_lines, put_aside
 from hpo.objectives.process_group import ProcessGroup
 from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
 from hpo.places import CHECKPOINTS
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from hpo.spec import Plan
 
 _SECONDS_BETWEEN_READS = 0.1
-_LAST_LINES = 20
-_LAST_BYTES = 2**16
 _MESSAGE_LENGTH = 300
 
 
@@ -63,6 +62,7 @@ class CommandObjective:
         self._folder = plan.folder
         self._tracking = tracking
         self._draining = False
+        self._stopped = False
         if not self._objective.shell:
             _demand(templates.program(self._command), self._folder)
         if self._objective.metrics_from == "mlflow" and tracking is None:
@@ -74,8 +74,9 @@ class CommandObjective:
     def __call__(self, job: Job) -> Steps:
         """Yields what the command reports and returns its last metrics, or why it failed."""
         started, directory = time.monotonic(), job.directory.resolve()
+        self._stopped = False
         for name in filter(None, (STDOUT, STDERR, self._file)):
-            _put_aside(directory / name)
+            put_aside(directory / name)
         source, status = self._source(job, directory), "KILLED"
         group = None
         try:
@@ -90,7 +91,7 @@ class CommandObjective:
                 metrics.update(new)
                 if step is not None:
                     yield Report(step, new, time.monotonic() - started)
-            if self._draining:
+            if self._draining or self._stopped:
                 return None
             status = "FAILED" if group.code else "FINISHED"
             return _failure(group.code, directory) if group.code else metrics
@@ -103,9 +104,13 @@ class CommandObjective:
         """Lets the running command be told by SIGTERM, which it may take for saving its state."""
         self._draining = True
 
+    def stop(self) -> None:
+        """Lets the running command be told by SIGTERM; nobody waits for its next report."""
+        self._stopped = True
+
     def _readings(self, group: ProcessGroup, source: Source) -> Iterator[Reading]:
         """What the command measures, until it has ended."""
-        while not group.wait(_SECONDS_BETWEEN_READS) and not self._draining:
+        while not (group.wait(_SECONDS_BETWEEN_READS) or self._draining or self._stopped):
             yield from source.read(last=False)
         group.end()  # what it has left running
         yield from source.read(last=True)
@@ -201,31 +206,14 @@ def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
 
 
-def _put_aside(path: Path) -> None:
-    """Keeps an earlier attempt's file: ``stdout.log`` becomes ``stdout-1.log``."""
-    if path.exists():
-        earlier = len(list(path.parent.glob(f"{path.stem}*{path.suffix}")))
-        path.rename(path.with_name(f"{path.stem}-{earlier}{path.suffix}"))
-
-
 def _failure(code: int, directory: Path) -> Failure:
     """Why the command failed, with its last words."""
-    lines = _last_lines(directory / STDERR) or _last_lines(directory / STDOUT)
+    lines = last_lines(directory / STDERR) or last_lines(directory / STDOUT)
     said = "\n".join(lines)
-    ended = f"exited with {code}"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        ended = f"was killed by {name}"
-        if -code == signal.SIGKILL:
-            ended += " (did the machine run out of memory?)"
+    ended = how_it_ended(code)
+    if code == -signal.SIGKILL:
+        ended += " (did the machine run out of memory?)"
     no_memory = any(word in said for word in ("OutOfMemoryError", "MemoryError", "out of memory"))
     kind = FailureKind.OUT_OF_MEMORY if no_memory else FailureKind.CRASHED
     last = f": {lines[-1].strip()}" if lines else " and said nothing"
     return Failure(kind, f"the command {ended}{last}"[:_MESSAGE_LENGTH].rstrip("."), said)
-
-
-def _last_lines(path: Path) -> list[str]:
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
-        text = file.read().decode(errors="replace")
-    return text.rstrip().splitlines()[-_LAST_LINES:]

@@ -129,6 +129,9 @@ class EstimatorObjective:
     def drain(self) -> None:
         """Nothing: an estimator leaves no checkpoint."""
 
+    def stop(self) -> None:
+        """Nothing: an estimator ends with its fold."""
+
     @contextmanager
     def _counting_warnings(self, trial: int) -> Iterator[None]:
         """Logs each kind of warning the first time, with how often it came, and lets none out."""

@@ -156,6 +156,9 @@ class FunctionObjective:
     def drain(self) -> None:
         """Nothing: what a function leaves to its next attempt, it leaves by itself."""
 
+    def stop(self) -> None:
+        """Nothing: a function ends at its next report."""
+
     def _generated(self, job: Job) -> Steps:
         trial = Trial(job, self._device, _refuse_report)
         steps, step = self._function(trial), 0

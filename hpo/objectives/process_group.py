@@ -1,4 +1,4 @@
-"""A command and all that it starts: one group of processes, which ends as a whole."""
+"""A process and all that it starts: one group of processes, which ends as a whole."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
+from typing import IO
 
 # Reads until hpo, which holds the other end of the pipe, is gone, however that came.
 _GUARD = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- "-$1"'
 
 
 class ProcessGroup:
-    """A started command.
+    """A started program.
 
     Its output goes straight into files: no pipe can fill up, nobody has to read in time, and a
     process that it leaves behind holds up nothing. A second, tiny process ends the group if
@@ -23,11 +24,12 @@ class ProcessGroup:
 
     Args:
         arguments: The program and its arguments.
-        folder: Where it runs.
         environment: All of its environment.
-        stdout: File for its output.
-        stderr: File for its errors.
+        stdout: File for its output, by path or as a descriptor.
+        stderr: File for its errors, likewise.
         grace_seconds: How long it may take to end by itself after SIGTERM.
+        folder: Where it runs; None is where this process does.
+        pass_fds: Descriptors that it inherits.
 
     Raises:
         OSError: it cannot be started.
@@ -38,15 +40,16 @@ class ProcessGroup:
         self,
         arguments: Sequence[str],
         *,
-        folder: Path,
         environment: Mapping[str, str],
-        stdout: Path,
-        stderr: Path,
+        stdout: Path | int,
+        stderr: Path | int,
         grace_seconds: float,
+        folder: Path | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self._grace_seconds = grace_seconds
         self._has_ended = False
-        with stdout.open("wb") as out, stderr.open("wb") as err:
+        with _written(stdout) as out, _written(stderr) as err:
             self._leader = subprocess.Popen(  # noqa: S603 - the user's own command
                 arguments,
                 cwd=folder,
@@ -55,8 +58,14 @@ class ProcessGroup:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
         self._guard = self._start_guard()
+
+    @property
+    def pid(self) -> int:
+        """The number of the process, and of its group."""
+        return self._leader.pid
 
     @property
     def code(self) -> int | None:
@@ -69,13 +78,18 @@ class ProcessGroup:
             self._leader.wait(seconds)
         return self.code is not None
 
-    def end(self) -> None:
-        """Ends the command and all that it started: by SIGTERM, after the grace by SIGKILL."""
+    def end(self, grace_seconds: float | None = None) -> None:
+        """Ends the process and all that it started: by SIGTERM, after the grace by SIGKILL.
+
+        Args:
+            grace_seconds: Another grace than it was started with.
+        """
         if self._has_ended:  # from then on, the group's number may be somebody else's
             return
         try:
             self._send(signal.SIGTERM)
-            deadline, pause = time.monotonic() + self._grace_seconds, 0.005
+            grace = self._grace_seconds if grace_seconds is None else grace_seconds
+            deadline, pause = time.monotonic() + grace, 0.005
             while self._lives() and time.monotonic() < deadline:
                 time.sleep(pause)
                 pause = min(2 * pause, 0.1)
@@ -86,6 +100,11 @@ class ProcessGroup:
             if self._guard is not None:
                 self._guard.kill()
                 self._guard.communicate()
+
+    def kill(self) -> None:
+        """Ends them now; `end` is still to be called, or running in another thread."""
+        if not self._has_ended:
+            self._send(signal.SIGKILL)
 
     def _send(self, number: int) -> None:
         with suppress(ProcessLookupError, PermissionError):
@@ -120,3 +139,7 @@ class ProcessGroup:
             )
         except OSError:  # a container without a shell
             return None
+
+
+def _written(file: Path | int) -> AbstractContextManager[IO[bytes] | int]:
+    return nullcontext(file) if isinstance(file, int) else file.open("wb")

@@ -65,6 +65,9 @@ class TrainerObjective:
         """Makes a checkpoint due at the end of the running epoch."""
         self._draining = True
 
+    def stop(self) -> None:
+        """Nothing: training ends at the end of its epoch."""
+
     def _checkpoints(self, job: Job) -> Checkpoints:
         every = self._run.checkpoint_every
         epochs = every if isinstance(every, int) else None

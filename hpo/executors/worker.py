@@ -1,0 +1,248 @@
+"""What runs in a worker process: it builds the objective once, then runs job after job.
+
+Started as ``python -m hpo.executors.worker N``, where N is the descriptor of a connection to the
+driver. The main thread runs the jobs, so that the user's code is where it would be in a script; a
+second one listens to the driver. When the driver is gone, so is this process and its whole group.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import io
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any, TypeAlias
+
+from optuna import TrialPruned
+
+from hpo import objectives, spec
+from hpo.errors import HpoError
+from hpo.executors.messages import (
+    CannotStart,
+    Drain,
+    Finished,
+    FromWorker,
+    Progress,
+    Ready,
+    Run,
+    Setup,
+    Stop,
+    ToWorker,
+)
+from hpo.objectives import Objective
+from hpo.objectives.outputs import put_aside
+from hpo.places import OUTPUT
+from hpo.trial import Drained, Ended, Failure, FailureKind, Job, Reported, Stopped
+
+CUDA_CONTEXT_BYTES = 512 * 2**20
+"""What a process takes on a GPU beside its tensors, of which torch knows nothing."""
+
+_Driver: TypeAlias = "Connection[FromWorker, ToWorker]"
+
+
+class Worker:
+    """The worker of this process.
+
+    Args:
+        driver: Where messages come from and go to.
+    """
+
+    def __init__(self, driver: _Driver) -> None:
+        self._driver = driver
+        self._orders: queue.SimpleQueue[Setup | Run] = queue.SimpleQueue()
+        self._objective: Objective | None = None
+        self._pid = os.getpid()
+        self._trains = False
+        self._stopped = False  # the running job
+        self._draining = False
+        self._ending = False
+        # A forked child must not hold the connection open when this process has died.
+        os.register_at_fork(after_in_child=driver.close)
+        threading.Thread(target=self._listen, name="driver", daemon=True).start()
+
+    def serve(self) -> None:
+        """Does what the driver says until it goes away."""
+        signal.signal(signal.SIGTERM, self._end)
+        if not self._build():
+            return
+        self._driver.send(Ready())
+        while True:
+            order = self._orders.get()
+            assert isinstance(order, Run)  # noqa: S101 - the setup comes once
+            self._driver.send(self._run(order.job))
+
+    # --- the thread that listens ---
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                message = self._driver.recv()
+            except (EOFError, OSError):  # nobody is there any more to whom a result would matter
+                os.killpg(os.getpgrp(), signal.SIGKILL)
+                return
+            match message:
+                case Setup():
+                    self._orders.put(message)
+                case Run():
+                    self._stopped = False
+                    self._orders.put(message)
+                case Stop():
+                    self._stopped = True
+                    if self._objective is not None:
+                        self._objective.stop()
+                case Drain():
+                    self._draining = True
+                    if self._objective is not None:
+                        self._objective.drain()
+
+    # --- the main thread ---
+
+    def _build(self) -> bool:
+        """Builds the objective; returns whether it could, and tells the driver why not."""
+        setup = self._orders.get()
+        assert isinstance(setup, Setup)  # noqa: S101 - the driver begins with it
+        sys.path[:] = setup.path
+        try:
+            plan = spec.from_stored(setup.plan)
+            self._objective = objectives.build(plan, setup.tracking)
+        except HpoError as error:
+            said = CannotStart(error.message, error.next_step, traceback.format_exc())
+        except Exception as error:
+            what = f"a worker process cannot be set up: {type(error).__name__}: {error}"
+            said = CannotStart(what.rstrip(": "), "See where: --debug", traceback.format_exc())
+        else:
+            return True
+        self._driver.send(said)
+        return False
+
+    def _run(self, job: Job) -> Finished:
+        event: Ended | Drained | None
+        if self._draining and self._objective is not None:  # it may have come before that was built
+            self._objective.drain()
+        signal.signal(signal.SIGTERM, self._end)  # the job before may have changed it
+        try:
+            with _printing_into(job.directory / OUTPUT):
+                event = self._train(job)
+        except Exception as error:  # the folder cannot be written
+            event = Ended(job.trial, Failure.of(error))
+        at = time.monotonic()
+        failure = event.result if isinstance(event, Ended) else None
+        full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
+        peak_bytes, is_spoiled = _tidy(after_out_of_memory=full)
+        return Finished(event, at, peak_bytes, is_spoiled)
+
+    def _train(self, job: Job) -> Ended | Drained | None:
+        """Runs a job to its end, or until it is to stop, which is None."""
+        self._trains = True
+        try:
+            return self._step(job)
+        except StopIteration as end:
+            return Drained(job.trial) if end.value is None else Ended(job.trial, end.value)
+        except TrialPruned as pruned:
+            return Ended(job.trial, Stopped(str(pruned) or "the trial itself"))
+        except BaseException as error:  # a failed trial is a value, whatever it raises
+            if self._ending:
+                raise
+            return Ended(job.trial, Failure.of(error))
+        finally:
+            self._trains = False
+
+    def _step(self, job: Job) -> Drained | None:
+        """Runs a job until it is to stop, unless StopIteration tells of its own end before."""
+        assert self._objective is not None  # noqa: S101 - it was built
+        with closing(self._objective(job)) as steps:
+            while not self._stopped:
+                report = next(steps)
+                self._driver.send(Progress(Reported(job.trial, report), time.monotonic()))
+                if self._draining:
+                    return Drained(job.trial)
+        return None
+
+    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+        """Handles SIGTERM: ends this process, with the clean-up of what it trains."""
+        if os.getpid() != self._pid:  # a process that the user's code forked
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        if self._trains:
+            faulthandler.dump_traceback()  # where it hangs
+        self._ending = True
+        raise SystemExit(128 + number)
+
+
+@contextmanager
+def _printing_into(path: Path) -> Iterator[None]:
+    """Sends what this process and its children print into a file, which is there if they did."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    put_aside(path)
+    before = os.dup(1), os.dup(2)
+    with path.open("ab") as file:
+        _direct(file.fileno(), file.fileno())
+    try:
+        yield
+    finally:
+        _direct(*before)
+        for descriptor in before:
+            os.close(descriptor)
+        with suppress(FileNotFoundError):  # the user's code may have taken it away
+            if path.stat().st_size == 0:
+                path.unlink()
+
+
+def _direct(out: int, err: int) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a full disk; a stream that the user's code closed
+            stream.flush()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+
+
+def _tidy(*, after_out_of_memory: bool) -> tuple[int | None, bool]:
+    """Frees what a trial has left.
+
+    Returns:
+        The most memory that the trial took on a GPU, if it used one; and whether this process
+        should run no more trials.
+    """
+    torch: Any = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_initialized()
+    if after_out_of_memory or on_gpu:
+        gc.collect()
+    if not on_gpu:
+        return None, False
+    devices = range(torch.cuda.device_count())
+    try:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        peak = max(torch.cuda.max_memory_reserved(device) for device in devices)
+        for device in devices:
+            torch.cuda.reset_peak_memory_stats(device)
+    except RuntimeError:  # an error of CUDA's stays with its process
+        return None, True
+    return peak + CUDA_CONTEXT_BYTES, after_out_of_memory
+
+
+def main() -> None:
+    """Serves the driver whose connection is named in the command line."""
+    descriptor = int(sys.argv[1])
+    os.set_inheritable(descriptor, False)
+    faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)  # noqa: S101 - nobody has replaced it yet
+        stream.reconfigure(line_buffering=True)  # so that a crash leaves all that was said
+    Worker(Connection(descriptor)).serve()
+
+
+if __name__ == "__main__":
+    main()
