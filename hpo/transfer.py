@@ -104,7 +104,7 @@ def export_study(study: StudyRecord) -> Iterator[str]:
         StudyNotFoundError: it has been deleted meanwhile.
     """
     study.storage.flush()
-    with _snapshot(_engine(study.storage)) as connection:
+    with _snapshot(study.storage.engine) as connection:
         of_study = sa.select(sa.func.count()).where(_trials.c.study_id == study.id)
         yield _line(
             {
@@ -156,7 +156,7 @@ def import_study(
         )
     arrival = export.read(lambda document: _Arrival(_study(document), name, directory))
     try:
-        with _engine(storage).begin() as connection:
+        with storage.engine.begin() as connection:
             study_id = _insert_study(connection, arrival.study)
             trials = export.read_all(arrival.rows)
             while chunk := list(islice(trials, _TRIALS_AT_ONCE)):
@@ -173,10 +173,6 @@ def import_study(
         message = f"cannot write study '{arrival.name}' into {storage.url}: {cause}."
         raise StorageError(message, "Nothing was imported.") from error
     return Imported(arrival.name, arrival.n_trials, arrival.n_put_back, arrival.directory)
-
-
-def _engine(storage: Storage) -> sa.Engine:
-    return storage._engine  # noqa: SLF001
 
 
 # --- from tables to lines ---

@@ -101,7 +101,8 @@ def upgrade(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     from hpo.places import storage_url
 
     url = storage_url(storage)
-    before, after = storages.upgrade(url)  # type: ignore[attr-defined]
+    storages.demand_file(url)
+    before, after = storages.upgrade(url)
     if as_json:
         print_json({"storage": storages.masked(url), "from": before, "to": after})
     elif before == after:

@@ -210,7 +210,7 @@ def running_table(study: StudyRecord) -> Table | None:
     running = study.running()
     if not running:
         return None
-    dead = {lease.trial_id for lease, _ in study.lapsed()}
+    dead = {lease.trial_id for lease, _ in study.lapsed()}  # rows of the database
     table = _table("running", "attempt", "minutes", "steps")
     table.add_column("last " + study.metric, justify="right")
     table.add_column("where", overflow="fold")
@@ -219,11 +219,11 @@ def running_table(study: StudyRecord) -> Table | None:
         since = time.time() - (record.started_ms or 0) / 1000
         step = trial.last_step
         where = named(driver) if driver else "not known: hpo did not start it"
-        if driver.get("worker"):
-            where += f", worker {driver['worker']}"
+        if "slot" in driver:
+            where += f", slot {driver['slot']}"
         if driver.get("gpus"):
             where += f", GPU {driver['gpus']}"
-        if trial._trial_id in dead:
+        if record.id in dead:
             where += " (dead; the next driver goes on with it)"
         table.add_row(
             str(trial.number),

@@ -54,7 +54,7 @@ def _running_json(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any]:
         "attempt": record.attempts,
         "seconds": round(time.time() - started / 1000, 3),
         "n_steps": len(trial.intermediate_values),
-        **{key: driver.get(key) for key in ("host", "pid", "worker", "gpus")},
+        **{key: driver.get(key) for key in ("host", "pid", "slot", "gpus")},
     }
 
 

@@ -1,4 +1,4 @@
-"""One trial explained: how it was suggested, what it reported, how it ended, by what it is beaten."""
+"""One trial explained: how it was suggested, what it reported, how it ended, what beats it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ tables are Optuna's own: every Optuna tool reads what hpo writes, and the other 
 from hpo.storage.database import Database, DatabaseAwayError
 from hpo.storage.leases import Driver, Lease, LeaseLostError, Leases
 from hpo.storage.schema import upgrade
-from hpo.storage.storage import KEY, WRITE_INTERVAL_SECONDS, Storage, open_storage
+from hpo.storage.storage import KEY, WRITE_INTERVAL_SECONDS, Storage, demand_file, open_storage
 from hpo.storage.urls import masked
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "LeaseLostError",
     "Leases",
     "Storage",
+    "demand_file",
     "masked",
     "open_storage",
     "upgrade",

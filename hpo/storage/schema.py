@@ -23,6 +23,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 
 from hpo.errors import StorageError
+from hpo.filesystems import network_file_system
 from hpo.storage.urls import cannot_open, engine_arguments, file_of, masked, parse, shown
 
 VERSION = 1
@@ -78,6 +79,7 @@ def engine_at(url: str) -> sa.engine.Engine:
             version.
     """
     parsed = parse(url)
+    _refuse_network(parsed)
     engine = sa.create_engine(parsed, **engine_arguments(parsed))
     try:
         found = _versions(engine)
@@ -110,14 +112,31 @@ def upgrade(url: str) -> tuple[str, str]:
             before = _versions(engine)
             if before[0] not in (None, *_known_to_optuna()) or (before[1] or 0) > VERSION:
                 _demand(before, shown(parsed))
-            _optunas(engine).upgrade()
-            _make(engine, optunas=False)
+            if before[0] not in (None, _wanted()[0]):
+                _optunas(engine, create=False).upgrade()
+            _make(engine, optunas=before[0] is None)
             after = _versions(engine)
     except _PROBLEMS as error:
         raise cannot_open(parsed, error.__cause__ or error) from error
     finally:
         engine.dispose()
     return _named(before), _named(after)
+
+
+def _refuse_network(url: sa.engine.URL) -> None:
+    """Refuses a SQLite file where its locks and its shared memory do not work.
+
+    Raises:
+        StorageError: it lies on a network file system.
+    """
+    file = file_of(url)
+    kind = network_file_system(file) if file else None
+    if kind is not None:
+        raise StorageError(
+            f"storage '{shown(url)}' lies on a network file system ({kind}), where SQLite's locks "
+            "do not hold and processes would overwrite one another's trials.",
+            "Put it on a local disk, or use PostgreSQL: --storage postgresql://...",
+        )
 
 
 Versions = tuple[str | None, int | None]
@@ -175,11 +194,16 @@ def _make(engine: sa.engine.Engine, *, optunas: bool) -> None:
         connection.execute(sa.insert(_version).values(version=VERSION))
 
 
-def _optunas(engine: sa.engine.Engine) -> RDBStorage:
+def _optunas(engine: sa.engine.Engine, *, create: bool = True) -> RDBStorage:
     # RDBStorage fills a template into the URL with str.format, so braces are doubled.
     url = engine.url.render_as_string(hide_password=False)
     template = url.replace("{", "{{").replace("}", "}}")
-    storage = RDBStorage(template, engine_arguments(engine.url), skip_compatibility_check=True)
+    storage = RDBStorage(
+        template,
+        engine_arguments(engine.url),
+        skip_compatibility_check=True,
+        skip_table_creation=not create,
+    )
     storage.remove_session()
     storage.engine.dispose()
     return storage

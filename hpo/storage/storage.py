@@ -45,13 +45,23 @@ def open_storage(url: str, *, create: bool = True) -> Storage:
     Raises:
         StorageError: the URL is malformed, names another kind of database, or cannot be opened.
     """
+    if not create:
+        demand_file(url)
+    return Storage(Database(schema.engine_at(url)))
+
+
+def demand_file(url: str) -> None:
+    """Refuses a SQLite file that is not there.
+
+    Raises:
+        StorageError: it is not there, or the URL is malformed.
+    """
     file = file_of(parse(url))
-    if file is not None and not create and not file.exists():
+    if file is not None and not file.exists():
         raise StorageError(
             f"there is no storage '{url}': no file {file}.",
             "Go to the folder of your study, or name its storage with --storage.",
         )
-    return Storage(Database(schema.engine_at(url)))
 
 
 class _NotAdmittedError(Exception):

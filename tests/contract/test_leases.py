@@ -64,7 +64,7 @@ def started(storage: Storage, study_id: int) -> tuple[int, int]:
 
 
 def test_drivers_have_places_and_a_free_one_is_given_again(
-    pair: tuple[Storage, Storage], database_url: str, study_id: int
+    pair: tuple[Storage, Storage], study_id: int
 ) -> None:
     first, second, *_ = pair[0].leases.drivers(study_id)
     assert [first.place, second.place] == [0, 1]

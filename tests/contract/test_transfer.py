@@ -208,7 +208,7 @@ def test_numbers_order_and_gaps_are_kept(
     source = opened(file_url)
     study = optuna.create_study(storage=source, study_name="s")
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=4)
-    with source._engine.begin() as connection:
+    with source.engine.begin() as connection:
         connection.execute(sa.text("UPDATE trials SET number = number * 3 + 5"))
     target = opened(database_url)
 
@@ -381,6 +381,6 @@ def test_a_killed_import_leaves_nothing(
 
 def _rows_in(storage: Storage) -> int:
     tables = (transfer._studies, transfer._directions, transfer._trials, transfer._values)
-    with storage._engine.connect() as connection:
+    with storage.engine.connect() as connection:
         counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
         return sum(connection.execute(count).scalar_one() for count in counts)
