@@ -40,6 +40,9 @@ class Listener:
     def reported(self, number: int, report: Report) -> None:
         """A running trial reports a step."""
 
+    def draining(self, why: str, grace_seconds: float) -> None:
+        """An end was asked for, perhaps within a signal's handler; running trials go on so long."""
+
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """A trial is COMPLETE, PRUNED, FAIL, or WAITING to be taken up again."""
 

@@ -100,7 +100,7 @@ class Study:
             study_name=record.name, storage=record.storage, sampler=sampler, pruner=pruner
         )
         self._running: dict[int, _RunningTrial] = {}
-        self._interrupts = Interrupts(executor.drain, self._plan.spec.run.grace_period)
+        self._interrupts = Interrupts(self._drain, self._plan.spec.run.grace_period)
         self._best: TrialRecord | None = None
         self._n_compared = 0  # finished trials that have been compared with the best one
         self._failures_in_a_row = 0
@@ -432,6 +432,12 @@ class Study:
         if self._sampler.gave_up:
             return Outcome("finished", "no further configuration that meets `require` was found")
         return Outcome("finished")
+
+    def _drain(self, why: str) -> None:
+        self._executor.drain()
+        if self._running:
+            for listener in self._listeners:
+                listener.draining(why, self._plan.spec.run.grace_period)
 
     def _interrupted(self) -> Outcome:
         why = self._interrupts.why or "stopped by a signal"
