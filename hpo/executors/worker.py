@@ -164,8 +164,9 @@ class Worker:
         with closing(self._objective(job)) as steps:
             while not self._stopped:
                 report = next(steps)
+                is_last = self._draining  # asked before, so that it left a checkpoint
                 self._driver.send(Progress(Reported(job.trial, report), time.monotonic()))
-                if self._draining:
+                if is_last:
                     return Drained(job.trial)
         return None
 
@@ -201,11 +202,15 @@ def _printing_into(path: Path) -> Iterator[None]:
 
 
 def _direct(out: int, err: int) -> None:
+    _flush()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a full disk; a stream that the user's code closed
             stream.flush()
-    os.dup2(out, 1)
-    os.dup2(err, 2)
 
 
 def _tidy(*, after_out_of_memory: bool) -> tuple[int | None, bool]:
@@ -241,7 +246,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)  # noqa: S101 - nobody has replaced it yet
         stream.reconfigure(line_buffering=True)  # so that a crash leaves all that was said
-    Worker(Connection(descriptor)).serve()
+    try:
+        Worker(Connection(descriptor)).serve()
+    except SystemExit:
+        # As in multiprocessing's processes: Python's own way out waits for all threads of the
+        # user's code, and takes torch half a second.
+        _flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
