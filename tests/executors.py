@@ -35,10 +35,18 @@ def job_of(folder: Path, trial: int = 0, **config: Any) -> Job:
     return Job(trial, config, 7 + trial, directory)
 
 
-def start(executor: Executor, job: Job) -> None:
-    """Starts a job as soon as there is room."""
-    patiently(lambda: executor.free or (not executor.events(1.0) and executor.free))
+def start(executor: Executor, job: Job) -> list[Event]:
+    """Starts a job as soon as there is room; what happened in others until then."""
+    seen: list[Event] = []
+
+    def is_free() -> bool:
+        if not executor.free:
+            seen.extend(executor.events(1.0))
+        return executor.free
+
+    patiently(is_free)
     executor.start(job)
+    return seen
 
 
 def to_the_end(executor: Executor, *trials: int) -> list[Event]:

@@ -48,6 +48,8 @@ from hpo.trial import Drained, Ended, Failure, FailureKind, Job, Reported, Stopp
 CUDA_CONTEXT_BYTES = 512 * 2**20
 """What a process takes on a GPU beside its tensors, of which torch knows nothing."""
 
+_STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
+
 _Driver: TypeAlias = "Connection[FromWorker, ToWorker]"
 
 
@@ -177,7 +179,7 @@ class Worker:
             os.kill(os.getpid(), number)
             return
         if self._trains:
-            faulthandler.dump_traceback()  # where it hangs
+            faulthandler.dump_traceback(_STDERR)  # where it hangs
         self._ending = True
         raise SystemExit(128 + number)
 
@@ -187,7 +189,7 @@ def _printing_into(path: Path) -> Iterator[None]:
     """Sends what this process and its children print into a file, which is there if they did."""
     path.parent.mkdir(parents=True, exist_ok=True)
     put_aside(path)
-    before = os.dup(1), os.dup(2)
+    before = os.dup(_STDOUT), os.dup(_STDERR)
     with path.open("ab") as file:
         _direct(file.fileno(), file.fileno())
     try:
@@ -203,13 +205,13 @@ def _printing_into(path: Path) -> Iterator[None]:
 
 def _direct(out: int, err: int) -> None:
     _flush()
-    os.dup2(out, 1)
-    os.dup2(err, 2)
+    os.dup2(out, _STDOUT)
+    os.dup2(err, _STDERR)
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a full disk; a stream that the user's code closed
+        with suppress(Exception):  # a full disk; the user's code closed it, or put another there
             stream.flush()
 
 
@@ -242,7 +244,7 @@ def main() -> None:
     """Serves the driver whose connection is named in the command line."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
-    faulthandler.enable()
+    faulthandler.enable(_STDERR, all_threads=False)
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)  # noqa: S101 - nobody has replaced it yet
         stream.reconfigure(line_buffering=True)  # so that a crash leaves all that was said
