@@ -48,6 +48,8 @@ from hpo.trial import Drained, Ended, Failure, FailureKind, Job, Reported, Stopp
 CUDA_CONTEXT_BYTES = 512 * 2**20
 """What a process takes on a GPU beside its tensors, of which torch knows nothing."""
 
+_STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
+
 _Driver: TypeAlias = "Connection[FromWorker, ToWorker]"
 
 
@@ -164,8 +166,9 @@ class Worker:
         with closing(self._objective(job)) as steps:
             while not self._stopped:
                 report = next(steps)
+                is_last = self._draining  # asked before, so that it left a checkpoint
                 self._driver.send(Progress(Reported(job.trial, report), time.monotonic()))
-                if self._draining:
+                if is_last:
                     return Drained(job.trial)
         return None
 
@@ -176,7 +179,7 @@ class Worker:
             os.kill(os.getpid(), number)
             return
         if self._trains:
-            faulthandler.dump_traceback()  # where it hangs
+            faulthandler.dump_traceback(_STDERR)  # where it hangs
         self._ending = True
         raise SystemExit(128 + number)
 
@@ -186,7 +189,7 @@ def _printing_into(path: Path) -> Iterator[None]:
     """Sends what this process and its children print into a file, which is there if they did."""
     path.parent.mkdir(parents=True, exist_ok=True)
     put_aside(path)
-    before = os.dup(1), os.dup(2)
+    before = os.dup(_STDOUT), os.dup(_STDERR)
     with path.open("ab") as file:
         _direct(file.fileno(), file.fileno())
     try:
@@ -201,11 +204,15 @@ def _printing_into(path: Path) -> Iterator[None]:
 
 
 def _direct(out: int, err: int) -> None:
+    _flush()
+    os.dup2(out, _STDOUT)
+    os.dup2(err, _STDERR)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a full disk; a stream that the user's code closed
+        with suppress(Exception):  # a full disk; the user's code closed it, or put another there
             stream.flush()
-    os.dup2(out, 1)
-    os.dup2(err, 2)
 
 
 def _tidy(*, after_out_of_memory: bool) -> tuple[int | None, bool]:
@@ -237,11 +244,17 @@ def main() -> None:
     """Serves the driver whose connection is named in the command line."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
-    faulthandler.enable()
+    faulthandler.enable(_STDERR, all_threads=False)
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)  # noqa: S101 - nobody has replaced it yet
         stream.reconfigure(line_buffering=True)  # so that a crash leaves all that was said
-    Worker(Connection(descriptor)).serve()
+    try:
+        Worker(Connection(descriptor)).serve()
+    except SystemExit:
+        # As in multiprocessing's processes: Python's own way out waits for all threads of the
+        # user's code, and takes torch half a second.
+        _flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":
