@@ -32,6 +32,7 @@ from hpo.storage import Driver, LeaseLostError
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
+    DRIVER,
     FAILURE,
     GPU_SECONDS,
     METRICS,
@@ -405,10 +406,14 @@ class Study:
         return most is not None and self._gpu_seconds() >= 3600 * most
 
     def _gpu_seconds(self) -> float:
-        """What all trials took of GPUs, those that run here included."""
-        attrs = (trial.system_attrs for trial in self._record.frozen_trials())
-        ended = [float(each.get(GPU_SECONDS, 0.0)) for each in attrs]
-        return sum(ended) + sum(running.gpu_seconds for running in self._running.values())
+        """What all trials took of GPUs, those that run included."""
+        spent = sum(running.gpu_seconds for running in self._running.values())
+        for trial in self._record.frozen_trials():
+            spent += trial.system_attrs.get(GPU_SECONDS, 0.0)
+            if trial.state is TrialState.RUNNING and trial.number not in self._running:
+                since = time.time() - (self._aims.read(trial).started_ms or 0) / 1000
+                spent += trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0) * max(0.0, since)
+        return spent
 
     def _too_many_failures(self, failed: int) -> bool:
         allowed = self._plan.spec.run.max_failures

@@ -118,8 +118,12 @@ class ProcessExecutor:
         worker = self._running(trial)
         if worker is None:
             return {}
-        gpus = {"gpus": ",".join(worker.slot.gpus)} if worker.slot.gpus else {}
-        return {"pid": worker.pid, "slot": worker.slot.number, **gpus}
+        place = {"pid": worker.pid, "slot": worker.slot.number}
+        if not worker.slot.gpus:
+            return place
+        share = len(self._layout.gpus) / max(self._n_slots, len(self._layout.gpus))
+        n_gpus = self._run.gpus_per_trial or share
+        return {**place, "gpus": ",".join(worker.slot.gpus), "n_gpus": n_gpus}
 
     def close(self) -> None:
         """Ends all workers; what runs has a second for its clean-up."""
