@@ -106,6 +106,7 @@ class Study:
         self._n_compared = 0  # finished trials that have been compared with the best one
         self._failures_in_a_row = 0
         self._about = this_process()
+        self._driver: Driver | None = None
         self._deadline = math.inf
 
     def run(self) -> Outcome:
@@ -116,8 +117,7 @@ class Study:
         """
         with self._interrupts.handled():
             try:
-                driver = self._enter()
-                with Keeper(self._record, driver, self._interrupts.ask) as keeper:
+                with Keeper(self._record, self._enter(), self._interrupts.ask) as keeper:
                     self._open(keeper)
                     while not self._done():
                         self._fill()
@@ -130,7 +130,7 @@ class Study:
             except Exception as error:
                 self._abandon(error)
                 raise
-            self._close(outcome, driver)
+            self._close(outcome)
         return outcome
 
     # --- the steps of the loop ---
@@ -177,7 +177,10 @@ class Study:
         is_baseline = self._sampler.is_baseline(params)
         if is_baseline:
             self._storage.set_trial_system_attr(trial_id, BASELINE, True)
-        self._storage.set_trial_system_attr(trial_id, SUGGESTED, self._sampler.how)
+        attrs = self._storage.get_trial(trial_id).system_attrs
+        if SUGGESTED not in attrs:  # it is not taken up again
+            how = "by hand, enqueued" if "fixed_params" in attrs else self._sampler.how
+            self._storage.set_trial_system_attr(trial_id, SUGGESTED, how)
         key = space.key(params)
         if not self._storage.admit(trial_id, key=key, limit=self._plan.trials):
             return None
@@ -374,6 +377,7 @@ class Study:
         run, search = self._plan.spec.run, self._plan.spec.search
         self._storage.database.patience_seconds = run.storage_retry
         driver = self._storage.leases.enter(self._record.id, self._about, self._record.is_alive)
+        self._driver = driver
         self._storage.drive(driver.id)
         self._sampler.place = driver.place
         if search.timeout is not None:
@@ -452,11 +456,15 @@ class Study:
                 self._put_back(number, why)
         return Outcome("interrupted", why, self._interrupts.received)
 
-    def _close(self, outcome: Outcome, driver: Driver) -> None:
+    def _leave(self, state: str, reason: str) -> None:
         self._storage.flush()
-        self._record.note_state(outcome.state, outcome.reason)
-        self._storage.leases.leave(driver.id)
+        self._record.note_state(state, reason)
+        if self._driver is not None:
+            self._storage.leases.leave(self._driver.id)
         self._storage.drive(None)
+
+    def _close(self, outcome: Outcome) -> None:
+        self._leave(outcome.state, outcome.reason)
         for listener in self._listeners:
             if self._interrupts.received is None:
                 with self._interrupts.allowed():  # nothing is written here any more
@@ -474,7 +482,7 @@ class Study:
         self._storage.database.patience_seconds = 0.0  # it has been waited for
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()
-            self._record.note_state("interrupted", f"{type(error).__name__}")
+            self._leave("interrupted", type(error).__name__)
         if isinstance(error, UpdateFinishedTrialError):
             message = f"{error}, or its study was deleted."
             raise StorageError(message, f"See: hpo show {name}") from error
