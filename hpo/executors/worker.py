@@ -3,6 +3,9 @@
 Started as ``python -m hpo.executors.worker N``, where N is the descriptor of a connection to the
 driver. The main thread runs the jobs, so that the user's code is where it would be in a script; a
 second one listens to the driver. When the driver is gone, so is this process and its whole group.
+
+SIGTERM may come from the driver, which has said so and wants an end now, or from a cluster that
+sends it to all processes of a job: then the running job is drained, and this process goes.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from hpo.errors import HpoError
 from hpo.executors.messages import (
     CannotStart,
     Drain,
+    End,
     Finished,
     FromWorker,
     Progress,
@@ -68,6 +72,8 @@ class Worker:
         self._trains = False
         self._stopped = False  # the running job
         self._draining = False
+        self._told_to_end = False  # when SIGTERM comes
+        self._terminated = False  # it came
         self._ending = False
         # A forked child must not hold the connection open when this process has died.
         os.register_at_fork(after_in_child=driver.close)
@@ -75,7 +81,7 @@ class Worker:
 
     def serve(self) -> None:
         """Does what the driver says until it goes away."""
-        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGTERM, self._terminate)
         if not self._build():
             return
         self._driver.send(Ready())
@@ -104,9 +110,16 @@ class Worker:
                     if self._objective is not None:
                         self._objective.stop()
                 case Drain():
-                    self._draining = True
-                    if self._objective is not None:
-                        self._objective.drain()
+                    self._drain()
+                case End():
+                    self._told_to_end = True
+                    if self._terminated:  # SIGTERM was faster
+                        os.kill(self._pid, signal.SIGTERM)
+
+    def _drain(self) -> None:
+        self._draining = True
+        if self._objective is not None:
+            self._objective.drain()
 
     # --- the main thread ---
 
@@ -120,7 +133,9 @@ class Worker:
             self._objective = objectives.build(plan, setup.tracking)
         except HpoError as error:
             said = CannotStart(error.message, error.next_step, traceback.format_exc())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if self._ending:
+                raise
             what = f"a worker process cannot be set up: {type(error).__name__}: {error}"
             said = CannotStart(what.rstrip(": "), "See where: --debug", traceback.format_exc())
         else:
@@ -130,9 +145,9 @@ class Worker:
 
     def _run(self, job: Job) -> Finished:
         event: Ended | Drained | None
-        if self._draining and self._objective is not None:  # it may have come before that was built
-            self._objective.drain()
-        signal.signal(signal.SIGTERM, self._end)  # the job before may have changed it
+        if self._draining:  # it may have come before the objective was built
+            self._drain()
+        signal.signal(signal.SIGTERM, self._terminate)  # the job before may have changed it
         try:
             with _printing_into(job.directory / OUTPUT):
                 event = self._train(job)
@@ -142,7 +157,7 @@ class Worker:
         failure = event.result if isinstance(event, Ended) else None
         full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
         peak_bytes, is_spoiled = _tidy(after_out_of_memory=full)
-        return Finished(event, at, peak_bytes, is_spoiled)
+        return Finished(event, at, peak_bytes, is_spoiled or self._terminated)
 
     def _train(self, job: Job) -> Ended | Drained | None:
         """Runs a job to its end, or until it is to stop, which is None."""
@@ -172,16 +187,20 @@ class Worker:
                     return Drained(job.trial)
         return None
 
-    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+    def _terminate(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
         """Handles SIGTERM: ends this process, with the clean-up of what it trains."""
         if os.getpid() != self._pid:  # a process that the user's code forked
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        self._terminated = True
+        if self._trains and not self._told_to_end:
+            self._drain()
+            return
         if self._trains:
             faulthandler.dump_traceback(_STDERR)  # where it hangs
         self._ending = True
-        raise SystemExit(128 + number)
+        raise SystemExit
 
 
 @contextmanager
@@ -254,7 +273,8 @@ def main() -> None:
         # As in multiprocessing's processes: Python's own way out waits for all threads of the
         # user's code, and takes torch half a second.
         _flush()
-        os._exit(0)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

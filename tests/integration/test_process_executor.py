@@ -16,7 +16,7 @@ import pytest
 from hpo.errors import ObjectiveError
 from hpo.executors import ProcessExecutor
 from hpo.executors.slots import n_cores
-from hpo.trial import Ended, FailureKind, Job, Lost, Reported
+from hpo.trial import Drained, Ended, FailureKind, Job, Lost, Reported
 from tests.executors import (
     failure_of,
     is_running,
@@ -80,6 +80,9 @@ def train(trial):
     if what in ("hangs", "ignores SIGTERM", "has a child", "forks"):
         (folder / "hangs").touch()
         time.sleep(1000)
+    while what == "goes on":
+        yield {"loss": 1.5}
+        time.sleep(0.01)
     yield {"loss": 2.0, "pid": os.getpid()}
 """
 
@@ -301,6 +304,16 @@ def test_a_killed_worker_is_lost_and_replaced(build: Build, tmp_path: Path) -> N
     assert lost.failure.message == "its process was killed by SIGKILL"
     assert begin(executor, job_of(tmp_path, 1)) != pid
     assert isinstance(to_the_end(executor, 1)[-1], Ended)
+
+
+def test_a_cluster_that_terminates_a_worker_drains_its_trial(build: Build, tmp_path: Path) -> None:
+    executor = build()
+    pid = begin(executor, job_of(tmp_path, 0, what="goes on"))
+    os.kill(pid, signal.SIGTERM)
+    assert to_the_end(executor, 0)[-1] == Drained(0)
+    assert begin(executor, job_of(tmp_path, 1)) != pid
+    to_the_end(executor, 1)
+    assert not is_running(pid)
 
 
 @pytest.mark.parametrize(
