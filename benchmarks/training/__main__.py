@@ -53,7 +53,7 @@ class Sizes:
 DIGITS_MLP, DIGITS_CNN = ("digits", "mlp"), ("digits", "cnn")
 MLP, CNN = ("synthetic", "mlp"), ("synthetic", "cnn")
 FULL = Sizes(3, {DIGITS_MLP: 31, DIGITS_CNN: 21, MLP: 5, CNN: 3}, {"mlp": 60_000, "cnn": 60_000})
-QUICK = Sizes(1, {DIGITS_MLP: 21, DIGITS_CNN: 16, MLP: 6, CNN: 5}, {"mlp": 20_000, "cnn": 4_000})
+QUICK = Sizes(1, {DIGITS_MLP: 21, DIGITS_CNN: 16, MLP: 5, CNN: 4}, {"mlp": 20_000, "cnn": 4_000})
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ def _epoch(process: subprocess.Popen[str]) -> tuple[float, int, float]:
 def table(results: dict[Task, list[list[Ran]]]) -> Table:
     """One line for each contestant in each task."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("data", "model", "loop"):
-        shown.add_column(column)
+    for column in ("task", "loop"):
+        shown.add_column(column, no_wrap=True)
     for column in ("ms an epoch", "fastest", "ratio", "of fastest", "MiB more", "loss"):
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", no_wrap=True)
     for task, turns in results.items():
         ours = [seconds for turn in turns for seconds in turn[0].seconds]
         for i, who in enumerate(CONTESTANTS):
@@ -166,8 +166,7 @@ def table(results: dict[Task, list[list[Ran]]]) -> Table:
             seconds = [seconds for each in ran for seconds in each.seconds]
             ratios = [theirs / mine for theirs, mine in zip(seconds, ours, strict=True)]
             shown.add_row(
-                f"{task.data} {task.n_train:,}" if i == 0 else "",
-                task.model if i == 0 else "",
+                f"{task.data} {task.model}" if i == 0 else "",
                 who,
                 f"{1e3 * statistics.median(seconds):.0f}",
                 f"{1e3 * min(seconds):.0f}",
@@ -178,6 +177,10 @@ def table(results: dict[Task, list[list[Ran]]]) -> Table:
                 end_section=i == len(CONTESTANTS) - 1,
             )
     return shown
+
+
+def _size(task: Task) -> str:
+    return f"{task.data} {task.model}: {task.n_train:,}"
 
 
 def _spread(numbers: Sequence[float]) -> str:
@@ -203,11 +206,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(results))
     console.print(
         "An epoch trains on all examples and evaluates the validation part. The same network, SGD\n"
-        "with momentum, float32. The loops take turns, epoch by epoch, each in its own process:\n"
-        f"{sizes.turns} of each, whose first epochs do not count. Ratio: to hpo's epoch in the same "
-        "turn; above 1\nhpo is faster; median (least-greatest). Of fastest: of the fastest epochs, "
-        "which what else\ngoes on has disturbed least. MiB more: peak memory over that with the "
-        "data loaded, without\nthat of a DataLoader's workers.",
+        f"with momentum, float32. Examples of {'; '.join(map(_size, results))}.\n"
+        f"The loops take turns, epoch by epoch, in processes of their own, {sizes.turns} of each, "
+        "whose first\nepoch does not count. Ratio: to hpo's epoch in the same turn; above 1 hpo is "
+        "faster; median\n(least-greatest). Of fastest: of the fastest epochs, which other work has "
+        "disturbed least.\nMiB more: peak memory over that with the data loaded, without that of "
+        "DataLoaders' workers.",
         highlight=False,
     )
     if options.json:
