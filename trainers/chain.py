@@ -54,7 +54,7 @@ class Chain:
 
     @classmethod
     def of(cls, model: nn.Module) -> Chain | None:
-        """What a network does in training, or None if it has layers without equations here."""
+        """What a network of ours does in training; None if it has layers without equations here."""
         if not isinstance(model, nn.Sequential) or not all(type(m) in LINKS for m in model):
             return None
         first = [next(layer.parameters(), None) is not None for layer in model].index(True)

@@ -130,7 +130,7 @@ class Training:
         if self._device.type != "cpu":
             return _EVALUATED_AT_ONCE
         examples, numbers = _EVALUATED_ON_CPU
-        return max(min(examples, numbers // math.prod(self._data.shape)), self._sizes[0])
+        return max(min(examples, numbers // math.prod(self._data.shape)), self._config.batch_size)
 
     def note(self, report: Report) -> None:
         """Takes an epoch's report to heart."""

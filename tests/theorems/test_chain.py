@@ -23,6 +23,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"model": "cnn", "activation": "relu", "dropout": 0.3},
     {"model": "cnn", "activation": "tanh", "pooling": "none"},
     {"model": "cnn", "activation": "gelu", "kernel_width": 5},
+    {"model": "cnn", "activation": "relu", "kernel_width": 1},
 ]
 SHAPES = [(1, 6, 6), (1, 7, 5), (3, 9, 4)]
 
