@@ -53,7 +53,7 @@ class Sizes:
 DIGITS_MLP, DIGITS_CNN = ("digits", "mlp"), ("digits", "cnn")
 MLP, CNN = ("synthetic", "mlp"), ("synthetic", "cnn")
 FULL = Sizes(3, {DIGITS_MLP: 31, DIGITS_CNN: 21, MLP: 5, CNN: 3}, {"mlp": 60_000, "cnn": 60_000})
-QUICK = Sizes(1, {DIGITS_MLP: 21, DIGITS_CNN: 16, MLP: 5, CNN: 4}, {"mlp": 20_000, "cnn": 4_000})
+QUICK = Sizes(1, {DIGITS_MLP: 16, DIGITS_CNN: 11, MLP: 5, CNN: 4}, {"mlp": 20_000, "cnn": 4_000})
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def table(results: dict[Task, list[list[Ran]]]) -> Table:
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("task", "loop"):
         shown.add_column(column, no_wrap=True)
-    for column in ("ms an epoch", "fastest", "ratio", "of fastest", "MiB more", "loss"):
+    for column in ("ms", "fastest", "ratio", "of fastest", "MiB more", "loss"):
         shown.add_column(column, justify="right", no_wrap=True)
     for task, turns in results.items():
         ours = [seconds for turn in turns for seconds in turn[0].seconds]
@@ -173,14 +173,14 @@ def table(results: dict[Task, list[list[Ran]]]) -> Table:
                 _spread(ratios) if i else "",
                 f"{min(seconds) / min(ours):.2f}" if i else "",
                 f"{statistics.median(each.memory_bytes for each in ran) / _MIB:.0f}",
-                f"{statistics.median(each.loss for each in ran):.3g}",
+                f"{statistics.median(each.loss for each in ran):.2g}",
                 end_section=i == len(CONTESTANTS) - 1,
             )
     return shown
 
 
 def _size(task: Task) -> str:
-    return f"{task.data} {task.model}: {task.n_train:,}"
+    return f"{task.n_train:,} ({task.data} {task.model})"
 
 
 def _spread(numbers: Sequence[float]) -> str:
@@ -206,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(table(results))
     console.print(
         "An epoch trains on all examples and evaluates the validation part. The same network, SGD\n"
-        f"with momentum, float32. Examples of {'; '.join(map(_size, results))}.\n"
+        f"with momentum, float32. Examples: {', '.join(map(_size, results))}.\n"
         f"The loops take turns, epoch by epoch, in processes of their own, {sizes.turns} of each, "
         "whose first\nepoch does not count. Ratio: to hpo's epoch in the same turn; above 1 hpo is "
         "faster; median\n(least-greatest). Of fastest: of the fastest epochs, which other work has "
