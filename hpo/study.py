@@ -107,6 +107,7 @@ class Study:
         self._failures_in_a_row = 0
         self._about = this_process()
         self._driver: Driver | None = None
+        self._said_waiting = False
         self._deadline = math.inf
 
     def run(self) -> Outcome:
@@ -144,7 +145,12 @@ class Study:
         if self._wants_more():
             return False
         # What another driver loses, this one is to go on with.
-        return unfinished(self._record) == 0 or not self._record.leased()
+        n_elsewhere = len(self._record.leased()) if unfinished(self._record) else 0
+        if n_elsewhere and not self._said_waiting:
+            self._said_waiting = True
+            for listener in self._listeners:
+                listener.waiting(n_elsewhere)
+        return n_elsewhere == 0
 
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""

@@ -55,6 +55,15 @@ class PlainProgress(Listener):
         counted = {} if self.study is None else self.study.counts()
         return Counter({state.upper(): n for state, n in counted.items()})
 
+    def waiting(self, n_trials: int) -> None:
+        """Says what is waited for."""
+        what = (
+            "a trial that another driver runs"
+            if n_trials == 1
+            else (f"{n_trials} trials that other drivers run")
+        )
+        self.console.print(f"Waiting for {what}; should one die, it goes on here.")
+
     def draining(self, why: str, grace_seconds: float) -> None:
         """Says why it takes a moment, and how not to wait."""
         now = "; Ctrl-C stops them now" if sys.stdin.isatty() else ""
