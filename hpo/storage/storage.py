@@ -405,7 +405,9 @@ class Storage(BaseStorage):
         """Forgets what is pending of a trial that another driver has taken over."""
         with self._lock:
             row_id = self._row_ids.get(trial_id, trial_id)
-            self._open.pop(row_id, None)
+            opened = self._open.pop(row_id, None)
+            if opened is not None:  # it counts on, whoever tells it
+                self._known_study(opened.study_id).lose(row_id)
 
     # --- trials: reading ---
 
