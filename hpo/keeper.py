@@ -21,7 +21,7 @@ from hpo import retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import StorageError
-from hpo.storage import DatabaseAwayError, Driver, LeaseLostError
+from hpo.storage import DatabaseAwayError, Driver, Lease, LeaseLostError
 from hpo.trial import Failure, FailureKind
 
 _MOST_SECONDS = 5.0  # between two looks, however long the lease
@@ -38,9 +38,13 @@ class GivenUp:
 
 @dataclass(frozen=True)
 class TakenAway:
-    """A trial of this driver's was taken over by another."""
+    """A trial of this driver's was taken over by another.
 
-    trial_id: int
+    Args:
+        lease: What it was run under; this driver may have got the trial anew since.
+    """
+
+    lease: Lease
 
 
 News: TypeAlias = GivenUp | TakenAway
@@ -94,10 +98,7 @@ class Keeper:
         # First of all, what was taken away: a driver that was frozen must not go on with it.
         self._look_for_taken()
         self._leases.beat(self._driver.id)
-        try:
-            self._storage.flush_started()
-        except LeaseLostError as lost:
-            self._news.put(TakenAway(lost.trial_id))
+        self._storage.flush_started()
         if self._record.stops > self._stops:
             self._on_stop("stopped by hpo stop")
         else:
@@ -108,7 +109,7 @@ class Keeper:
         now = self._leases.of([lease.trial_id for lease in held])
         for lease in held:
             if now.get(lease.trial_id, lease).fence != lease.fence:
-                self._news.put(TakenAway(lease.trial_id))
+                self._news.put(TakenAway(lease))
 
     def take_over(self) -> None:
         """Puts back every trial whose driver is dead."""

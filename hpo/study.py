@@ -148,9 +148,12 @@ class Study:
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
         while not self._interrupts.why and self._executor.free and self._wants_more():
-            job = self._ask()
-            if job is not None:
-                self._start(job)
+            try:
+                job = self._ask()
+                if job is not None:
+                    self._start(job)
+            except LeaseLostError as lost:  # this driver was frozen just now
+                self._let_go(lost.number, str(lost))
 
     def _wants_more(self) -> bool:
         counts = self._storage.counts(self._record.id)
@@ -354,10 +357,9 @@ class Study:
             match news:
                 case GivenUp(trial_id):
                     self._announce(self._read(trial_id))
-                case TakenAway(trial_id):
-                    for number, running in list(self._running.items()):
-                        if self._storage.get_trial(running.trial_id)._trial_id == trial_id:
-                            self._let_go(number, f"trial {number} was taken over by another driver")
+                case TakenAway(lease) if lease in self._storage.held(self._record.id):
+                    number = self._read(lease.trial_id).number
+                    self._let_go(number, f"trial {number} was taken over by another driver")
 
     # --- beginning and end ---
 
