@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -65,6 +66,10 @@ class Keeper:
         run = record.plan.spec.run
         self._max_retries = run.max_retries
         self._seconds = min(run.lease / 6, _MOST_SECONDS)
+        self._lease_seconds = record.lease_seconds
+        # No driver could show that it lives while the database was away: after that, all of them
+        # get the time of a lease to do so.
+        self._judges_from = 0.0
         self._stops = record.stops
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._done = threading.Event()
@@ -90,7 +95,7 @@ class Keeper:
             try:
                 self._look()
             except DatabaseAwayError:  # it is said by the storage
-                continue
+                self._judges_from = time.monotonic() + self._lease_seconds
             except (SQLAlchemyError, StorageError) as error:
                 _log.warning("this driver could not show that it is alive: %s", error)
 
@@ -101,12 +106,12 @@ class Keeper:
         self._storage.flush_started()
         if self._record.stops > self._stops:
             self._on_stop("stopped by hpo stop")
-        else:
+        elif time.monotonic() >= self._judges_from:
             self.take_over()
 
     def _look_for_taken(self) -> None:
         held = self._storage.held(self._record.id)
-        now = self._leases.of([lease.trial_id for lease in held])
+        now = self._leases.of([lease.trial_id for lease in held], patient=False)
         for lease in held:
             if now.get(lease.trial_id, lease).fence != lease.fence:
                 self._news.put(TakenAway(lease))
