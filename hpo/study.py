@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo import pruners, retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import this_process
-from hpo.errors import SpaceExhaustedError, StorageError
+from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, StorageError
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
 from hpo.keeper import GivenUp, Keeper, TakenAway, unfinished
@@ -185,7 +184,12 @@ class Study:
             return None
         record = self._read(trial_id)
         job = job_of(self._record, record)
-        self._running[record.number] = _RunningTrial(trial, MetricsLog(job.directory), job)
+        try:
+            log = MetricsLog(job.directory)
+        except RunDirectoryError as error:
+            retries.put_back(self._storage, trial_id, error.message)
+            raise
+        self._running[record.number] = _RunningTrial(trial, log, job)
         return job
 
     def _start(self, job: Job) -> None:
@@ -255,6 +259,10 @@ class Study:
         verdict = self._judged(running.metrics) if isinstance(result, Mapping) else result
         if isinstance(verdict, Failure) and self._tries_smaller(running, verdict):
             return
+        if isinstance(verdict, Failure) and verdict.found_disk_full:
+            self._put_back(number, verdict.summary)
+            message = f"trial {number} found no room on the disk: {verdict.message}."
+            raise RunDirectoryError(message, f"Make room, then: hpo resume {self._record.name}")
         storage, trial_id = self._storage, running.trial_id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)
@@ -458,6 +466,8 @@ class Study:
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()
             self._record.note_state("interrupted", f"{type(error).__name__}")
+        if isinstance(error, HpoError) and "hpo resume STUDY" in error.next_step:
+            error.next_step = error.next_step.replace("STUDY", name)
         if isinstance(error, UpdateFinishedTrialError):
             message = f"{error}, or its study was deleted."
             raise StorageError(message, f"See: hpo show {name}") from error
@@ -518,30 +528,48 @@ class MetricsLog:
 
     Args:
         directory: The trial's folder. The log of an earlier attempt is kept beside the new one.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
     """
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "metrics.jsonl"
-        if path.exists():
-            earlier = len(list(directory.glob("metrics*.jsonl")))
-            path.rename(directory / f"metrics-{earlier}.jsonl")
-        self._file: IO[str] = path.open("w", encoding="utf-8")
+        self._path = path = directory / "metrics.jsonl"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                earlier = len(list(directory.glob("metrics*.jsonl")))
+                path.rename(directory / f"metrics-{earlier}.jsonl")
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def write(self, report: Report) -> None:
-        """Writes one line, at once, so that a killed process loses none."""
+        """Writes one line, at once, so that a killed process loses none.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
         line = {
             "step": report.step,
             "time_ms": time.time_ns() // 1_000_000,
             "wall_seconds": report.wall_seconds,
             "metrics": dict(report.metrics),
         }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        rest = json.dumps(line).encode() + b"\n"
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise self._cannot_write(error) from error
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def _cannot_write(self, error: OSError) -> RunDirectoryError:
+        message = f"cannot write {self._path}: {error.strerror}."
+        return RunDirectoryError(message, "When it can be written: hpo resume STUDY")
 
 
 def _noted(checks: Sequence[Check]) -> list[float]:
