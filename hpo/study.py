@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import IO, Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,11 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo import pruners, retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import this_process
-from hpo.errors import SpaceExhaustedError, StorageError
+from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, StorageError
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
 from hpo.keeper import GivenUp, Keeper, TakenAway, unfinished
 from hpo.listeners import Listener, Outcome
+from hpo.metrics_log import MetricsLog
 from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
 from hpo.storage import Driver, LeaseLostError
@@ -155,9 +153,12 @@ class Study:
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
         while not self._interrupts.why and self._executor.free and self._wants_more():
-            job = self._ask()
-            if job is not None:
-                self._start(job)
+            try:
+                job = self._ask()
+                if job is not None:
+                    self._start(job)
+            except LeaseLostError as lost:  # this driver was frozen just now
+                self._let_go(lost.number, str(lost))
 
     def _wants_more(self) -> bool:
         counts = self._storage.counts(self._record.id)
@@ -192,7 +193,11 @@ class Study:
             return None
         record = self._read(trial_id)
         job = job_of(self._record, record)
-        log = MetricsLog(job.directory)
+        try:
+            log = MetricsLog(job.directory)
+        except RunDirectoryError as error:
+            retries.put_back(self._storage, trial_id, error.message)
+            raise
         self._running[record.number] = _RunningTrial(trial, log, job, record.attempts > 1)
         return job
 
@@ -270,6 +275,10 @@ class Study:
         verdict = self._judged(running.metrics) if isinstance(result, Mapping) else result
         if isinstance(verdict, Failure) and self._tries_smaller(running, verdict):
             return
+        if isinstance(verdict, Failure) and verdict.found_disk_full:
+            self._put_back(number, verdict.summary)
+            message = f"trial {number} found no room on the disk: {verdict.message}."
+            raise RunDirectoryError(message, f"Make room, then: hpo resume {self._record.name}")
         storage, trial_id = self._storage, running.trial_id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)
@@ -372,10 +381,9 @@ class Study:
             match news:
                 case GivenUp(trial_id):
                     self._announce(self._read(trial_id))
-                case TakenAway(trial_id):
-                    for number, running in list(self._running.items()):
-                        if self._storage.get_trial(running.trial_id)._trial_id == trial_id:
-                            self._let_go(number, f"trial {number} was taken over by another driver")
+                case TakenAway(lease) if lease in self._storage.held(self._record.id):
+                    number = self._read(lease.trial_id).number
+                    self._let_go(number, f"trial {number} was taken over by another driver")
 
     # --- beginning and end ---
 
@@ -489,6 +497,8 @@ class Study:
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()
             self._leave("interrupted", type(error).__name__)
+        if isinstance(error, HpoError) and "hpo resume STUDY" in error.next_step:
+            error.next_step = error.next_step.replace("STUDY", name)
         if isinstance(error, UpdateFinishedTrialError):
             message = f"{error}, or its study was deleted."
             raise StorageError(message, f"See: hpo show {name}") from error
@@ -543,64 +553,6 @@ class _RunningTrial:
         n_gpus = self.where.get("n_gpus", 0.0)
         assert isinstance(n_gpus, (int, float))  # noqa: S101 - executors say so
         return n_gpus * self.wall_seconds
-
-
-class MetricsLog:
-    """A trial's metrics.jsonl: one line a step, with every metric; the storage has only one.
-
-    A trial that is taken up again goes on with the steps before its first report. The log of the
-    earlier attempt is kept beside, so that whoever still writes it writes there.
-
-    Args:
-        directory: The trial's folder.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "metrics.jsonl"
-        attempts = sorted(directory.glob("metrics-*.jsonl"), key=lambda log: log.stat().st_mtime)
-        if path.exists():
-            attempts.append(path.rename(directory / f"metrics-{len(attempts) + 1}.jsonl"))
-        told = [log for log in attempts if log.stat().st_size]  # others died before they reported
-        self._earlier = told[-1] if told else None
-        self._file: IO[str] = path.open("w", encoding="utf-8")
-
-    def earlier(self, step: int) -> Sequence[Report]:
-        """Takes over what an earlier attempt reported before a step; once, and then nothing."""
-        if self._earlier is None:
-            return []
-        lines, found = self._earlier.read_text(encoding="utf-8").splitlines(keepends=True), []
-        self._earlier = None
-        for line in lines:
-            entry = _parsed(line)
-            if entry is not None and entry["step"] < step:
-                self._file.write(line)
-                found.append(Report(entry["step"], entry["metrics"], entry["wall_seconds"]))
-        return found
-
-    def write(self, report: Report) -> None:
-        """Writes one line, at once, so that a killed process loses none."""
-        line = {
-            "step": report.step,
-            "time_ms": time.time_ns() // 1_000_000,
-            "wall_seconds": report.wall_seconds,
-            "metrics": dict(report.metrics),
-        }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    """One line of a log; None of one that was cut off as its process died."""
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return entry
 
 
 def _noted(checks: Sequence[Check]) -> list[float]:

@@ -46,6 +46,7 @@ class KnownStudy:
         self._finished: dict[int, FrozenTrial] = {}  # by id, as are
         self._elsewhere: dict[int, FrozenTrial] = {}  # those that others work on
         self._read_at: dict[int, float] = {}  # when those were read
+        self._lost: set[int] = set()  # this process wrote them once, and has not read them since
         self._in_order: list[FrozenTrial] = []  # the finished ones, by number
         self._counts: Counter[TrialState] = Counter()  # of the finished ones
 
@@ -61,6 +62,7 @@ class KnownStudy:
         """Takes a trial as somebody has read or written it now."""
         row_id = trial._trial_id
         self.forget(row_id)
+        self._lost.discard(row_id)
         if trial.state not in _FINISHED:
             self._elsewhere[row_id] = trial
             self._read_at[row_id] = time.monotonic()
@@ -74,6 +76,10 @@ class KnownStudy:
         self._elsewhere.pop(row_id, None)
         self._read_at.pop(row_id, None)
 
+    def lose(self, row_id: int) -> None:
+        """Takes note that another process writes a trial that this one wrote."""
+        self._lost.add(row_id)
+
     def refresh(self, database: Database, mine: Container[int]) -> None:
         """Reads trials that are new or were unfinished.
 
@@ -86,7 +92,7 @@ class KnownStudy:
         asked = {
             "study_id": self.study_id,
             "last_id": self.last_id,
-            "unfinished": list(self._elsewhere),
+            "unfinished": [*self._elsewhere, *self._lost],
         }
         knows_nothing = self.last_id < 0
         try:

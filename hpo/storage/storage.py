@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -368,13 +369,17 @@ class Storage(BaseStorage):
     def flush_started(self) -> None:
         """Writes what is pending of trials that have a row, without waiting for a lost database.
 
+        Of a trial that was taken over it writes nothing, and leaves it to whoever runs it here to
+        find out.
+
         Raises:
             DatabaseAwayError: it cannot be reached now.
         """
         with self._lock:
             dirty = [each for each in self._open.values() if each.row_id and each.dirty]
             for opened in dirty:
-                self._commit(opened, patient=False)
+                with suppress(LeaseLostError):
+                    self._commit(opened, patient=False, disowns=False)
 
     def admit(self, trial_id: int, *, key: str | None, limit: int | None) -> bool:
         """Writes a trial that was just asked for, unless another process was faster.
@@ -405,7 +410,9 @@ class Storage(BaseStorage):
         """Forgets what is pending of a trial that another driver has taken over."""
         with self._lock:
             row_id = self._row_ids.get(trial_id, trial_id)
-            self._open.pop(row_id, None)
+            opened = self._open.pop(row_id, None)
+            if opened is not None:  # it counts on, whoever tells it
+                self._known_study(opened.study_id).lose(row_id)
 
     # --- trials: reading ---
 
@@ -475,11 +482,11 @@ class Storage(BaseStorage):
         row_id = self._row_ids.get(trial_id, trial_id)
         if row_id not in self._open:
             trial = self.get_trial(row_id)
-            if trial.state.is_finished():
-                raise UpdateFinishedTrialError(f"trial {trial.number} is {trial.state.name}")
             lease = self.leases.of([row_id]).get(row_id)
             if lease is not None and lease.driver_id != self._driver_id and self._driver_id:
-                raise LeaseLostError(row_id, trial.number)
+                raise LeaseLostError(row_id, trial.number)  # whoever took it may have told it, too
+            if trial.state.is_finished():
+                raise UpdateFinishedTrialError(f"trial {trial.number} is {trial.state.name}")
             self._hold(trial, lease)
         return self._open[row_id]
 
@@ -494,6 +501,8 @@ class Storage(BaseStorage):
 
     def _claim(self, trial_id: int) -> bool:
         """WAITING -> RUNNING, for exactly one of the processes that try."""
+        if trial_id in self._open:  # taken from this very driver, which has not noticed yet
+            return False
         token = str(uuid.uuid4())
         claim = (
             sa.update(schema.trials)
@@ -533,7 +542,13 @@ class Storage(BaseStorage):
         del self._open[opened.trial._trial_id]
         self._known_study(opened.study_id).put(opened.trial)
 
-    def _commit(self, *several: _OpenTrial, limit: int | None = None, patient: bool = True) -> None:
+    def _commit(
+        self,
+        *several: _OpenTrial,
+        limit: int | None = None,
+        patient: bool = True,
+        disowns: bool = True,
+    ) -> None:
         """Writes all that is pending of some trials in one transaction.
 
         Raises:
@@ -556,7 +571,8 @@ class Storage(BaseStorage):
         try:
             written = self.database.write(write, patient=patient)
         except LeaseLostError as lost:
-            self.disown(lost.trial_id)
+            if disowns:
+                self.disown(lost.trial_id)
             raise
         for opened, (row_id, number, lease) in zip(several, written, strict=True):
             if opened.row_id is None:
