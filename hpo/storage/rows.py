@@ -17,6 +17,7 @@ from optuna.distributions import (
 )
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.storage import schema
@@ -67,6 +68,29 @@ def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
                 trial_id=trial.trial_id,
             )
         )
+    return found
+
+
+def no_worse(
+    connection: sa.Connection, ids: Sequence[int], bound: float, direction: StudyDirection
+) -> list[int]:
+    """Those of some COMPLETE trials whose first value is not worse than a bound."""
+    maximize = direction is StudyDirection.MAXIMIZE
+    value, kind = schema.values.c.value, schema.values.c.value_type
+    best = TrialValueModel.TrialValueType.INF_POS if maximize else TrialValueModel.TrialValueType.INF_NEG
+    query = (
+        sa.select(schema.values.c.trial_id)
+        .join(schema.trials, schema.trials.c.trial_id == schema.values.c.trial_id)
+        .where(
+            schema.trials.c.state == TrialState.COMPLETE,
+            schema.values.c.objective == 0,
+            sa.or_(kind == best, value >= bound if maximize else value <= bound),
+        )
+    )
+    found: list[int] = []
+    for start in range(0, len(ids), _MOST_IDS):
+        some = schema.values.c.trial_id.in_(ids[start : start + _MOST_IDS])
+        found += connection.execute(query.where(some)).scalars()
     return found
 
 

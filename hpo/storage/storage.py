@@ -31,6 +31,8 @@ from hpo.storage.urls import file_of, parse
 WRITE_INTERVAL_SECONDS = 1.0
 """What a running trial reports is written at most this often."""
 
+_MOMENT_SECONDS = 0.05  # what others did since need not be known to count trials
+
 KEY = "hpo:key"
 """System attribute by which trials of a finite space are told apart."""
 
@@ -128,6 +130,7 @@ class Storage(BaseStorage):
         self.leases = Leases(database)
         self._driver_id: str | None = None
         self._known: dict[int, KnownStudy] = {}
+        self._directions: dict[int, StudyDirection] = {}
         self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
         self._draft_ids = itertools.count(-1, -1)
@@ -405,7 +408,9 @@ class Storage(BaseStorage):
         """Forgets what is pending of a trial that another driver has taken over."""
         with self._lock:
             row_id = self._row_ids.get(trial_id, trial_id)
-            self._open.pop(row_id, None)
+            opened = self._open.pop(row_id, None)
+            if opened is not None and opened.row_id is not None:
+                self._known_study(opened.study_id).note(row_id, TrialState.RUNNING)
 
     # --- trials: reading ---
 
@@ -435,18 +440,46 @@ class Storage(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         with self._lock:
-            trials = self._refreshed(study_id).trials(self._mine(study_id), states)
+            study = self._refreshed(study_id)
+            study.read(self.database, states)
+            trials = study.trials(self._mine(study_id), states)
             return copy.deepcopy(trials) if deepcopy else trials
 
     def counts(self, study_id: int) -> Counter[TrialState]:
-        """How many trials of a study are in each state, whatever their number costs the same."""
-        with self._lock:
-            return self._refreshed(study_id).counts(self._mine(study_id))
+        """How many trials of a study are in each state, whatever their number costs the same.
 
-    def finished(self, study_id: int, after: int = 0) -> list[FrozenTrial]:
-        """Finished trials, but for the first ones, in the order in which this process saw them."""
+        What others did in the last moment may be missing.
+        """
         with self._lock:
-            return self._refreshed(study_id).finished[after:]
+            study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
+            return study.counts(self._mine(study_id))
+
+    def contenders(
+        self, study_id: int, after: int, best: float | None
+    ) -> tuple[int, list[FrozenTrial]]:
+        """Finished trials that may be better than the best one, whoever ran them.
+
+        Args:
+            study_id: The study.
+            after: How many finished trials were looked at before.
+            best: The best one's first value; None while there is none.
+
+        Returns:
+            How many were looked at by now, and of the new ones the COMPLETE trials whose first
+            value is no worse; what others ran may arrive a moment later.
+        """
+        with self._lock:
+            study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
+            new = study.finished_ids[after:]
+            unread = [row_id for row_id in new if study.get(row_id) is None]
+            if unread and best is not None:
+                direction = self._direction(study_id)
+                unread = self.database.read(
+                    lambda connection: rows.no_worse(connection, unread, best, direction)
+                )
+            study.read_these(self.database, unread)
+            known = (study.get(row_id) for row_id in new)
+            return after + len(new), [trial for trial in known if trial is not None]
 
     def held(self, study_id: int) -> list[Lease]:
         """The leases of the trials that this process writes."""
@@ -456,13 +489,19 @@ class Storage(BaseStorage):
 
     # --- inside ---
 
-    def _refreshed(self, study_id: int) -> KnownStudy:
+    def _refreshed(self, study_id: int, *, within_seconds: float = 0.0) -> KnownStudy:
         study = self._known_study(study_id)
-        study.refresh(self.database, self._open)
+        study.refresh(self.database, self._open, within_seconds=within_seconds)
         return study
 
     def _known_study(self, study_id: int) -> KnownStudy:
         return self._known.setdefault(study_id, KnownStudy(study_id))
+
+    def _direction(self, study_id: int) -> StudyDirection:
+        """Which way the first value is better; it never changes."""
+        if study_id not in self._directions:
+            self._directions[study_id] = self.get_study_directions(study_id)[0]
+        return self._directions[study_id]
 
     def _mine(self, study_id: int) -> list[FrozenTrial]:
         return [
