@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -182,7 +182,8 @@ class Study:
             return None
         record = self._read(trial_id)
         job = job_of(self._record, record)
-        self._running[record.number] = _RunningTrial(trial, MetricsLog(job.directory), job)
+        log = MetricsLog(job.directory)
+        self._running[record.number] = _RunningTrial(trial, log, job, record.attempts > 1)
         return job
 
     def _start(self, job: Job) -> None:
@@ -217,10 +218,10 @@ class Study:
 
     def _report(self, number: int, report: Report) -> None:
         running = self._running[number]
+        for earlier in running.log.earlier(report.step):
+            self._hear_of(running, earlier)
         running.log.write(report)
-        running.metrics.update(report.metrics)
-        for listener in self._listeners:
-            listener.reported(number, report)
+        self._hear_of(running, report)
         values = {
             name: report.metrics[name] for name in self._aims.metrics if name in report.metrics
         }
@@ -236,6 +237,8 @@ class Study:
             return
         # Not by Optuna's trial.report, which ignores a second report of a step.
         value = values[self._aims.metrics[0]]
+        if running.is_resumed and len(running.steps) == 1:
+            self._storage.rewind(running.trial_id, report.step)
         self._storage.set_trial_intermediate_value(running.trial_id, report.step, value)
         frozen = self._storage.get_trial(running.trial_id)
         if BASELINE in frozen.system_attrs:
@@ -244,6 +247,11 @@ class Study:
             self._executor.stop(number)
             reason = pruners.reason(self._plan.spec.stopping, self._optuna, frozen)
             self._tell(number, Stopped(reason))
+
+    def _hear_of(self, running: _RunningTrial, report: Report) -> None:
+        running.metrics.update(report.metrics)
+        for listener in self._listeners:
+            listener.reported(running.job.trial, report)
 
     def _tell(self, number: int, result: Mapping[str, float] | Stopped | Failure) -> None:
         running = self._running[number]
@@ -489,6 +497,7 @@ class _RunningTrial:
     trial: optuna.Trial
     log: MetricsLog
     job: Job
+    is_resumed: bool
 
     def __post_init__(self) -> None:
         self.metrics: dict[str, float] = {}
@@ -515,17 +524,35 @@ class _RunningTrial:
 class MetricsLog:
     """A trial's metrics.jsonl: one line a step, with every metric; the storage has only one.
 
+    A trial that is taken up again goes on with the steps before its first report. The log of the
+    earlier attempt is kept beside, so that whoever still writes it writes there.
+
     Args:
-        directory: The trial's folder. The log of an earlier attempt is kept beside the new one.
+        directory: The trial's folder.
     """
 
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / "metrics.jsonl"
+        attempts = sorted(directory.glob("metrics-*.jsonl"), key=lambda log: log.stat().st_mtime)
         if path.exists():
-            earlier = len(list(directory.glob("metrics*.jsonl")))
-            path.rename(directory / f"metrics-{earlier}.jsonl")
+            attempts.append(path.rename(directory / f"metrics-{len(attempts) + 1}.jsonl"))
+        told = [log for log in attempts if log.stat().st_size]  # others died before they reported
+        self._earlier = told[-1] if told else None
         self._file: IO[str] = path.open("w", encoding="utf-8")
+
+    def earlier(self, step: int) -> Sequence[Report]:
+        """Takes over what an earlier attempt reported before a step; once, and then nothing."""
+        if self._earlier is None:
+            return []
+        lines, found = self._earlier.read_text(encoding="utf-8").splitlines(keepends=True), []
+        self._earlier = None
+        for line in lines:
+            entry = _parsed(line)
+            if entry is not None and entry["step"] < step:
+                self._file.write(line)
+                found.append(Report(entry["step"], entry["metrics"], entry["wall_seconds"]))
+        return found
 
     def write(self, report: Report) -> None:
         """Writes one line, at once, so that a killed process loses none."""
@@ -541,6 +568,15 @@ class MetricsLog:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """One line of a log; None of one that was cut off as its process died."""
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return entry
 
 
 def _noted(checks: Sequence[Check]) -> list[float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Container, Mapping, Sequence
+from statistics import fmean
 from types import MappingProxyType
 
 import numpy as np
@@ -23,7 +24,8 @@ class Experience(Study):
 
     To Optuna's samplers a failed trial never happened, so they ask again and again for the
     learning rate that diverges. Here it was as bad as a trial can be. A trial that was lost with
-    its machine says nothing about its configuration and stays out.
+    its machine says nothing about its configuration and stays out. One that did not fit into memory
+    was not bad but impossible: it breaks a constraint that all others keep.
 
     Args:
         study: The study.
@@ -62,9 +64,13 @@ class Experience(Study):
 def _seen(study: Study, *, knows_pruned: bool) -> list[FrozenTrial]:
     trials = study.get_trials(deepcopy=False)
     worst, several = _worst(trials, study.directions), len(study.directions) > 1
+    impossible = {trial.number for trial in trials if _did_not_fit(trial)}
     seen = []
     for trial in trials:
-        if _tells_of_its_configuration(trial):
+        if trial.number in impossible and not knows_pruned:
+            if (middle := _mean(trials, study.directions)) is not None:
+                seen.append(_replaced(trial, TrialState.COMPLETE, middle))
+        elif _tells_of_its_configuration(trial):
             if knows_pruned:
                 seen.append(_replaced(trial, TrialState.PRUNED, None))
             elif worst is not None:
@@ -76,7 +82,19 @@ def _seen(study: Study, *, knows_pruned: bool) -> list[FrozenTrial]:
         else:
             seen.append(trial)
     failed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
-    return _constrained(seen, failed)
+    return _fitting(_constrained(seen, failed - impossible), impossible)
+
+
+def _fitting(trials: list[FrozenTrial], impossible: Container[int]) -> list[FrozenTrial]:
+    """The trials with one constraint more, on memory, if any of them breaks it."""
+    if not any(trial.number in impossible for trial in trials):
+        return trials
+    return [
+        _noting(trial, [*trial.constraints.values(), 1.0 if trial.number in impossible else -1.0])
+        if trial.state in _LEARNT_FROM
+        else trial
+        for trial in trials
+    ]
 
 
 def _constrained(trials: list[FrozenTrial], failed: Container[int]) -> list[FrozenTrial]:
@@ -95,10 +113,10 @@ def _constrained(trials: list[FrozenTrial], failed: Container[int]) -> list[Froz
     ]
 
 
-def _noting(trial: FrozenTrial, constraints: np.ndarray) -> FrozenTrial:
+def _noting(trial: FrozenTrial, constraints: Sequence[float] | np.ndarray) -> FrozenTrial:
     noted = copy.copy(trial)
     attrs = {k: v for k, v in trial.system_attrs.items() if not k.startswith(CONSTRAINTS)}
-    noted.system_attrs = {**attrs, CONSTRAINTS: constraints.tolist()}
+    noted.system_attrs = {**attrs, CONSTRAINTS: list(map(float, constraints))}
     return noted
 
 
@@ -108,22 +126,42 @@ def _tells_of_its_configuration(trial: FrozenTrial) -> bool:
     return bool(trial.system_attrs.get(FAILURE, {}).get("kind") != FailureKind.LOST)
 
 
+def _did_not_fit(trial: FrozenTrial) -> bool:
+    kind = trial.system_attrs.get(FAILURE, {}).get("kind")
+    return bool(trial.state is TrialState.FAIL and kind == FailureKind.OUT_OF_MEMORY)
+
+
 def _worst(
     trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
 ) -> list[float] | None:
     """The worst finite value of each objective; None where one has none."""
-    worst = []
-    for objective, direction in enumerate(directions):
-        values = [
-            t.values[objective]
-            for t in trials
-            if t.state in _LEARNT_FROM and t.values and len(t.values) == len(directions)
-        ]
-        finite = [value for value in values if math.isfinite(value)]
-        if not finite:
-            return None
-        worst.append(min(finite) if direction is StudyDirection.MAXIMIZE else max(finite))
-    return worst
+    finite = _finite(trials, len(directions))
+    if not all(finite):
+        return None
+    return [
+        min(values) if direction is StudyDirection.MAXIMIZE else max(values)
+        for values, direction in zip(finite, directions, strict=True)
+    ]
+
+
+def _mean(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> list[float] | None:
+    """The mean finite value of each objective; None where one has none."""
+    finite = _finite(trials, len(directions))
+    return [fmean(values) for values in finite] if all(finite) else None
+
+
+def _finite(trials: Sequence[FrozenTrial], n_objectives: int) -> list[list[float]]:
+    """The finite values of each objective."""
+    known = [
+        trial.values
+        for trial in trials
+        if trial.state in _LEARNT_FROM and trial.values and len(trial.values) == n_objectives
+    ]
+    return [
+        [values[i] for values in known if math.isfinite(values[i])] for i in range(n_objectives)
+    ]
 
 
 def _moved(trial: FrozenTrial, coordinates: Mapping[str, Coordinate]) -> FrozenTrial | None:

@@ -86,19 +86,19 @@ class _OpenTrial:
     user_attrs: set[str] = field(default_factory=set)
     system_attrs: set[str] = field(default_factory=set)
     steps: set[int] = field(default_factory=set)
-    forgets_steps: bool = False  # those that an earlier attempt reported
+    forgets_from: int | None = None  # steps that an earlier attempt reported are to go, from here
     written_at: float = 0.0
     newest_id: int = -1  # the newest trial known when this one was asked for
     token: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
     def dirty(self) -> bool:
-        return self.row_id is None or self.forgets_steps or any(self._pending)
+        return self.row_id is None or self.forgets_from is not None or any(self._pending)
 
     def written(self, row_id: int, number: int, lease: Lease | None) -> None:
         """Notes that the database now has all of it."""
         self.row_id, self.trial._trial_id, self.trial.number = row_id, row_id, number
-        self.lease, self.forgets_steps = lease, False
+        self.lease, self.forgets_from = lease, None
         for keys in self._pending:
             keys.clear()
         self.written_at = time.monotonic()
@@ -327,17 +327,17 @@ class Storage(BaseStorage):
                     trial.system_attrs = {**trial.system_attrs, key: value}
 
     def put_back(self, trial_id: int) -> None:
-        """Makes a RUNNING trial WAITING, without the steps that its attempt reported.
+        """Makes a RUNNING trial WAITING; the steps that its attempt reported stay."""
+        self.set_trial_state_values(trial_id, TrialState.WAITING)
 
-        They go now rather than when it is taken up again, since Optuna's `Trial` reads them as
-        it is made and ignores a second report of a step.
-        """
+    def rewind(self, trial_id: int, step: int) -> None:
+        """Forgets the steps that an earlier attempt reported from this one on."""
         with self._lock:
             opened = self._writable(trial_id)
-            opened.trial.intermediate_values = {}
-            opened.steps.clear()
-            opened.forgets_steps = True
-            self.set_trial_state_values(trial_id, TrialState.WAITING)
+            kept = {k: v for k, v in opened.trial.intermediate_values.items() if k < step}
+            opened.trial.intermediate_values = kept
+            opened.steps &= kept.keys()
+            opened.forgets_from = step
 
     def take_over(self, lease: Lease) -> FrozenTrial | None:
         """Gets a RUNNING trial whose driver is dead; None if somebody else was faster.
@@ -641,9 +641,12 @@ class Storage(BaseStorage):
                 self.leases.demand(connection, lease, number)
             if trial.state is not TrialState.RUNNING:
                 rows.update_state(connection, row_id, trial)
-        if opened.forgets_steps:
-            steps = sa.delete(schema.steps).where(schema.steps.c.trial_id == row_id)
-            connection.execute(steps)
+        if opened.forgets_from is not None:
+            steps = schema.steps.c
+            later = sa.delete(schema.steps).where(
+                steps.trial_id == row_id, steps.step >= opened.forgets_from
+            )
+            connection.execute(later)
         rows.write_params(connection, database, row_id, trial, opened.params)
         rows.write_steps(connection, database, row_id, trial, opened.steps)
         for table, attrs, keys in (

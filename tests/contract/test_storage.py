@@ -188,20 +188,24 @@ def test_a_finished_trial_can_be_annotated(
     assert open_storage(database_url).get_trial(row_id).system_attrs["late"] == "news"
 
 
-def test_a_trial_that_was_put_back_starts_from_nothing(storage: Storage) -> None:
+def test_a_trial_that_was_put_back_keeps_the_steps_before_those_reported_anew(
+    storage: Storage, database_url: str
+) -> None:
     study = optuna.create_study(storage=storage)
     trial = study.ask()
     trial.suggest_float("x", 0.0, 1.0)
-    for step in range(3):
+    for step in range(4):
         trial.report(1.0, step)
     storage.flush()
     storage.put_back(trial._trial_id)
     again = study.ask()
     assert (again.number, again.params) == (trial.number, trial.params)
-    again.report(7.0, 0)
+    storage.rewind(again._trial_id, 2)
+    storage.set_trial_intermediate_value(again._trial_id, 2, 7.0)
     study.tell(again, state=TrialState.PRUNED)
-    (ended,) = study.trials
-    assert ended.intermediate_values == {0: 7.0}
+    for each in (storage, open_storage(database_url)):
+        (ended,) = each.get_all_trials(study._study_id)
+        assert ended.intermediate_values == {0: 1.0, 1: 1.0, 2: 7.0}
 
 
 def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:
