@@ -61,7 +61,8 @@ def rate(
             raise DriverDiedError(f"{who}: a driver ended before its time")
     finally:
         for process in processes:
-            process.kill()
+            process.kill()  # all before any is joined, or one takes over what another leaves
+        for process in processes:
             process.join()
     with engine.connect() as connection:
         problems = _missing(connection)
@@ -87,7 +88,7 @@ def _first(n: int, act: Callable[[], object]) -> Callable[[str], None]:
 def _missing(connection: sa.Connection) -> list[str]:
     """What is missing of the trials that were finished, read from the tables themselves."""
     n_trials, n_complete = _count(connection, "trials"), _count(connection, _COMPLETE)
-    of_complete = f"WHERE trial_id IN (SELECT trial_id FROM {_COMPLETE})"
+    of_complete = f"WHERE trial_id IN (SELECT trial_id FROM {_COMPLETE})"  # noqa: S608
     expected = {
         "(SELECT DISTINCT number FROM trials) AS numbers": n_trials,
         f"trial_params {of_complete}": n_complete * N_PARAMS,

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -62,10 +61,10 @@ def cost(task: Task, sampler: str, n_trials: int) -> Cost:
     with engine.connect() as connection:
         held = int(connection.scalar(sa.text("SELECT count(*) FROM trials")) or 0)
     engine.dispose()
-    times: Queue[list[tuple[str, float]]] = context().Queue()
+    times = context().Queue()
     more = _COLD_TRIALS + n_trials
     process = start(_drive, replace(task, sampler=sampler, trials=held + more), times)
-    heard = times.get(timeout=_MOST_SECONDS)
+    heard: list[tuple[str, float]] = times.get(timeout=_MOST_SECONDS)
     process.join()
     asked = [at for event, at in heard if event == "asked"]
     ended = [at for event, at in heard if event == "ended"]
@@ -130,5 +129,3 @@ _DRAWN = ("param_value", "value", "intermediate_value")
 def _batches(rows: list[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     for start_ in range(0, len(rows), _ROWS_AT_ONCE):
         yield rows[start_ : start_ + _ROWS_AT_ONCE]
-
-
