@@ -19,6 +19,7 @@ from hpo.storage.database import Database, DatabaseAwayError
 
 _NUMBER = attrgetter("number")
 _STALE_SECONDS = 0.25  # a trial that runs elsewhere is read again after so long
+_NO_TRIAL = -1
 _FINISHED = frozenset(state for state in TrialState if state.is_finished())
 
 _trials = schema.trials.c
@@ -112,7 +113,8 @@ class KnownStudy:
         asked = {
             "study_id": self.study_id,
             "last_id": self.last_id,
-            "unfinished": list(self._elsewhere),
+            # An empty list would become a subquery, for which PostgreSQL reads all trials.
+            "unfinished": [_NO_TRIAL, *self._elsewhere],
         }
         try:
             found = database.read(

@@ -36,7 +36,8 @@ class Script:
         if row_id is not None:
             self.at = str(row_id)
         elif is_postgresql:
-            self.at = "currval(pg_get_serial_sequence('trials', 'trial_id'))"
+            # A subquery is worked out once; the function by itself would be, for every trial.
+            self.at = "(SELECT currval(pg_get_serial_sequence('trials', 'trial_id')))"
         else:
             self.at = "(SELECT max(trial_id) FROM trials)"
 
