@@ -60,8 +60,8 @@ class Sizes:
     timed: int
 
 
-FULL = Sizes(3, (1, 4, 16), 10.0, (100, 1_000, 10_000), ("random", "sobol", "tpe"), KINDS, 20)
-QUICK = Sizes(1, (4,), 4.0, (100, 4_000), ("random",), ("SQLite",), 10)
+FULL = Sizes(3, (1, 4, 16), 6.0, (100, 1_000, 10_000), ("random", "tpe"), KINDS, 10)
+QUICK = Sizes(1, (4,), 3.0, (100, 2_000), ("random",), ("SQLite",), 6)
 
 
 def crowds(

@@ -37,7 +37,7 @@ class Task:
         who: One of `CONTESTANTS`.
         url: Of the database.
         folder: For what hpo writes beside it.
-        sampler: random, sobol or tpe.
+        sampler: random or tpe.
         seed: Of the sampler; each of Optuna's processes needs its own.
         trials: How many there are to be in the study when it ends; None to go on until killed.
     """
@@ -55,6 +55,7 @@ def make_study(task: Task) -> None:
     if task.who == "hpo":
         catalog.find_or_create(open_storage(task.url), _plan(task))
     else:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         optuna.create_study(study_name=STUDY, storage=task.url)
 
 
@@ -123,7 +124,6 @@ def _drive_optuna(task: Task, hear: Hear) -> None:
 
     samplers: Mapping[str, Callable[[], optuna.samplers.BaseSampler]] = {
         "random": lambda: optuna.samplers.RandomSampler(seed=task.seed),
-        "sobol": lambda: optuna.samplers.QMCSampler(seed=task.seed),
         "tpe": lambda: optuna.samplers.TPESampler(seed=task.seed),
     }
     study = optuna.load_study(study_name=STUDY, storage=task.url, sampler=samplers[task.sampler]())

@@ -11,7 +11,7 @@ import numpy as np
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-MOST = 500
+MOST = 300
 """Trials that a model is shown at the most."""
 
 _BEST = 25  # as many as TPE's l(x) is made of at the most, whatever the history's length
