@@ -59,6 +59,7 @@ unit: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.overhead --quick
 	$(BIN)/python -m benchmarks.spaces --quick
+	$(BIN)/python -m benchmarks.storage --quick
 	$(BIN)/python -m benchmarks.priors --quick
 	$(BIN)/python -m benchmarks.training --quick
 

@@ -367,8 +367,9 @@ class Study:
 
     def _compare(self) -> None:
         """Compares the best trial with those that have ended since, at any driver."""
-        new = self._storage.finished(self._record.id, self._n_compared)
-        self._n_compared += len(new)
+        best = None if self._best is None else self._best.value
+        found = self._storage.contenders(self._record.id, self._n_compared, best)
+        self._n_compared, new = found
         for trial in map(self._aims.read, new):
             if self._aims.beats(trial, self._best):
                 self._best = trial

@@ -13,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.samplers.coordinates import Coordinate
+from hpo.samplers.memory import Memory
 from hpo.trial import CONSTRAINTS, FAILURE, FailureKind
 
 _LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -35,6 +36,7 @@ class Experience(Study):
             is not seen), and a failed one with the worst. Where trials have constraints, a
             failed one breaks them like the worst, and a stopped one keeps them like the mean.
         coordinates: Of the parameters that the model sees in another way than the user.
+        memory: Chooses what the model sees of a long history with one objective; None for all.
     """
 
     def __init__(
@@ -43,9 +45,13 @@ class Experience(Study):
         *,
         knows_pruned: bool,
         coordinates: Mapping[str, Coordinate] = NO_COORDINATES,
+        memory: Memory | None = None,
     ) -> None:
         self.__dict__.update(study.__dict__)
-        seen = _seen(study, knows_pruned=knows_pruned)
+        trials = study.get_trials(deepcopy=False)
+        if memory is not None and len(study.directions) == 1:
+            trials = memory.recall(trials, study.direction)
+        seen = _seen(trials, study.directions, knows_pruned=knows_pruned)
         if coordinates:
             moved = (_moved(trial, coordinates) for trial in seen)
             seen = [trial for trial in moved if trial is not None]
@@ -61,14 +67,15 @@ class Experience(Study):
         return copy.deepcopy(trials) if deepcopy else trials
 
 
-def _seen(study: Study, *, knows_pruned: bool) -> list[FrozenTrial]:
-    trials = study.get_trials(deepcopy=False)
-    worst, several = _worst(trials, study.directions), len(study.directions) > 1
+def _seen(
+    trials: list[FrozenTrial], directions: Sequence[StudyDirection], *, knows_pruned: bool
+) -> list[FrozenTrial]:
+    worst, several = _worst(trials, directions), len(directions) > 1
     impossible = {trial.number for trial in trials if _did_not_fit(trial)}
     seen = []
     for trial in trials:
         if trial.number in impossible and not knows_pruned:
-            if (middle := _mean(trials, study.directions)) is not None:
+            if (middle := _mean(trials, directions)) is not None:
                 seen.append(_replaced(trial, TrialState.COMPLETE, middle))
         elif _tells_of_its_configuration(trial):
             if knows_pruned:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from hpo.samplers.base import SpaceSampler
 from hpo.samplers.coordinates import coordinates, is_unordered
 from hpo.samplers.experience import Experience
+from hpo.samplers.memory import MOST, Memory
 from search_spaces import Parameter, Scalar, SearchSpace, SpaceError
 
 Estimator = Literal["GP", "RF", "ET"]
@@ -37,6 +38,7 @@ class OptunaSampler(SpaceSampler):
         startup_trials: Random trials, drawn by the priors, before that sampler is asked.
         name: What that sampler is called.
         knows_pruned: Whether that sampler learns from PRUNED trials by itself.
+        memory: Chooses what that sampler sees of a long history; None for all of it.
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class OptunaSampler(SpaceSampler):
         name: str,
         *,
         knows_pruned: bool,
+        memory: Memory | None = None,
     ) -> None:
         super().__init__(space, seed)
         self._make = make
+        self._memory = memory
         self._name = name
         self._startup_trials = startup_trials
         self._knows_pruned = knows_pruned
@@ -59,7 +63,12 @@ class OptunaSampler(SpaceSampler):
         self._seen_as: dict[str, BaseDistribution] = {**self._distributions, **seen_as}
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
-        study = Experience(study, knows_pruned=self._knows_pruned, coordinates=self._coordinates)
+        study = Experience(
+            study,
+            knows_pruned=self._knows_pruned,
+            coordinates=self._coordinates,
+            memory=self._memory,
+        )
         seen = study.get_trials(deepcopy=False, states=_LEARNT_FROM)
         if len(seen) < self._startup_trials:
             return self.space.free_params(self.space.sample(np.random.default_rng(seed)))
@@ -97,8 +106,8 @@ def _said(name: str, study: Study, startup_trials: int) -> str:
 
 def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:
     """Tree-structured Parzen estimator (Bergstra et al. 2011), multivariate; Optuna's."""
-    make = partial(_tpe, startup_trials)
-    return OptunaSampler(space, seed, make, startup_trials, "tpe", knows_pruned=True)
+    make, memory = partial(_tpe, startup_trials), Memory(seed, max(MOST, startup_trials))
+    return OptunaSampler(space, seed, make, startup_trials, "tpe", knows_pruned=True, memory=memory)
 
 
 def gp(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:

@@ -8,6 +8,8 @@ tables are Optuna's own: every Optuna tool reads what hpo writes, and the other 
 
 - `urls`: which databases there are; `database`: patience with a lost connection.
 - `schema`: the tables, Optuna's and three of ours; `rows`: trials as rows of them.
+- `script`: a transaction that is written down before it begins, and sent at once.
+- `known`: what this process has read of a study.
 - `leases`: who drives a study, and who may write which trial.
 - `storage`: all of it as an Optuna storage.
 """

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hpo.errors import StorageError
+from hpo.storage.script import RefusedError, Script
 from hpo.storage.urls import shown
 
 PATIENCE_SECONDS = 300.0
@@ -103,6 +104,37 @@ class Database:
 
         return self._run(run, patient=patient)
 
+    def transact(self, write: Callable[[], Script], *, patient: bool = True) -> sa.Row[Any]:
+        """Runs a transaction that is written down before; gives what its last statement finds.
+
+        Args:
+            write: Writes it down, anew for each attempt.
+            patient: Whether to wait while the database is away.
+
+        Raises:
+            RefusedError: its conditions do not hold; nothing was written.
+            DatabaseAwayError: the database is away, and nobody is to wait.
+            StorageError: it is away for longer than patience lasts.
+        """
+        run = self._run_at_once if self.is_postgresql else self._run_one_by_one
+        try:
+            return self._run(lambda: run(write()), patient=patient)
+        except sa.exc.IntegrityError as error:
+            raise RefusedError from error
+
+    def _run_at_once(self, script: Script) -> sa.Row[Any]:
+        # Statements that are sent together are one transaction, if nobody has begun another.
+        whole = ";\n".join(sql for sql, _ in script.statements)
+        values = tuple(value for _, values in script.statements for value in values)
+        with self._reader.connect() as connection:
+            return _first(connection.exec_driver_sql(whole, values))
+
+    def _run_one_by_one(self, script: Script) -> sa.Row[Any]:
+        with self.engine.begin() as connection:
+            for sql, values in script.statements:
+                result = connection.exec_driver_sql(sql.replace("%s", "?"), tuple(values))
+            return _first(result)
+
     def upsert(
         self, connection: sa.Connection, table: sa.Table, unique: tuple[str, ...], rows: Any
     ) -> None:
@@ -134,7 +166,7 @@ class Database:
             same = sa.update(studies).where(this).values(study_id=study_id)
             found = connection.execute(same).rowcount == 1
         if not found:
-            raise StorageError("the study was deleted while it ran.", "Run it again: hpo run FILE")
+            raise study_gone()
 
     def _run(self, run: Callable[[], _T], *, patient: bool) -> _T:
         pause = _FIRST_PAUSE_SECONDS
@@ -189,3 +221,15 @@ class Database:
             said, self._said = self._said, False
         if said:
             _log.warning("storage %s is back after %.0f s", self.url, time.monotonic() - since)
+
+
+def study_gone() -> StorageError:
+    """What to say of a study that was deleted."""
+    return StorageError("the study was deleted while it ran.", "Run it again: hpo run FILE")
+
+
+def _first(result: sa.CursorResult[Any]) -> sa.Row[Any]:
+    row = result.first()
+    if row is None:
+        raise RefusedError
+    return row

@@ -1,11 +1,14 @@
-"""What a process has read of a study: finished trials never change, so they stay."""
+"""What a process knows of a study: states of all trials, and in full those that it was asked for.
+
+Finished trials never change, so what was read of them stays.
+"""
 
 from __future__ import annotations
 
 import time
 from bisect import insort
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from operator import attrgetter
 
 import sqlalchemy as sa
@@ -15,7 +18,8 @@ from hpo.storage import rows, schema
 from hpo.storage.database import Database, DatabaseAwayError
 
 _NUMBER = attrgetter("number")
-_FRESH_SECONDS = 0.25  # a trial that runs elsewhere is read again after so long
+_STALE_SECONDS = 0.25  # a trial that runs elsewhere is read again after so long
+_NO_TRIAL = -1
 _FINISHED = frozenset(state for state in TrialState if state.is_finished())
 
 _trials = schema.trials.c
@@ -31,24 +35,28 @@ _CHANGED = sa.select(_trials.trial_id, _trials.state).where(
 class KnownStudy:
     """The trials of a study that other processes write, and those that have ended.
 
-    However many have ended, asking what is new costs the same.
+    However many have ended, asking what is new costs the same; and that is all it costs as long
+    as nobody wants to see what other processes tried.
 
     Args:
         study_id: The study.
 
     Attributes:
         last_id: The newest trial that was seen.
+        finished_ids: Of those that have ended, in the order in which that became known here.
     """
 
     def __init__(self, study_id: int) -> None:
         self.study_id = study_id
         self.last_id = -1
-        self._finished: dict[int, FrozenTrial] = {}  # by id, as are
-        self._elsewhere: dict[int, FrozenTrial] = {}  # those that others work on
-        self._read_at: dict[int, float] = {}  # when those were read
-        self._lost: set[int] = set()  # this process wrote them once, and has not read them since
-        self._in_order: list[FrozenTrial] = []  # the finished ones, by number
-        self._counts: Counter[TrialState] = Counter()  # of the finished ones
+        self.finished_ids: list[int] = []
+        self._elsewhere: dict[int, TrialState] = {}  # by id: those that others work on
+        self._unread: dict[int, TrialState] = {}  # and those that ended there
+        self._finished: dict[int, FrozenTrial] = {}  # that were read
+        self._in_order: list[FrozenTrial] = []  # the same, by number
+        self._counts: Counter[TrialState] = Counter()  # of all that have ended
+        self._running: dict[int, tuple[FrozenTrial, float]] = {}  # as others had it, and when
+        self._refreshed_at = -1.0
 
     def get(self, row_id: int) -> FrozenTrial | None:
         """A finished trial, which needs no reading."""
@@ -56,73 +64,109 @@ class KnownStudy:
 
     def find(self, row_id: int) -> FrozenTrial | None:
         """A trial as it was read last."""
-        return self._finished.get(row_id) or self._elsewhere.get(row_id)
+        running, _ = self._running.get(row_id, (None, 0.0))
+        return self._finished.get(row_id) or running
 
     def put(self, trial: FrozenTrial) -> None:
         """Takes a trial as somebody has read or written it now."""
         row_id = trial._trial_id
-        self.forget(row_id)
-        self._lost.discard(row_id)
+        self.note(row_id, trial.state)
         if trial.state not in _FINISHED:
-            self._elsewhere[row_id] = trial
-            self._read_at[row_id] = time.monotonic()
+            self._running[row_id] = trial, time.monotonic()
         elif row_id not in self._finished:
+            del self._unread[row_id]
             self._finished[row_id] = trial
-            self._counts[trial.state] += 1
             insort(self._in_order, trial, key=_NUMBER)
+
+    def note(self, row_id: int, state: TrialState) -> None:
+        """Takes the state of a trial that this process does not write."""
+        if state not in _FINISHED:
+            self._elsewhere[row_id] = state
+            if row_id in self._running and self._running[row_id][0].state is not state:
+                del self._running[row_id]
+        elif row_id not in self._finished and row_id not in self._unread:
+            self.forget(row_id)
+            self._unread[row_id] = state
+            self._counts[state] += 1
+            self.finished_ids.append(row_id)
 
     def forget(self, row_id: int) -> None:
         """Forgets an unfinished trial, since this process writes it now."""
         self._elsewhere.pop(row_id, None)
-        self._read_at.pop(row_id, None)
+        self._running.pop(row_id, None)
 
-    def lose(self, row_id: int) -> None:
-        """Takes note that another process writes a trial that this one wrote."""
-        self._lost.add(row_id)
-
-    def refresh(self, database: Database, mine: Container[int]) -> None:
-        """Reads trials that are new or were unfinished.
+    def refresh(
+        self, database: Database, mine: Container[int], *, within_seconds: float = 0.0
+    ) -> None:
+        """Reads the states of trials that are new or were unfinished.
 
         While the database is away, what was read before has to do.
 
         Args:
             database: Where they are.
             mine: Trials that this process writes, and so knows best.
+            within_seconds: What was read no longer ago will do.
         """
+        knows_nothing = self.last_id < 0
+        if not knows_nothing and time.monotonic() - self._refreshed_at < within_seconds:
+            return
         asked = {
             "study_id": self.study_id,
             "last_id": self.last_id,
-            "unfinished": [*self._elsewhere, *self._lost],
+            # An empty list would become a subquery, for which PostgreSQL reads all trials.
+            "unfinished": [_NO_TRIAL, *self._elsewhere],
         }
-        knows_nothing = self.last_id < 0
         try:
             found = database.read(
                 lambda connection: connection.execute(_CHANGED, asked).all(), patient=knows_nothing
             )
-            stale = [row_id for row_id, state in found if self._is_stale(row_id, state, mine)]
-            new = database.read(lambda connection: rows.read(connection, stale)) if stale else []
         except DatabaseAwayError:
             return
+        self._refreshed_at = time.monotonic()
         self.last_id = max((row_id for row_id, _ in found), default=self.last_id)
         for gone in self._elsewhere.keys() - {row_id for row_id, _ in found}:
             self.forget(gone)
-        for trial in new:
-            self.put(trial)
+        for row_id, state in found:
+            if row_id not in mine:
+                self.note(row_id, state)
 
-    def _is_stale(self, row_id: int, state: TrialState, mine: Container[int]) -> bool:
-        if row_id in mine or row_id in self._finished:
-            return False
-        known = self._elsewhere.get(row_id)
-        if known is None or known.state is not state:
+    def read(self, database: Database, states: Container[TrialState] | None) -> None:
+        """Reads in full what was not read yet, of trials in some states."""
+        known = [*self._unread.items(), *self._elsewhere.items()]
+        wanted = [
+            row_id
+            for row_id, state in known
+            if (states is None or state in states) and self._is_stale(row_id, state)
+        ]
+        self.read_these(database, wanted)
+
+    def read_these(self, database: Database, row_ids: Sequence[int]) -> list[FrozenTrial]:
+        """Reads some trials in full."""
+        if not row_ids:
+            return []
+        knows_nothing = not self._finished
+        try:
+            found = database.read(
+                lambda connection: rows.read(connection, row_ids), patient=knows_nothing
+            )
+        except DatabaseAwayError:
+            return []
+        for trial in found:
+            self.put(trial)
+        return found
+
+    def _is_stale(self, row_id: int, state: TrialState) -> bool:
+        if row_id not in self._running:
             return True
-        age = time.monotonic() - self._read_at[row_id]
-        return state is TrialState.RUNNING and age > _FRESH_SECONDS
+        _, read_at = self._running[row_id]
+        return state is TrialState.RUNNING and time.monotonic() - read_at > _STALE_SECONDS
 
     def trials(
         self, mine: Iterable[FrozenTrial], states: Container[TrialState] | None
     ) -> list[FrozenTrial]:
-        """All trials in some states, by number, with those that this process writes."""
-        unfinished = sorted([*self._elsewhere.values(), *mine], key=_NUMBER)
+        """All trials in some states that were read, by number, with those of this process."""
+        unfinished = [*(trial for trial, _ in self._running.values()), *mine]
+        unfinished.sort(key=_NUMBER)
         if states is not None:
             unfinished = [trial for trial in unfinished if trial.state in states]
         wanted = _FINISHED if states is None else {s for s in _FINISHED if s in states}
@@ -138,10 +182,4 @@ class KnownStudy:
 
     def counts(self, mine: Iterable[FrozenTrial]) -> Counter[TrialState]:
         """How many trials are in each state."""
-        unfinished = [*self._elsewhere.values(), *mine]
-        return self._counts + Counter(trial.state for trial in unfinished)
-
-    @property
-    def finished(self) -> list[FrozenTrial]:
-        """Those that have ended, in the order in which that became known here."""
-        return list(self._finished.values())
+        return self._counts + Counter([*self._elsewhere.values(), *(t.state for t in mine)])

@@ -20,6 +20,7 @@ import sqlalchemy as sa
 
 from hpo.storage import schema
 from hpo.storage.database import Database
+from hpo.storage.script import Script
 
 _drivers, _leases = schema.drivers, schema.leases
 
@@ -174,34 +175,32 @@ class Leases:
         )
         return {row.trial_id: Lease(row.trial_id, row.driver_id, row.fence) for row in found}
 
-    def give(self, connection: sa.Connection, trial_id: int, driver_id: str, token: str) -> Lease:
+    def give(self, script: Script, driver_id: str, token: str) -> None:
         """Leases a trial to a driver, within the transaction that gets it the trial.
 
         Args:
-            connection: In that transaction.
-            trial_id: The trial.
+            script: That transaction.
             driver_id: The driver.
             token: By which the driver knows the trial again if the answer is lost.
         """
-        query = sa.select(_leases.c.fence).where(_leases.c.trial_id == trial_id)
-        fence = (connection.execute(query).scalar() or 0) + 1
-        row = {"trial_id": trial_id, "driver_id": driver_id, "fence": fence, "token": token}
-        self._database.upsert(connection, _leases, ("trial_id",), [row])
-        return Lease(trial_id, driver_id, fence)
-
-    def demand(self, connection: sa.Connection, lease: Lease, number: int) -> None:
-        """Begins a transaction that writes a leased trial; nobody can take it over until its end.
-
-        Raises:
-            LeaseLostError: somebody has taken it over.
-        """
-        held = (
-            sa.update(_leases)
-            .where(_leases.c.trial_id == lease.trial_id, _leases.c.fence == lease.fence)
-            .values(driver_id=lease.driver_id)
+        script.add(
+            f"INSERT INTO hpo_leases (trial_id, driver_id, fence, token) "
+            f"VALUES ({script.at}, %s, 1, %s) ON CONFLICT (trial_id) DO UPDATE SET "
+            "driver_id = excluded.driver_id, fence = hpo_leases.fence + 1, token = excluded.token",
+            driver_id,
+            token,
         )
-        if connection.execute(held).rowcount != 1:
-            raise LeaseLostError(lease.trial_id, number)
+
+    def demand(self, script: Script, lease: Lease) -> None:
+        """Begins a transaction that writes a leased trial, refused if it was taken over.
+
+        Nobody can take it over until the end of the transaction.
+        """
+        script.add(
+            "UPDATE hpo_leases SET fence = CASE WHEN fence = %s THEN fence END "
+            f"WHERE trial_id = {script.at}",
+            lease.fence,
+        )
 
     def take_over(
         self, connection: sa.Connection, lease: Lease, driver_id: str, token: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -15,15 +16,15 @@ from optuna.distributions import (
     distribution_to_json,
     json_to_distribution,
 )
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.storage import schema
 from hpo.storage.database import Database
+from hpo.storage.script import Script
 
 _MOST_IDS = 500  # in one query; SQLite takes no more than 999 in all
-_UNFINISHED = (TrialState.RUNNING, TrialState.WAITING)
 
 _value = TrialValueModel.stored_repr_to_value
 _step_value = TrialIntermediateValueModel.stored_repr_to_intermediate_value
@@ -72,6 +73,33 @@ def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
     return found
 
 
+def no_worse(
+    connection: sa.Connection, ids: Sequence[int], bound: float, direction: StudyDirection
+) -> list[int]:
+    """Those of some COMPLETE trials whose first value is not worse than a bound."""
+    maximize = direction is StudyDirection.MAXIMIZE
+    value, kind = schema.values.c.value, schema.values.c.value_type
+    best = (
+        TrialValueModel.TrialValueType.INF_POS
+        if maximize
+        else TrialValueModel.TrialValueType.INF_NEG
+    )
+    query = (
+        sa.select(schema.values.c.trial_id)
+        .join(schema.trials, schema.trials.c.trial_id == schema.values.c.trial_id)
+        .where(
+            schema.trials.c.state == TrialState.COMPLETE,
+            schema.values.c.objective == 0,
+            sa.or_(kind == best, value >= bound if maximize else value <= bound),
+        )
+    )
+    found: list[int] = []
+    for start in range(0, len(ids), _MOST_IDS):
+        some = schema.values.c.trial_id.in_(ids[start : start + _MOST_IDS])
+        found += connection.execute(query.where(some)).scalars()
+    return found
+
+
 _PARTS: Mapping[sa.Table, str] = {
     schema.params: "param_id",
     schema.values: "trial_value_id",
@@ -102,117 +130,135 @@ def _distribution(text: str) -> BaseDistribution:
     return json_to_distribution(text)
 
 
-def insert(
-    connection: sa.Connection, database: Database, study_id: int, trial: FrozenTrial
-) -> tuple[int, int]:
-    """Writes a trial's own row.
+_LAST = "SELECT number FROM trials WHERE study_id = %s ORDER BY trial_id DESC LIMIT 1"
+_NEXT = f"coalesce(({_LAST}) + 1, 0)"  # ids and numbers grow together
+_ALIKE = (
+    "SELECT 1 FROM trials JOIN trial_system_attributes AS attrs "
+    "ON attrs.trial_id = trials.trial_id WHERE trials.study_id = %s AND trials.trial_id > %s "
+    """AND attrs."key" = %s AND attrs.value_json = %s"""
+)
 
-    Returns:
-        Its id and its number, which is the next one.
 
-    Raises:
-        StorageError: the study is gone.
+@dataclass(frozen=True)
+class Conditions:
+    """On which a new trial gets its row.
+
+    Args:
+        limit: It is not one trial too many.
+        unlike: No trial after this id has this attribute with this value.
+        token: Nothing was leased under it.
     """
-    # Numbers follow one another only if one process at a time makes a trial.
-    database.lock_study(connection, schema.studies, study_id)
-    last = (  # ids and numbers grow together
-        sa.select(schema.trials.c.number)
-        .where(schema.trials.c.study_id == study_id)
-        .order_by(schema.trials.c.trial_id.desc())
-        .limit(1)
-        .scalar_subquery()
+
+    limit: int | None = None
+    unlike: tuple[int, str, Any] | None = None
+    token: str | None = None
+
+    def of(self, study_id: int) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Each as SQL, with its values."""
+        yield "EXISTS (SELECT 1 FROM studies WHERE study_id = %s)", [study_id]
+        if self.limit is not None:
+            yield f"{_NEXT} < %s", [study_id, self.limit]
+        if self.unlike is not None:
+            newest, key, value = self.unlike
+            yield f"NOT EXISTS ({_ALIKE})", [study_id, newest, key, json.dumps(value)]
+        if self.token is not None:
+            yield "NOT EXISTS (SELECT 1 FROM hpo_leases WHERE token = %s)", [self.token]
+
+
+def insert(script: Script, study_id: int, trial: FrozenTrial, conditions: Conditions) -> None:
+    """Writes a trial's own row, under the next number."""
+    # Numbers follow one another only if one process at a time makes a trial. On SQLite, where
+    # writers take turns, the first statement that writes is enough.
+    if script.is_postgresql:
+        script.add("SELECT 1 FROM studies WHERE study_id = %s FOR UPDATE", study_id)
+    demanded = list(conditions.of(study_id))
+    all_hold = " AND ".join(sql for sql, _ in demanded)
+    script.add(
+        "INSERT INTO trials (study_id, number, state, datetime_start, datetime_complete) "
+        f"VALUES (%s, {_NEXT}, CASE WHEN {all_hold} THEN {script.state} END, %s, %s)",
+        *(study_id, study_id),
+        *(value for _, values in demanded for value in values),
+        trial.state.name,
+        _stored(trial.datetime_start),
+        _stored(trial.datetime_complete),
     )
-    statement = (
-        sa.insert(schema.trials)
-        .values(
-            study_id=study_id,
-            number=sa.func.coalesce(last + 1, 0),
-            state=trial.state,
-            datetime_start=_as_utc(trial.datetime_start),
-            datetime_complete=_as_utc(trial.datetime_complete),
-        )
-        .returning(schema.trials.c.trial_id, schema.trials.c.number)
+
+
+def update_state(script: Script, trial: FrozenTrial) -> None:
+    """Writes that a trial has ended, or waits; refused if another process has finished it."""
+    state = f"CASE WHEN state IN ('RUNNING', 'WAITING') THEN {script.state} END"
+    script.add(
+        f"UPDATE trials SET state = {state}, datetime_complete = %s WHERE trial_id = {script.at}",
+        trial.state.name,
+        _stored(trial.datetime_complete),
     )
-    row_id, number = connection.execute(statement).one()
-    return row_id, number
 
 
-def update_state(connection: sa.Connection, row_id: int, trial: FrozenTrial) -> None:
-    """Writes that a trial has ended, or waits.
-
-    Raises:
-        UpdateFinishedTrialError: another process has finished it, or deleted its study.
-    """
-    ended = _as_utc(trial.datetime_complete)
-    update = (
-        sa.update(schema.trials)
-        .where(schema.trials.c.trial_id == row_id, schema.trials.c.state.in_(_UNFINISHED))
-        .values(state=trial.state, datetime_complete=ended)
+def claim(script: Script) -> None:
+    """WAITING -> RUNNING; refused in any other state."""
+    state = f"CASE WHEN state = 'WAITING' THEN {script.state} END"
+    script.add(
+        f"UPDATE trials SET state = {state}, datetime_start = %s WHERE trial_id = {script.at}",
+        TrialState.RUNNING.name,
+        _stored(local_now()),
     )
-    if connection.execute(update).rowcount == 1:
-        return
-    # A commit whose answer was lost: it did arrive.
-    same = sa.select(schema.trials.c.trial_id).where(
-        schema.trials.c.trial_id == row_id,
-        schema.trials.c.state == trial.state,
-        schema.trials.c.datetime_complete == ended,
-    )
-    if connection.execute(same).first() is None:
-        raise UpdateFinishedTrialError(f"trial {trial.number} was finished by another process")
 
 
-def write_params(
-    connection: sa.Connection, database: Database, row_id: int, trial: FrozenTrial, names: set[str]
-) -> None:
+def forget_steps(script: Script, first: int) -> None:
+    """Deletes what was reported from a step on."""
+    steps = schema.steps.name
+    script.add(f"DELETE FROM {steps} WHERE trial_id = {script.at} AND step >= %s", first)
+
+
+def write_params(script: Script, trial: FrozenTrial, names: set[str]) -> None:
     """Writes parameters, in the order of the trial."""
-    rows = [
-        {
-            "trial_id": row_id,
-            "param_name": name,
-            "param_value": trial.distributions[name].to_internal_repr(trial.params[name]),
-            "distribution_json": _as_json(trial.distributions[name]),
-        }
-        for name in trial.params
-        if name in names
-    ]
-    database.upsert(connection, schema.params, ("trial_id", "param_name"), rows)
+    rows = []
+    for name, distribution in trial.distributions.items():
+        if name in names:
+            value = float(distribution.to_internal_repr(trial.params[name]))
+            text = _as_json(distribution)
+            rows.append({"param_name": name, "param_value": value, "distribution_json": text})
+    script.upsert(schema.params, ("param_name",), rows)
 
 
-def _as_json(distribution: BaseDistribution) -> str:
-    text: str = distribution_to_json(distribution)
-    return text
-
-
-def write_steps(
-    connection: sa.Connection, database: Database, row_id: int, trial: FrozenTrial, steps: set[int]
-) -> None:
+def write_steps(script: Script, trial: FrozenTrial, steps: set[int]) -> None:
     """Writes reported values."""
     stored = TrialIntermediateValueModel.intermediate_value_to_stored_repr
     rows = []
     for step in sorted(steps):
         value, kind = stored(trial.intermediate_values[step])
-        rows.append(
-            {
-                "trial_id": row_id,
-                "step": step,
-                "intermediate_value": value,
-                "intermediate_value_type": kind,
-            }
-        )
-    database.upsert(connection, schema.steps, ("trial_id", "step"), rows)
+        stored_as = {"intermediate_value": value, "intermediate_value_type": kind.name}
+        rows.append({"step": step, **stored_as})
+    script.upsert(schema.steps, ("step",), rows)
 
 
-def write_values(
-    connection: sa.Connection, database: Database, row_id: int, values: Sequence[float]
-) -> None:
+def write_values(script: Script, values: Sequence[float]) -> None:
     """Writes the objectives' values."""
     rows = []
     for objective, number in enumerate(values):
         value, kind = TrialValueModel.value_to_stored_repr(float(number))
-        rows.append(
-            {"trial_id": row_id, "objective": objective, "value": value, "value_type": kind}
-        )
-    database.upsert(connection, schema.values, ("trial_id", "objective"), rows)
+        rows.append({"objective": objective, "value": value, "value_type": kind.name})
+    script.upsert(schema.values, ("objective",), rows)
+
+
+def write_trial_attrs(script: Script, table: sa.Table, attrs: Mapping[str, Any]) -> None:
+    """Writes attributes of a trial."""
+    rows = [{"key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
+    script.upsert(table, ("key",), rows)
+
+
+def find(script: Script) -> None:
+    """Ends a script: the trial's id, number and fencing number."""
+    script.add(
+        "SELECT trials.trial_id, number, fence FROM trials LEFT JOIN hpo_leases "
+        f"ON hpo_leases.trial_id = trials.trial_id WHERE trials.trial_id = {script.at}"
+    )
+
+
+@lru_cache(maxsize=10_000)
+def _as_json(distribution: BaseDistribution) -> str:
+    text: str = distribution_to_json(distribution)
+    return text
 
 
 def write_attrs(
@@ -230,11 +276,6 @@ def write_attrs(
     database.upsert(connection, table, (owner, "key"), rows)
 
 
-def utc_now() -> datetime:
-    """Now, naive as Optuna's tables have it."""
-    return datetime.now(UTC).replace(tzinfo=None)
-
-
 def local_now() -> datetime:
     """Now, naive and local as Optuna's trials have it."""
     return datetime.now()  # noqa: DTZ005
@@ -242,6 +283,11 @@ def local_now() -> datetime:
 
 def _as_utc(local: datetime | None) -> datetime | None:
     return local.astimezone(UTC).replace(tzinfo=None) if local else None
+
+
+def _stored(local: datetime | None) -> str | None:
+    """As SQLAlchemy would store it."""
+    return f"{utc:%Y-%m-%d %H:%M:%S.%f}" if (utc := _as_utc(local)) else None
 
 
 def _as_local(utc: datetime | None) -> datetime | None:

@@ -24,13 +24,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import StorageError
 from hpo.storage import rows, schema
-from hpo.storage.database import Database, DatabaseAwayError
+from hpo.storage.database import Database, DatabaseAwayError, study_gone
 from hpo.storage.known import KnownStudy
 from hpo.storage.leases import Lease, LeaseLostError, Leases
+from hpo.storage.script import RefusedError, Script
 from hpo.storage.urls import file_of, parse
 
 WRITE_INTERVAL_SECONDS = 1.0
 """What a running trial reports is written at most this often."""
+
+_MOMENT_SECONDS = 0.05  # what others did since need not be known to count trials
 
 KEY = "hpo:key"
 """System attribute by which trials of a finite space are told apart."""
@@ -94,10 +97,10 @@ class _OpenTrial:
     def dirty(self) -> bool:
         return self.row_id is None or self.forgets_from is not None or any(self._pending)
 
-    def written(self, row_id: int, number: int, lease: Lease | None) -> None:
+    def written(self, row_id: int, number: int) -> None:
         """Notes that the database now has all of it."""
         self.row_id, self.trial._trial_id, self.trial.number = row_id, row_id, number
-        self.lease, self.forgets_from = lease, None
+        self.forgets_from = None
         for keys in self._pending:
             keys.clear()
         self.written_at = time.monotonic()
@@ -129,6 +132,7 @@ class Storage(BaseStorage):
         self.leases = Leases(database)
         self._driver_id: str | None = None
         self._known: dict[int, KnownStudy] = {}
+        self._directions: dict[int, StudyDirection] = {}
         self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
         self._draft_ids = itertools.count(-1, -1)
@@ -361,10 +365,11 @@ class Storage(BaseStorage):
             return trial
 
     def flush(self, trial_id: int | None = None) -> None:
-        """Writes what is pending of one trial, or of all, in one transaction."""
+        """Writes what is pending of one trial, or of all, each in one transaction."""
         with self._lock:
             chosen = self._open.values() if trial_id is None else [self._writable(trial_id)]
-            self._commit(*(opened for opened in chosen if opened.dirty))
+            for opened in [each for each in chosen if each.dirty]:
+                self._commit(opened)
 
     def flush_started(self) -> None:
         """Writes what is pending of trials that have a row, without waiting for a lost database.
@@ -411,8 +416,8 @@ class Storage(BaseStorage):
         with self._lock:
             row_id = self._row_ids.get(trial_id, trial_id)
             opened = self._open.pop(row_id, None)
-            if opened is not None:  # it counts on, whoever tells it
-                self._known_study(opened.study_id).lose(row_id)
+            if opened is not None and opened.row_id is not None:
+                self._known_study(opened.study_id).note(row_id, TrialState.RUNNING)
 
     # --- trials: reading ---
 
@@ -442,18 +447,46 @@ class Storage(BaseStorage):
         states: Container[TrialState] | None = None,
     ) -> list[FrozenTrial]:
         with self._lock:
-            trials = self._refreshed(study_id).trials(self._mine(study_id), states)
+            study = self._refreshed(study_id)
+            study.read(self.database, states)
+            trials = study.trials(self._mine(study_id), states)
             return copy.deepcopy(trials) if deepcopy else trials
 
     def counts(self, study_id: int) -> Counter[TrialState]:
-        """How many trials of a study are in each state, whatever their number costs the same."""
-        with self._lock:
-            return self._refreshed(study_id).counts(self._mine(study_id))
+        """How many trials of a study are in each state, whatever their number costs the same.
 
-    def finished(self, study_id: int, after: int = 0) -> list[FrozenTrial]:
-        """Finished trials, but for the first ones, in the order in which this process saw them."""
+        What others did in the last moment may be missing.
+        """
         with self._lock:
-            return self._refreshed(study_id).finished[after:]
+            study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
+            return study.counts(self._mine(study_id))
+
+    def contenders(
+        self, study_id: int, after: int, best: float | None
+    ) -> tuple[int, list[FrozenTrial]]:
+        """Finished trials that may be better than the best one, whoever ran them.
+
+        Args:
+            study_id: The study.
+            after: How many finished trials were looked at before.
+            best: The best one's first value; None while there is none.
+
+        Returns:
+            How many were looked at by now, and of the new ones the COMPLETE trials whose first
+            value is no worse; what others ran may arrive a moment later.
+        """
+        with self._lock:
+            study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
+            new = study.finished_ids[after:]
+            unread = [row_id for row_id in new if study.get(row_id) is None]
+            if unread and best is not None:
+                direction = self._direction(study_id)
+                unread = self.database.read(
+                    lambda connection: rows.no_worse(connection, unread, best, direction)
+                )
+            study.read_these(self.database, unread)
+            known = (study.get(row_id) for row_id in new)
+            return after + len(new), [trial for trial in known if trial is not None]
 
     def held(self, study_id: int) -> list[Lease]:
         """The leases of the trials that this process writes."""
@@ -463,13 +496,19 @@ class Storage(BaseStorage):
 
     # --- inside ---
 
-    def _refreshed(self, study_id: int) -> KnownStudy:
+    def _refreshed(self, study_id: int, *, within_seconds: float = 0.0) -> KnownStudy:
         study = self._known_study(study_id)
-        study.refresh(self.database, self._open)
+        study.refresh(self.database, self._open, within_seconds=within_seconds)
         return study
 
     def _known_study(self, study_id: int) -> KnownStudy:
         return self._known.setdefault(study_id, KnownStudy(study_id))
+
+    def _direction(self, study_id: int) -> StudyDirection:
+        """Which way the first value is better; it never changes."""
+        if study_id not in self._directions:
+            self._directions[study_id] = self.get_study_directions(study_id)[0]
+        return self._directions[study_id]
 
     def _mine(self, study_id: int) -> list[FrozenTrial]:
         return [
@@ -504,27 +543,33 @@ class Storage(BaseStorage):
         if trial_id in self._open:  # taken from this very driver, which has not noticed yet
             return False
         token = str(uuid.uuid4())
-        claim = (
-            sa.update(schema.trials)
-            .where(
-                schema.trials.c.trial_id == trial_id, schema.trials.c.state == TrialState.WAITING
-            )
-            .values(state=TrialState.RUNNING, datetime_start=rows.utc_now())
-        )
 
-        def claimed(connection: sa.Connection) -> tuple[bool, Lease | None]:
-            if connection.execute(claim).rowcount != 1:  # unless its answer was lost
-                lease = self.leases.got(connection, token)
-                return lease is not None, lease
-            if self._driver_id is None:
-                return True, None
-            return True, self.leases.give(connection, trial_id, self._driver_id, token)
+        def claim() -> Script:
+            script = self._script(trial_id)
+            rows.claim(script)
+            if self._driver_id is not None:
+                self.leases.give(script, self._driver_id, token)
+            rows.find(script)
+            return script
 
-        is_mine, lease = self.database.write(claimed)
-        if is_mine:
-            (trial,) = self.database.read(lambda c: rows.read(c, [trial_id]))
-            self._hold(trial, lease)
-        return is_mine
+        try:
+            fence = self.database.transact(claim).fence
+        except RefusedError:  # unless its answer was lost
+            got = self.database.read(lambda connection: self.leases.got(connection, token))
+            if got is None:
+                return False
+            fence = got.fence
+        (trial,) = self.database.read(lambda c: rows.read(c, [trial_id]))
+        self._hold(trial, self._lease(trial_id, fence))
+        return True
+
+    def _lease(self, row_id: int, fence: int | None) -> Lease | None:
+        if self._driver_id is None or fence is None:
+            return None
+        return Lease(row_id, self._driver_id, fence)
+
+    def _script(self, row_id: int | None) -> Script:
+        return Script(row_id, is_postgresql=self.database.is_postgresql)
 
     def _write_when_due(self, opened: _OpenTrial) -> None:
         """Writes about once a second; what a lost database does not take now, it gets later."""
@@ -544,109 +589,90 @@ class Storage(BaseStorage):
 
     def _commit(
         self,
-        *several: _OpenTrial,
+        opened: _OpenTrial,
+        *,
         limit: int | None = None,
         patient: bool = True,
         disowns: bool = True,
     ) -> None:
-        """Writes all that is pending of some trials in one transaction.
+        """Writes all that is pending of a trial in one transaction.
 
         Raises:
             _NotAdmittedError: a new trial is one too many, or repeats another; nothing is written.
-            LeaseLostError: one of them was taken over; nothing is written.
+            LeaseLostError: it was taken over; nothing is written.
             DatabaseAwayError: it cannot be reached now, and nobody is to wait.
         """
-        if not several:
-            return
-
-        def write(connection: sa.Connection) -> list[tuple[int, int, Lease | None]]:
-            written = [self._write(connection, opened) for opened in several]
-            for opened, (row_id, number, _) in zip(several, written, strict=True):
-                if limit is not None and number >= limit:
-                    raise _NotAdmittedError
-                if opened.row_id is None and self._is_repeated(connection, opened, row_id):
-                    raise _NotAdmittedError
-            return written
-
         try:
-            written = self.database.write(write, patient=patient)
-        except LeaseLostError as lost:
-            if disowns:
-                self.disown(lost.trial_id)
-            raise
-        for opened, (row_id, number, lease) in zip(several, written, strict=True):
-            if opened.row_id is None:
-                draft_id = opened.trial._trial_id
-                self._row_ids[draft_id] = row_id
-                self._open[row_id] = self._open.pop(draft_id)
-            opened.written(row_id, number, lease)
-
-    def _is_repeated(self, connection: sa.Connection, opened: _OpenTrial, row_id: int) -> bool:
-        """Whether a trial that this process has not seen yet has the same key.
-
-        It is asked after the trial was inserted, when no other process can insert one.
-        """
-        if KEY not in opened.trial.system_attrs:
-            return False
-        attrs, trials = schema.system_attrs.c, schema.trials.c
-        query = (
-            sa.select(trials.trial_id)
-            .join(schema.system_attrs, attrs.trial_id == trials.trial_id)
-            .where(
-                trials.study_id == opened.study_id,
-                trials.trial_id > opened.newest_id,
-                trials.trial_id != row_id,
-                attrs.key == KEY,
-                attrs.value_json == json.dumps(opened.trial.system_attrs[KEY]),
-            )
-        )
-        return connection.execute(query).first() is not None
-
-    def _write(
-        self, connection: sa.Connection, opened: _OpenTrial
-    ) -> tuple[int, int, Lease | None]:
-        database, trial, lease = self.database, opened.trial, opened.lease
+            found = self.database.transact(lambda: self._written(opened, limit), patient=patient)
+            row_id, number, fence = found.trial_id, found.number, found.fence
+        except RefusedError:
+            try:
+                row_id, number, fence = self._why_refused(opened)
+            except LeaseLostError as lost:
+                if disowns:
+                    self.disown(lost.trial_id)
+                raise
         if opened.row_id is None:
-            if again := self._written_already(connection, opened):
-                return again
-            row_id, number = rows.insert(connection, database, opened.study_id, trial)
+            draft_id = opened.trial._trial_id
+            self._row_ids[draft_id] = row_id
+            self._open[row_id] = self._open.pop(draft_id)
+            opened.lease = self._lease(row_id, fence)
+        opened.written(row_id, number)
+
+    def _written(self, opened: _OpenTrial, limit: int | None) -> Script:
+        """The transaction that writes all that is pending of a trial."""
+        trial, script = opened.trial, self._script(opened.row_id)
+        if opened.row_id is None:
+            key = trial.system_attrs.get(KEY)
+            unlike = None if key is None else (opened.newest_id, KEY, key)
+            # The last attempt may have been committed, though its answer was lost.
+            token = opened.token if self._driver_id and self.database.in_doubt else None
+            conditions = rows.Conditions(limit, unlike, token)
+            rows.insert(script, opened.study_id, trial, conditions)
             if trial.state is TrialState.RUNNING and self._driver_id is not None:
-                lease = self.leases.give(connection, row_id, self._driver_id, opened.token)
+                self.leases.give(script, self._driver_id, opened.token)
         else:
-            row_id, number = opened.row_id, trial.number
-            if lease is not None:
-                self.leases.demand(connection, lease, number)
+            if opened.lease is not None:
+                self.leases.demand(script, opened.lease)
             if trial.state is not TrialState.RUNNING:
-                rows.update_state(connection, row_id, trial)
+                rows.update_state(script, trial)
         if opened.forgets_from is not None:
-            steps = schema.steps.c
-            later = sa.delete(schema.steps).where(
-                steps.trial_id == row_id, steps.step >= opened.forgets_from
-            )
-            connection.execute(later)
-        rows.write_params(connection, database, row_id, trial, opened.params)
-        rows.write_steps(connection, database, row_id, trial, opened.steps)
+            rows.forget_steps(script, opened.forgets_from)
+        rows.write_params(script, trial, opened.params)
+        rows.write_steps(script, trial, opened.steps)
         for table, attrs, keys in (
             (schema.user_attrs, trial.user_attrs, opened.user_attrs),
             (schema.system_attrs, trial.system_attrs, opened.system_attrs),
         ):
-            new = {key: attrs[key] for key in keys}
-            rows.write_attrs(connection, database, table, row_id, new)
+            rows.write_trial_attrs(script, table, {key: attrs[key] for key in keys})
         if trial.state.is_finished() and trial.values is not None:
-            rows.write_values(connection, database, row_id, trial.values)
-        return row_id, number, lease
+            rows.write_values(script, trial.values)
+        rows.find(script)
+        return script
 
-    def _written_already(
-        self, connection: sa.Connection, opened: _OpenTrial
-    ) -> tuple[int, int, Lease] | None:
-        """What a transaction has written that seemed to fail as it committed."""
-        if self._driver_id is None or not self.database.in_doubt:
-            return None
-        lease = self.leases.got(connection, opened.token)
-        if lease is None:
-            return None
-        query = sa.select(schema.trials.c.number).where(schema.trials.c.trial_id == lease.trial_id)
-        return lease.trial_id, connection.execute(query).scalar_one(), lease
+    def _why_refused(self, opened: _OpenTrial) -> tuple[int, int, int | None]:
+        """What a transaction had written before, whose answer was lost; else the error it meets."""
+        if opened.row_id is None:
+            return self._why_not_made(opened)
+        row_id, trial, lease = opened.row_id, opened.trial, opened.lease
+        if lease is not None:
+            now = self.leases.of([row_id]).get(row_id)
+            if now is None or now.fence != lease.fence:
+                raise LeaseLostError(row_id, trial.number)
+        found = self.database.read(lambda connection: rows.read(connection, [row_id]))
+        ended = trial.datetime_complete
+        if not any(t.state is trial.state and t.datetime_complete == ended for t in found):
+            raise UpdateFinishedTrialError(f"trial {trial.number} was finished by another process")
+        return row_id, trial.number, lease.fence if lease else None
+
+    def _why_not_made(self, opened: _OpenTrial) -> tuple[int, int, int]:
+        lease = self.database.read(lambda connection: self.leases.got(connection, opened.token))
+        if lease is not None:
+            (found,) = self.database.read(lambda c: rows.read(c, [lease.trial_id]))
+            return lease.trial_id, found.number, lease.fence
+        if self._study(schema.studies.c.study_id == opened.study_id) is None:
+            raise study_gone()
+        raise _NotAdmittedError
 
     # --- studies, inside ---
 
