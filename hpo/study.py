@@ -368,8 +368,9 @@ class Study:
     def _compare(self) -> None:
         """Compares the best trial with those that have ended since, at any driver."""
         best = None if self._best is None else self._best.value
-        found = self._storage.contenders(self._record.id, self._n_compared, best)
-        self._n_compared, new = found
+        self._n_compared, new = self._storage.contenders(
+            self._record.id, self._n_compared, best, maximize=self._record.maximize
+        )
         for trial in map(self._aims.read, new):
             if self._aims.beats(trial, self._best):
                 self._best = trial

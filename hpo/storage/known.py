@@ -9,6 +9,8 @@ import time
 from bisect import insort
 from collections import Counter
 from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from operator import attrgetter
 
 import sqlalchemy as sa
@@ -107,7 +109,7 @@ class KnownStudy:
             mine: Trials that this process writes, and so knows best.
             within_seconds: What was read no longer ago will do.
         """
-        knows_nothing = self.last_id < 0
+        knows_nothing = self.last_id < 0  # so it has to wait until there is something to know
         if not knows_nothing and time.monotonic() - self._refreshed_at < within_seconds:
             return
         asked = {
@@ -131,35 +133,37 @@ class KnownStudy:
                 self.note(row_id, state)
 
     def read(self, database: Database, states: Container[TrialState] | None) -> None:
-        """Reads in full what was not read yet, of trials in some states."""
+        """Reads in full what was not read yet, of trials in some states.
+
+        While the database is away, what was read before has to do.
+        """
         known = [*self._unread.items(), *self._elsewhere.items()]
         wanted = [
             row_id
             for row_id, state in known
-            if (states is None or state in states) and self._is_stale(row_id, state)
+            if (states is None or state in states) and self._is_stale(row_id)
         ]
-        self.read_these(database, wanted)
+        with suppress(DatabaseAwayError):
+            self.read_these(database, wanted)
 
-    def read_these(self, database: Database, row_ids: Sequence[int]) -> list[FrozenTrial]:
-        """Reads some trials in full."""
+    def read_these(self, database: Database, row_ids: Sequence[int]) -> None:
+        """Reads some trials in full.
+
+        Raises:
+            DatabaseAwayError: it cannot be reached now, though it could before.
+        """
         if not row_ids:
-            return []
+            return
         knows_nothing = not self._finished
-        try:
-            found = database.read(
-                lambda connection: rows.read(connection, row_ids), patient=knows_nothing
-            )
-        except DatabaseAwayError:
-            return []
-        for trial in found:
+        for trial in database.read(partial(rows.read, ids=row_ids), patient=knows_nothing):
             self.put(trial)
-        return found
 
-    def _is_stale(self, row_id: int, state: TrialState) -> bool:
+    def _is_stale(self, row_id: int) -> bool:
         if row_id not in self._running:
             return True
-        _, read_at = self._running[row_id]
-        return state is TrialState.RUNNING and time.monotonic() - read_at > _STALE_SECONDS
+        trial, read_at = self._running[row_id]
+        is_old = time.monotonic() - read_at > _STALE_SECONDS
+        return trial.state is TrialState.RUNNING and is_old
 
     def trials(
         self, mine: Iterable[FrozenTrial], states: Container[TrialState] | None

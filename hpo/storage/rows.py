@@ -17,7 +17,6 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.storage import schema
@@ -74,10 +73,9 @@ def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
 
 
 def no_worse(
-    connection: sa.Connection, ids: Sequence[int], bound: float, direction: StudyDirection
+    connection: sa.Connection, ids: Sequence[int], bound: float, *, maximize: bool
 ) -> list[int]:
     """Those of some COMPLETE trials whose first value is not worse than a bound."""
-    maximize = direction is StudyDirection.MAXIMIZE
     value, kind = schema.values.c.value, schema.values.c.value_type
     best = (
         TrialValueModel.TrialValueType.INF_POS

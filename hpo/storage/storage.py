@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -132,7 +133,6 @@ class Storage(BaseStorage):
         self.leases = Leases(database)
         self._driver_id: str | None = None
         self._known: dict[int, KnownStudy] = {}
-        self._directions: dict[int, StudyDirection] = {}
         self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
         self._draft_ids = itertools.count(-1, -1)
@@ -462,7 +462,7 @@ class Storage(BaseStorage):
             return study.counts(self._mine(study_id))
 
     def contenders(
-        self, study_id: int, after: int, best: float | None
+        self, study_id: int, after: int, best: float | None, *, maximize: bool
     ) -> tuple[int, list[FrozenTrial]]:
         """Finished trials that may be better than the best one, whoever ran them.
 
@@ -470,21 +470,24 @@ class Storage(BaseStorage):
             study_id: The study.
             after: How many finished trials were looked at before.
             best: The best one's first value; None while there is none.
+            maximize: Whether larger is better.
 
         Returns:
-            How many were looked at by now, and of the new ones the COMPLETE trials whose first
-            value is no worse; what others ran may arrive a moment later.
+            How many were looked at by now; and of the new ones those that this process knows, and
+            the COMPLETE ones whose first value is no worse. What others ran may come a moment
+            later, and no sooner than the database is back.
         """
         with self._lock:
             study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
             new = study.finished_ids[after:]
             unread = [row_id for row_id in new if study.get(row_id) is None]
-            if unread and best is not None:
-                direction = self._direction(study_id)
-                unread = self.database.read(
-                    lambda connection: rows.no_worse(connection, unread, best, direction)
-                )
-            study.read_these(self.database, unread)
+            try:
+                if unread and best is not None:
+                    no_worse = partial(rows.no_worse, ids=unread, bound=best, maximize=maximize)
+                    unread = self.database.read(no_worse, patient=False)
+                study.read_these(self.database, unread)
+            except DatabaseAwayError:
+                return after, []
             known = (study.get(row_id) for row_id in new)
             return after + len(new), [trial for trial in known if trial is not None]
 
@@ -503,12 +506,6 @@ class Storage(BaseStorage):
 
     def _known_study(self, study_id: int) -> KnownStudy:
         return self._known.setdefault(study_id, KnownStudy(study_id))
-
-    def _direction(self, study_id: int) -> StudyDirection:
-        """Which way the first value is better; it never changes."""
-        if study_id not in self._directions:
-            self._directions[study_id] = self.get_study_directions(study_id)[0]
-        return self._directions[study_id]
 
     def _mine(self, study_id: int) -> list[FrozenTrial]:
         return [

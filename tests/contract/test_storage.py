@@ -277,6 +277,22 @@ def test_a_trial_is_admitted_unless_another_was_faster(
     other.close()
 
 
+@pytest.mark.parametrize(("maximize", "expected"), [(False, [-math.inf, 1.0, 2.0]),
+                                                    (True, [2.0, 3.0, math.inf])])  # fmt: skip
+def test_of_what_others_ran_only_those_that_may_be_the_best_are_read(
+    storage: Storage, study_id: int, database_url: str, *, maximize: bool, expected: list[float]
+) -> None:
+    other = open_storage(database_url)
+    for value in (3.0, 1.0, 2.0, math.inf, -math.inf):
+        draft = other.create_new_trial(study_id)
+        other.set_trial_state_values(draft, TrialState.COMPLETE, [value])
+    other.set_trial_state_values(other.create_new_trial(study_id), TrialState.PRUNED, [-9.0])
+    n, found = storage.contenders(study_id, 0, 2.0, maximize=maximize)
+    assert (n, sorted(t.value for t in found if t.value is not None)) == (6, expected)
+    assert storage.contenders(study_id, n, 2.0, maximize=maximize) == (6, [])
+    other.close()
+
+
 def test_processes_at_once_may_make_the_tables(database_url: str) -> None:
     script = "import sys; from hpo.storage import open_storage; open_storage(sys.argv[1])"
     command = [sys.executable, "-c", script, database_url]

@@ -65,7 +65,8 @@ class _Driver:
         for step in range(5):
             trial.report(1e6, step)
         self._study.tell(trial, 1e6)
-        self._seen, _ = self.storage.contenders(self._study._study_id, self._seen, best=0.0)
+        study_id = self._study._study_id
+        self._seen, _ = self.storage.contenders(study_id, self._seen, best=0.0, maximize=False)
 
     def _note(self, _connection: object, _cursor: object, statement: str, *_: object) -> None:
         self.statements.append(re.sub(r"\d+", "N", statement))
