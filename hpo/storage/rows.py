@@ -38,10 +38,12 @@ def read(connection: sa.Connection, ids: Iterable[int]) -> list[FrozenTrial]:
 
 
 def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
-    rows = {table: _rows(connection, table, ids) for table in _PARTS}
     query = sa.select(schema.trials).where(schema.trials.c.trial_id.in_(ids))
+    # States before parts: a trial may end meanwhile, and one that has ended must have all of them.
+    trials = connection.execute(query.order_by(schema.trials.c.trial_id)).all()
+    rows = {table: _rows(connection, table, ids) for table in _PARTS}
     found = []
-    for trial in connection.execute(query.order_by(schema.trials.c.trial_id)):
+    for trial in trials:
         of = {table: rows[table].get(trial.trial_id, ()) for table in _PARTS}
         drawn = {
             row.param_name: (_distribution(row.distribution_json), row.param_value)
