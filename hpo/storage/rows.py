@@ -38,8 +38,8 @@ def read(connection: sa.Connection, ids: Iterable[int]) -> list[FrozenTrial]:
 
 
 def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
-    # States first: of a trial that has ended by then, everything is there.
     query = sa.select(schema.trials).where(schema.trials.c.trial_id.in_(ids))
+    # States before parts: a trial may end meanwhile, and one that has ended must have all of them.
     trials = connection.execute(query.order_by(schema.trials.c.trial_id)).all()
     rows = {table: _rows(connection, table, ids) for table in _PARTS}
     found = []

@@ -163,6 +163,26 @@ def test_a_running_trial_is_seen_by_others(
     other.close()
 
 
+def test_a_trial_that_ends_while_it_is_read_is_read_whole(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    other = open_storage(database_url)
+    draft = other.create_new_trial(study_id)
+    other.flush(draft)
+    running = iter([draft])
+
+    def end(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if "FROM trial_values" in statement:
+            for trial_id in running:
+                other.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+
+    sa.event.listen(storage.engine, "after_cursor_execute", end)
+    storage.get_all_trials(study_id)
+    (seen,) = storage.get_all_trials(study_id)
+    assert (seen.state, seen.value) == (TrialState.COMPLETE, 1.0)
+    other.close()
+
+
 def test_a_waiting_trial_is_claimed_once(
     storage: Storage, study_id: int, database_url: str
 ) -> None:
