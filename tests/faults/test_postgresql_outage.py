@@ -6,6 +6,7 @@ HPO_TEST_OUTAGE_SECONDS makes the outage shorter or longer.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,10 +21,11 @@ HELD = (20, 21, 22, 23)  # as many as run at once: none is told before they are
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+def server() -> Iterator[PostgresqlServer]:
     """A server that only these tests use, since they kill it."""
-    with postgresql(tmp_path_factory.mktemp("server") / "data") as found:
-        yield found
+    with tempfile.TemporaryDirectory(prefix="hpo-postgresql-") as folder:
+        with postgresql(Path(folder) / "data") as found:
+            yield found
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def test_sixteen_processes_enter_one_study_of_an_empty_database_twenty_times(
 def new_databases(url: str) -> list[str]:
     names = [f"{sa.make_url(url).database}_{i}" for i in range(N_TIMES)]
     for name in names:
-        query(url, f"CREATE DATABASE {name} STRATEGY file_copy")
+        query(url, f"CREATE DATABASE {name}")
     return [sa.make_url(url).set(database=n).render_as_string(hide_password=False) for n in names]
 
 
