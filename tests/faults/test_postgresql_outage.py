@@ -23,9 +23,9 @@ HELD = (20, 21, 22, 23)  # as many as run at once: none is told before they are
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresqlServer]:
     """A server that only these tests use, since they kill it."""
-    with tempfile.TemporaryDirectory(prefix="hpo-postgresql-") as folder:
-        with postgresql(Path(folder) / "data") as found:
-            yield found
+    temporary = tempfile.TemporaryDirectory(prefix="hpo-postgresql-")
+    with temporary as folder, postgresql(Path(folder) / "data") as found:
+        yield found
 
 
 @pytest.fixture
