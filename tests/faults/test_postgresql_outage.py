@@ -23,8 +23,8 @@ HELD = (20, 21, 22, 23)  # as many as run at once: none is told before they are
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresqlServer]:
     """A server that only these tests use, since they kill it."""
-    folder = tempfile.TemporaryDirectory(prefix="hpo-postgresql-")
-    with folder, postgresql(Path(folder.name) / "data") as found:
+    temporary = tempfile.TemporaryDirectory(prefix="hpo-postgresql-")
+    with temporary as folder, postgresql(Path(folder) / "data") as found:
         yield found
 
 
