@@ -307,9 +307,10 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
     existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
     if existing is None:
         uid = uuid.uuid4().hex
+        directory = _new_directory(plan, uid)
         attrs = {
             UID: uid,
-            DIRECTORY: str(_new_directory(plan, uid)),
+            DIRECTORY: str(directory),
             ORIGIN: {**_origin(plan.folder), "fingerprint": plan.fingerprint},
             SPEC: plan.as_stored(),
         }
@@ -318,7 +319,11 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
         try:
             storage.create_new_study(directions, plan.spec.name, attrs)
         except DuplicatedStudyError:  # another process was faster
-            return find_or_create(storage, plan)
+            found = find_or_create(storage, plan)
+            if found.directory != directory:
+                with suppress(OSError):
+                    directory.rmdir()
+            return found
     else:
         _refuse_change(existing, plan)
         if existing.directory is not None:
@@ -373,7 +378,7 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".probe-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another container may have a process of that number
     except OSError as error:
         raise RunDirectoryError(
             f"cannot write to the run directory {directory}: {error.strerror}.",

@@ -46,8 +46,9 @@ def is_running(process: Mapping[str, Any]) -> bool:
         return False
     except PermissionError:
         pass
-    # A new process may have the number of a dead one, in a restarted container always.
-    return bool(process.get("started") in (None, _started(pid)))
+    # A new process may have the number of a dead one, in a restarted container always. Nor does a
+    # zombie run: one that has died, and whose parent has not asked after it.
+    return process.get("started") in (None, _started(pid))
 
 
 def named(about: Mapping[str, Any]) -> str:
@@ -69,10 +70,14 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """When a process was started, in the kernel's clock ticks; None where Linux is not."""
+    """When a process was started, in the kernel's clock ticks; None where Linux is not.
+
+    Of one that has died, -1.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
     except OSError:
         return None
     # After the command's name, which may hold anything, it is the 20th field (proc(5)).
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return -1 if fields[0] in "ZX" else int(fields[19])

@@ -16,7 +16,7 @@ class Interrupts:
     transaction is cut in half, by the second signal anywhere.
 
     Args:
-        drain: Called when the first signal comes, within its handler.
+        drain: Called with the reason when the first signal comes, within its handler.
         grace_seconds: How long what runs may take to end by itself.
 
     Attributes:
@@ -24,7 +24,7 @@ class Interrupts:
         why: Why an end is asked for; empty while it is not.
     """
 
-    def __init__(self, drain: Callable[[], None], grace_seconds: float) -> None:
+    def __init__(self, drain: Callable[[str], None], grace_seconds: float) -> None:
         self.received: int | None = None
         self.why = ""
         self._drain = drain
@@ -72,7 +72,7 @@ class Interrupts:
         if self.why:
             return
         self.why = why
-        self._drain()
+        self._drain(why)
         if self._handles:
             signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
 

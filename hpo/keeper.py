@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -21,7 +22,7 @@ from hpo import retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import StorageError
-from hpo.storage import DatabaseAwayError, Driver, LeaseLostError
+from hpo.storage import DatabaseAwayError, Driver, Lease, LeaseLostError
 from hpo.trial import Failure, FailureKind
 
 _MOST_SECONDS = 5.0  # between two looks, however long the lease
@@ -38,9 +39,13 @@ class GivenUp:
 
 @dataclass(frozen=True)
 class TakenAway:
-    """A trial of this driver's was taken over by another."""
+    """A trial of this driver's was taken over by another.
 
-    trial_id: int
+    Args:
+        lease: What it was run under; this driver may have got the trial anew since.
+    """
+
+    lease: Lease
 
 
 News: TypeAlias = GivenUp | TakenAway
@@ -61,6 +66,10 @@ class Keeper:
         run = record.plan.spec.run
         self._max_retries = run.max_retries
         self._seconds = min(run.lease / 6, _MOST_SECONDS)
+        self._lease_seconds = record.lease_seconds
+        # No driver could show that it lives while the database was away: after that, all of them
+        # get the time of a lease to do so.
+        self._judges_from = 0.0
         self._stops = record.stops
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._done = threading.Event()
@@ -86,7 +95,7 @@ class Keeper:
             try:
                 self._look()
             except DatabaseAwayError:  # it is said by the storage
-                continue
+                self._judges_from = time.monotonic() + self._lease_seconds
             except (SQLAlchemyError, StorageError) as error:
                 _log.warning("this driver could not show that it is alive: %s", error)
 
@@ -94,21 +103,18 @@ class Keeper:
         # First of all, what was taken away: a driver that was frozen must not go on with it.
         self._look_for_taken()
         self._leases.beat(self._driver.id)
-        try:
-            self._storage.flush_started()
-        except LeaseLostError as lost:
-            self._news.put(TakenAway(lost.trial_id))
+        self._storage.flush_started()
         if self._record.stops > self._stops:
             self._on_stop("stopped by hpo stop")
-        else:
+        elif time.monotonic() >= self._judges_from:
             self.take_over()
 
     def _look_for_taken(self) -> None:
         held = self._storage.held(self._record.id)
-        now = self._leases.of([lease.trial_id for lease in held])
+        now = self._leases.of([lease.trial_id for lease in held], patient=False)
         for lease in held:
             if now.get(lease.trial_id, lease).fence != lease.fence:
-                self._news.put(TakenAway(lease.trial_id))
+                self._news.put(TakenAway(lease))
 
     def take_over(self) -> None:
         """Puts back every trial whose driver is dead."""

@@ -40,6 +40,12 @@ class Listener:
     def reported(self, number: int, report: Report) -> None:
         """A running trial reports a step."""
 
+    def waiting(self, n_trials: int) -> None:
+        """Nothing is left to start here, but other drivers run so many trials."""
+
+    def draining(self, why: str, grace_seconds: float) -> None:
+        """An end was asked for, perhaps within a signal's handler; running trials go on so long."""
+
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """A trial is COMPLETE, PRUNED, FAIL, or WAITING to be taken up again."""
 

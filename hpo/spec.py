@@ -528,7 +528,7 @@ def check(file: StudyFile) -> Plan:
     stopping = _part(StoppingSpec, values.get("stopping", {}))
     if objective and len(objective.metrics) > 1:
         mistakes += _several_mistakes(file, search, stopping)
-    mistakes += _run_mistakes(file, _part(RunSpec, values.get("run", {})))
+    mistakes += _run_mistakes(file, objective, _part(RunSpec, values.get("run", {})))
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
     baseline = None
@@ -594,7 +594,9 @@ def _several_mistakes(
         yield file.mistake(("stopping", "rule"), message)
 
 
-def _run_mistakes(file: StudyFile, run: RunSpec | None) -> Iterator[Mistake]:
+def _run_mistakes(
+    file: StudyFile, objective: ObjectiveSpec | None, run: RunSpec | None
+) -> Iterator[Mistake]:
     """What does not go together under `run`."""
     if run is None:
         return
@@ -610,6 +612,9 @@ def _run_mistakes(file: StudyFile, run: RunSpec | None) -> Iterator[Mistake]:
         yield file.mistake(("run", "gpus_per_trial"), message)
     if gpus is not None and shared is not None:
         message = "`gpus_per_trial` says it already; drop one of the two."
+        yield file.mistake(("run", "trials_per_gpu"), message)
+    if shared == "auto" and objective is not None and objective.command is not None:
+        message = "nobody can measure a command's memory; give a number."
         yield file.mistake(("run", "trials_per_gpu"), message)
     for key in ("gpus_per_trial", "trials_per_gpu"):
         if key in said and run.device in ("cpu", "mps"):

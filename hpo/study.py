@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import IO, Any
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -21,17 +18,19 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo import pruners, retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import this_process
-from hpo.errors import SpaceExhaustedError, StorageError
+from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, StorageError
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
 from hpo.keeper import GivenUp, Keeper, TakenAway, unfinished
 from hpo.listeners import Listener, Outcome
+from hpo.metrics_log import MetricsLog
 from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
 from hpo.storage import Driver, LeaseLostError
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
+    DRIVER,
     FAILURE,
     GPU_SECONDS,
     METRICS,
@@ -100,11 +99,13 @@ class Study:
             study_name=record.name, storage=record.storage, sampler=sampler, pruner=pruner
         )
         self._running: dict[int, _RunningTrial] = {}
-        self._interrupts = Interrupts(executor.drain, self._plan.spec.run.grace_period)
+        self._interrupts = Interrupts(self._drain, self._plan.spec.run.grace_period)
         self._best: TrialRecord | None = None
         self._n_compared = 0  # finished trials that have been compared with the best one
         self._failures_in_a_row = 0
         self._about = this_process()
+        self._driver: Driver | None = None
+        self._said_waiting = False
         self._deadline = math.inf
 
     def run(self) -> Outcome:
@@ -115,8 +116,7 @@ class Study:
         """
         with self._interrupts.handled():
             try:
-                driver = self._enter()
-                with Keeper(self._record, driver, self._interrupts.ask) as keeper:
+                with Keeper(self._record, self._enter(), self._interrupts.ask) as keeper:
                     self._open(keeper)
                     while not self._done():
                         self._fill()
@@ -129,7 +129,7 @@ class Study:
             except Exception as error:
                 self._abandon(error)
                 raise
-            self._close(outcome, driver)
+            self._close(outcome)
         return outcome
 
     # --- the steps of the loop ---
@@ -143,14 +143,22 @@ class Study:
         if self._wants_more():
             return False
         # What another driver loses, this one is to go on with.
-        return unfinished(self._record) == 0 or not self._record.leased()
+        n_elsewhere = len(self._record.leased()) if unfinished(self._record) else 0
+        if n_elsewhere and not self._said_waiting:
+            self._said_waiting = True
+            for listener in self._listeners:
+                listener.waiting(n_elsewhere)
+        return n_elsewhere == 0
 
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
         while not self._interrupts.why and self._executor.free and self._wants_more():
-            job = self._ask()
-            if job is not None:
-                self._start(job)
+            try:
+                job = self._ask()
+                if job is not None:
+                    self._start(job)
+            except LeaseLostError as lost:  # this driver was frozen just now
+                self._let_go(lost.number, str(lost))
 
     def _wants_more(self) -> bool:
         counts = self._storage.counts(self._record.id)
@@ -176,13 +184,20 @@ class Study:
         is_baseline = self._sampler.is_baseline(params)
         if is_baseline:
             self._storage.set_trial_system_attr(trial_id, BASELINE, True)
-        self._storage.set_trial_system_attr(trial_id, SUGGESTED, self._sampler.how)
+        attrs = self._storage.get_trial(trial_id).system_attrs
+        if SUGGESTED not in attrs:  # it is not taken up again
+            how = "by hand, enqueued" if "fixed_params" in attrs else self._sampler.how
+            self._storage.set_trial_system_attr(trial_id, SUGGESTED, how)
         key = space.key(params)
         if not self._storage.admit(trial_id, key=key, limit=self._plan.trials):
             return None
         record = self._read(trial_id)
         job = job_of(self._record, record)
-        log = MetricsLog(job.directory)
+        try:
+            log = MetricsLog(job.directory)
+        except RunDirectoryError as error:
+            retries.put_back(self._storage, trial_id, error.message)
+            raise
         self._running[record.number] = _RunningTrial(trial, log, job, record.attempts > 1)
         return job
 
@@ -260,6 +275,10 @@ class Study:
         verdict = self._judged(running.metrics) if isinstance(result, Mapping) else result
         if isinstance(verdict, Failure) and self._tries_smaller(running, verdict):
             return
+        if isinstance(verdict, Failure) and verdict.found_disk_full:
+            self._put_back(number, verdict.summary)
+            message = f"trial {number} found no room on the disk: {verdict.message}."
+            raise RunDirectoryError(message, f"Make room, then: hpo resume {self._record.name}")
         storage, trial_id = self._storage, running.trial_id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)
@@ -364,10 +383,9 @@ class Study:
             match news:
                 case GivenUp(trial_id):
                     self._announce(self._read(trial_id))
-                case TakenAway(trial_id):
-                    for number, running in list(self._running.items()):
-                        if self._storage.get_trial(running.trial_id)._trial_id == trial_id:
-                            self._let_go(number, f"trial {number} was taken over by another driver")
+                case TakenAway(lease) if lease in self._storage.held(self._record.id):
+                    number = self._read(lease.trial_id).number
+                    self._let_go(number, f"trial {number} was taken over by another driver")
 
     # --- beginning and end ---
 
@@ -375,6 +393,7 @@ class Study:
         run, search = self._plan.spec.run, self._plan.spec.search
         self._storage.database.patience_seconds = run.storage_retry
         driver = self._storage.leases.enter(self._record.id, self._about, self._record.is_alive)
+        self._driver = driver
         self._storage.drive(driver.id)
         self._sampler.place = driver.place
         if search.timeout is not None:
@@ -407,10 +426,14 @@ class Study:
         return most is not None and self._gpu_seconds() >= 3600 * most
 
     def _gpu_seconds(self) -> float:
-        """What all trials took of GPUs, those that run here included."""
-        attrs = (trial.system_attrs for trial in self._record.frozen_trials())
-        ended = [float(each.get(GPU_SECONDS, 0.0)) for each in attrs]
-        return sum(ended) + sum(running.gpu_seconds for running in self._running.values())
+        """What all trials took of GPUs, those that run included."""
+        spent = sum(running.gpu_seconds for running in self._running.values())
+        for trial in self._record.frozen_trials():
+            spent += trial.system_attrs.get(GPU_SECONDS, 0.0)
+            if trial.state is TrialState.RUNNING and trial.number not in self._running:
+                since = time.time() - (self._aims.read(trial).started_ms or 0) / 1000
+                spent += trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0) * max(0.0, since)
+        return spent
 
     def _too_many_failures(self, failed: int) -> bool:
         allowed = self._plan.spec.run.max_failures
@@ -435,6 +458,12 @@ class Study:
             return Outcome("finished", "no further configuration that meets `require` was found")
         return Outcome("finished")
 
+    def _drain(self, why: str) -> None:
+        self._executor.drain()
+        if self._running:
+            for listener in self._listeners:
+                listener.draining(why, self._plan.spec.run.grace_period)
+
     def _interrupted(self) -> Outcome:
         why = self._interrupts.why or "stopped by a signal"
         for number in list(self._running):
@@ -443,11 +472,15 @@ class Study:
                 self._put_back(number, why)
         return Outcome("interrupted", why, self._interrupts.received)
 
-    def _close(self, outcome: Outcome, driver: Driver) -> None:
+    def _leave(self, state: str, reason: str) -> None:
         self._storage.flush()
-        self._record.note_state(outcome.state, outcome.reason)
-        self._storage.leases.leave(driver.id)
+        self._record.note_state(state, reason)
+        if self._driver is not None:
+            self._storage.leases.leave(self._driver.id)
         self._storage.drive(None)
+
+    def _close(self, outcome: Outcome) -> None:
+        self._leave(outcome.state, outcome.reason)
         for listener in self._listeners:
             if self._interrupts.received is None:
                 with self._interrupts.allowed():  # nothing is written here any more
@@ -465,7 +498,9 @@ class Study:
         self._storage.database.patience_seconds = 0.0  # it has been waited for
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()
-            self._record.note_state("interrupted", f"{type(error).__name__}")
+            self._leave("interrupted", type(error).__name__)
+        if isinstance(error, HpoError) and "hpo resume STUDY" in error.next_step:
+            error.next_step = error.next_step.replace("STUDY", name)
         if isinstance(error, UpdateFinishedTrialError):
             message = f"{error}, or its study was deleted."
             raise StorageError(message, f"See: hpo show {name}") from error
@@ -520,64 +555,6 @@ class _RunningTrial:
         n_gpus = self.where.get("n_gpus", 0.0)
         assert isinstance(n_gpus, (int, float))  # noqa: S101 - executors say so
         return n_gpus * self.wall_seconds
-
-
-class MetricsLog:
-    """A trial's metrics.jsonl: one line a step, with every metric; the storage has only one.
-
-    A trial that is taken up again goes on with the steps before its first report. The log of the
-    earlier attempt is kept beside, so that whoever still writes it writes there.
-
-    Args:
-        directory: The trial's folder.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "metrics.jsonl"
-        attempts = sorted(directory.glob("metrics-*.jsonl"), key=lambda log: log.stat().st_mtime)
-        if path.exists():
-            attempts.append(path.rename(directory / f"metrics-{len(attempts) + 1}.jsonl"))
-        told = [log for log in attempts if log.stat().st_size]  # others died before they reported
-        self._earlier = told[-1] if told else None
-        self._file: IO[str] = path.open("w", encoding="utf-8")
-
-    def earlier(self, step: int) -> Sequence[Report]:
-        """Takes over what an earlier attempt reported before a step; once, and then nothing."""
-        if self._earlier is None:
-            return []
-        lines, found = self._earlier.read_text(encoding="utf-8").splitlines(keepends=True), []
-        self._earlier = None
-        for line in lines:
-            entry = _parsed(line)
-            if entry is not None and entry["step"] < step:
-                self._file.write(line)
-                found.append(Report(entry["step"], entry["metrics"], entry["wall_seconds"]))
-        return found
-
-    def write(self, report: Report) -> None:
-        """Writes one line, at once, so that a killed process loses none."""
-        line = {
-            "step": report.step,
-            "time_ms": time.time_ns() // 1_000_000,
-            "wall_seconds": report.wall_seconds,
-            "metrics": dict(report.metrics),
-        }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    """One line of a log; None of one that was cut off as its process died."""
-    try:
-        entry: dict[str, Any] = json.loads(line)
-    except ValueError:
-        return None
-    return entry
 
 
 def _noted(checks: Sequence[Check]) -> list[float]:

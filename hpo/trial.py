@@ -5,6 +5,7 @@ The words (DESIGN: *spec* is what the user wrote): *params* were sampled, the *c
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,9 @@ BASELINE = "hpo:baseline"
 MLFLOW_RUN = "hpo:mlflow_run"
 N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
 CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
+
+
+_NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 class FailureKind(StrEnum):
@@ -79,6 +83,11 @@ class Failure:
     def summary(self) -> str:
         """Kind and message in one line."""
         return f"{self.kind}: {' '.join(self.message.split())}"
+
+    @property
+    def found_disk_full(self) -> bool:
+        """Whether there was no room to write: not the trial's fault, and any other's next."""
+        return any(f"[Errno {number}]" in self.traceback for number in _NO_ROOM)
 
     @property
     def place(self) -> str:

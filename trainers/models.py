@@ -49,12 +49,22 @@ class Dropout(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Drops units of `x`, of any shape."""
-        if not self.training or self.p == 0:
-            return x
+        return x * self.mask(x) if self.training and self.p else x
+
+    def mask(self, x: torch.Tensor) -> torch.Tensor:
+        """Draws what `x` is multiplied by: 0 or 1 / (1 - p)."""
         keep = 1 - self.p
         # A uniform draw compared with `keep` takes half the time of PyTorch's Bernoulli draw.
         draw = torch.rand(x.shape, generator=self.generator, device=x.device)
-        return x * draw.lt_(keep).div_(keep)
+        return draw.lt_(keep).div_(keep)
+
+
+class Pixels(nn.Module):
+    """An image's numbers in a row, pixel by pixel: as they lie where channels lie last."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """From (n, c, h, w) to (n, h w c)."""
+        return x.permute(0, 2, 3, 1).flatten(1)
 
 
 class Residual(nn.Module):
@@ -174,7 +184,7 @@ def cnn(
         layers += _dropout(dropout, generator)
         m = n
     logits = Dense(m * prod(sides), n_outputs)
-    return initialised(nn.Sequential(*layers, nn.Flatten(), logits), config, generator)
+    return initialised(nn.Sequential(*layers, Pixels(), logits), config, generator)
 
 
 def resnet(

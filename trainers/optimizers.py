@@ -120,6 +120,44 @@ def build(config: TrainerConfig, parameters: Iterable[nn.Parameter]) -> Optimize
     return optimizer
 
 
+@torch.no_grad()
+def step(optimizer: Optimizer) -> None:
+    """`optimizer.step()`, and of sgd no more than what it comes to.
+
+    What PyTorch does around its kernel takes longer than a small network's weights take to change.
+    """
+    if not isinstance(optimizer, torch.optim.SGD) or not optimizer.param_groups[0]["fused"]:
+        optimizer.step()
+        return
+    shrink(optimizer)
+    for group in optimizer.param_groups:
+        ws = [w for w in group["params"] if w.grad is not None]
+        mu = group["momentum"]
+        if not ws:
+            continue
+        torch._fused_sgd_(
+            ws,
+            [w.grad for w in ws],
+            [_velocity(optimizer, w) for w in ws] if mu else [],
+            weight_decay=0.0,
+            momentum=mu,
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=group["nesterov"],
+            maximize=False,
+            is_first_step=False,
+        )
+
+
+def _velocity(optimizer: Optimizer, w: Tensor) -> Tensor:
+    """Where PyTorch's sgd keeps the momentum of w, at first 0."""
+    kept = optimizer.state[w]
+    if "momentum_buffer" not in kept:
+        kept["momentum_buffer"] = torch.zeros_like(w)
+    velocity: Tensor = kept["momentum_buffer"]
+    return velocity
+
+
 def weights(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
     """What decays and is penalised: neither biases nor norms' gains."""
     return [p for p in parameters if p.ndim > 1]
@@ -129,7 +167,7 @@ def weights(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
 def shrink(optimizer: Optimizer, *_: object) -> None:
     """Decays: w <- (1 - eps_k lambda) w, with eps_k the learning rate of the step to come."""
     for group in optimizer.param_groups:
-        if group[_DECAY] and group["params"]:
+        if group.get(_DECAY) and group["params"]:
             torch._foreach_mul_(group["params"], 1 - group["lr"] * group[_DECAY])
 
 
@@ -162,8 +200,12 @@ def clip(config: TrainerConfig, parameters: Sequence[nn.Parameter]) -> None:
 
 
 def _on(groups: Groups, *devices: str) -> bool | None:
-    """Whether to ask for the implementation that is fastest there; elsewhere PyTorch chooses."""
-    return True if {p.device.type for g in groups for p in g["params"]} <= {*devices} else None
+    """Whether to ask for the implementation that is fastest there; elsewhere PyTorch chooses.
+
+    It is for weights of one kind on one device.
+    """
+    of = {(p.device, p.dtype) for group in groups for p in group["params"]}
+    return True if len(of) == 1 and {device.type for device, _ in of} <= {*devices} else None
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

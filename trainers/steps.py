@@ -5,18 +5,17 @@ from functools import partial
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy, mse_loss
 
 from trainers import optimizers
-from trainers.augment import augment, mixup
+from trainers.augment import Mixed, augment, mixup
+from trainers.chain import Chain
 from trainers.config import TrainerConfig
-from trainers.data.parts import Part
+from trainers.data.parts import Batch, Part
 from trainers.devices import number_type
+from trainers.fields import is_code
 from trainers.goals import Task
+from trainers.losses import loss_of
 from trainers.randomness import Randomness
-
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From outputs (n, n_outputs) and targets (n,) to their mean loss."""
 
 _FULL = "out of memory", "can't allocate memory"
 
@@ -50,7 +49,7 @@ class Stepper:
         self.randomness = randomness
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._dtype = number_type(config, device)
-        self._loss = loss_of(task, config)
+        self._loss = loss_of(task, config.label_smoothing)
         self._channels_last = config.channels_last
         if self._channels_last is None:
             self._channels_last = device.type == "cpu" or self._dtype is not None
@@ -59,19 +58,24 @@ class Stepper:
         self._network: Callable[[torch.Tensor], torch.Tensor] = (
             torch.compile(model) if config.compile else model
         )
+        by_autograd = self._dtype or config.compile or config.full_batch or config.mixup
+        self._chain = None if by_autograd or is_code(config.model) else Chain.of(model)
         self.optimizer = optimizers.build(config, self.parameters)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
         self.at_once = config.micro_batch
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's outputs, float32, for examples (n, *shape)."""
-        if self._channels_last and x.ndim == 4:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = self._laid_out(x)
         if self._dtype is None:
             return self._network(x)
         with torch.autocast(self._device.type, self._dtype):
             outputs = self._network(x)
         return outputs.float()
+
+    def _laid_out(self, x: torch.Tensor) -> torch.Tensor:
+        images = self._channels_last and x.ndim == 4
+        return x.contiguous(memory_format=torch.channels_last) if images else x
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """One step along the gradient of a minibatch.
@@ -85,8 +89,11 @@ class Stepper:
         if config.l2:
             optimizers.add_penalty_gradient(self.parameters, config.l2)
         optimizers.clip(config, self.parameters)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+        if self.scaler.is_enabled():
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        else:
+            optimizers.step(self.optimizer)
         return loss
 
     def step_on_all(self, part: Part) -> torch.Tensor:
@@ -99,41 +106,51 @@ class Stepper:
         self.optimizer.step(whole)  # type: ignore[arg-type]  # lbfgs takes it for a function
         return whole.first
 
-    def gradient(
-        self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], n: int
-    ) -> torch.Tensor:
+    def gradient(self, batches: Iterable[Batch], n: int) -> torch.Tensor:
         """Puts the gradient of the mean loss over n examples into `.grad`, batch by batch.
 
         The mean over n is the sum over micro-batches of m / n times their mean.
         """
         self.forget()
-        parts = []
+        gradients = self._by_autograd if self._chain is None else partial(self._by, self._chain)
+        parts = list(gradients(batches, n))
+        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+
+    def _by_autograd(self, batches: Iterable[Batch], n: int) -> Iterator[torch.Tensor]:
         for loss, m in self.losses(batches):
             part = loss if m == n else loss * (m / n)
             self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-            parts.append(part.detach())
-        return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+            yield part.detach()
+
+    def _by(self, chain: Chain, batches: Iterable[Batch], n: int) -> Iterator[torch.Tensor]:
+        for x, y, *_ in self._micro_batches(batches):
+            yield chain.gradient(self._laid_out(x), partial(self._loss.gradient, y=y, n=n))
 
     def forget(self) -> None:
         """Forgets the gradient; PyTorch's own way takes as long as a small layer."""
         for parameter in self.parameters:
             parameter.grad = None
 
-    def losses(
-        self, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]
-    ) -> Iterator[tuple[torch.Tensor, int]]:
-        """The mean loss of each micro-batch, and its size."""
+    def losses(self, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
+        """The mean loss of each micro-batch, to be differentiated, and its size."""
+        for x, y, partners, share in self._micro_batches(batches):
+            outputs = self.forward(x)
+            loss = self._loss(outputs, y)
+            if self.config.mixup:
+                loss = share * loss + (1 - share) * self._loss(outputs, partners)
+            yield loss, len(y)
+
+    def _micro_batches(self, batches: Iterable[Batch]) -> Iterator[Mixed]:
         for whole_x, whole_y in batches:
             x = augment(self.config, whole_x, self.randomness.generator)
-            x, y, partners, share = mixup(self.config, x, whole_y, self.randomness.generator)
-            size = self.at_once or len(y)
-            for i in range(0, len(y), size):
-                rows = slice(i, i + size)
-                outputs = self.forward(x[rows])
-                loss = self._loss(outputs, y[rows])
-                if self.config.mixup:
-                    loss = share * loss + (1 - share) * self._loss(outputs, partners[rows])
-                yield loss, len(outputs)
+            mixed = mixup(self.config, x, whole_y, self.randomness.generator)
+            if self.at_once is None:
+                yield mixed
+                continue
+            x, y, partners, share = mixed
+            for i in range(0, len(y), self.at_once):
+                rows = slice(i, i + self.at_once)
+                yield x[rows], y[rows], partners[rows], share
 
     def within_memory(self, gradient: Callable[[], torch.Tensor], n: int) -> torch.Tensor:
         """Tries again with half as many examples at once, while memory runs out.
@@ -195,24 +212,11 @@ class _WholeLoss:
             return total
         return total + optimizers.penalty(stepper.parameters, stepper.config.l2)
 
-    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches(self) -> Iterator[Batch]:
         stepper, n = self._stepper, len(self._part)
         stepper.randomness.rewind(self._mark)
         size = stepper.at_once or n
         return self._part.batches([min(size, n - i) for i in range(0, n, size)])
-
-
-def loss_of(task: Task, config: TrainerConfig) -> Loss:
-    """What training minimises, but for penalties.
-
-    The cross entropy with smoothed labels, Szegedy et al. (2016), Rethinking the Inception
-    architecture, section 7; or the squared error.
-    """
-    if task == "classification":
-        if not config.label_smoothing:
-            return cross_entropy
-        return partial(cross_entropy, label_smoothing=config.label_smoothing)
-    return lambda outputs, y: mse_loss(outputs.squeeze(1), y)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -30,7 +30,7 @@ from trainers.steps import Stepper
 _log = logging.getLogger(__name__)
 
 _EVALUATED_AT_ONCE = 4096
-_EVALUATED_ON_CPU = 512  # what its cache holds
+_EVALUATED_ON_CPU = 512, 2**17  # examples, and numbers in them: what its cache holds
 
 
 class Training:
@@ -114,9 +114,8 @@ class Training:
         """The metrics of the weights as they are."""
         self.model.eval()
         names = self._goals.reported(self._data.task)
-        most = _EVALUATED_ON_CPU if self._device.type == "cpu" else _EVALUATED_AT_ONCE
         outputs, targets = metrics.predict(
-            self._stepper.forward, self._data.val, self._stepper.at_once or most
+            self._stepper.forward, self._data.val, self._stepper.at_once or self._evaluated_at_once
         )
         of_val = [name for name in names if name.startswith("val_")]
         values = metrics.evaluate(of_val, outputs, targets, self._data, self._goals)
@@ -125,6 +124,13 @@ class Training:
         if not self._of_model:
             self._of_model = self._measure([name for name in names if name in goals_.OF_MODEL])
         return {**values, **self._of_model}
+
+    @property
+    def _evaluated_at_once(self) -> int:
+        if self._device.type != "cpu":
+            return _EVALUATED_AT_ONCE
+        examples, numbers = _EVALUATED_ON_CPU
+        return max(min(examples, numbers // math.prod(self._data.shape)), self._config.batch_size)
 
     def note(self, report: Report) -> None:
         """Takes an epoch's report to heart."""

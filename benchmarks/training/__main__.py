@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from benchmarks.machine import print_header, versions
 from benchmarks.training.tasks import BATCH, Task
 
 PACKAGES = ("hpo", "torch", "numpy")
-CONTESTANTS = ("hpo", "plain loop", "plain loop, 2 workers")
+CONTESTANTS = ("hpo", "plain loop", "plain, 2 workers")
 """hpo's first; see `benchmarks.training.contestants`."""
 
 _MIB = 2**20
 _ROOT = Path(__file__).parents[2]
+_FORGET, _STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,24 @@ class Sizes:
     """How much is run.
 
     Attributes:
-        turns: Processes of each contestant, one after another's.
-        epochs: By data; the first warms up.
-        n: Training examples of the synthetic data.
+        turns: How often each contestant gets a new process.
+        epochs: Of each process, by data and model; the first warms up.
+        n: Training examples of the synthetic data, by model.
     """
 
     turns: int
-    epochs: dict[str, int]
+    epochs: dict[tuple[str, str], int]
     n: dict[str, int]
 
+    def tasks(self) -> list[Task]:
+        """What is trained."""
+        return [Task(*of, epochs, self.n[of[1]]) for of, epochs in self.epochs.items()]
 
-FULL = Sizes(3, {"digits": 11, "synthetic": 3}, {"mlp": 60_000, "cnn": 60_000})
-QUICK = Sizes(1, {"digits": 6, "synthetic": 2}, {"mlp": 20_000, "cnn": 4_000})
+
+DIGITS_MLP, DIGITS_CNN = ("digits", "mlp"), ("digits", "cnn")
+MLP, CNN = ("synthetic", "mlp"), ("synthetic", "cnn")
+FULL = Sizes(3, {DIGITS_MLP: 31, DIGITS_CNN: 21, MLP: 5, CNN: 3}, {"mlp": 60_000, "cnn": 60_000})
+QUICK = Sizes(1, {DIGITS_MLP: 16, DIGITS_CNN: 11, MLP: 5, CNN: 4}, {"mlp": 20_000, "cnn": 4_000})
 
 
 @dataclass(frozen=True)
@@ -54,30 +62,39 @@ class Ran:
 
     Attributes:
         who: The contestant.
-        seconds: An epoch's, the median of all but the first.
+        seconds: Of each epoch but the first.
         memory_bytes: The peak of the process over what it had with the data loaded; on a GPU, the
             peak there.
         loss: The training loss of the last epoch.
     """
 
     who: str
-    seconds: float
+    seconds: list[float]
     memory_bytes: int
     loss: float
 
 
-def run_here(who: str, task: Task, device: str, threads: int) -> Ran:
-    """Trains in this process."""
+def run_here(who: str, task: Task, device: str, threads: int) -> None:
+    """Trains in this process, one epoch for each line that comes in, and prints what it took."""
     import torch
 
     from benchmarks.training.contestants import BY_NAME
 
     torch.set_num_threads(threads)
     data = task.load()
-    before = _peak_bytes(device)
-    epochs = list(BY_NAME[who](task, data, device))
-    seconds = statistics.median(seconds for seconds, _ in epochs[1:])
-    return Ran(who, seconds, _peak_bytes(device) - before, epochs[-1][1])
+    before = _memory_bytes(device)
+    epochs = BY_NAME[who](task, data, device)
+    for _ in sys.stdin:
+        seconds, loss = next(epochs)
+        print(json.dumps([seconds, _peak_bytes(device) - before, loss]), flush=True)
+
+
+def _memory_bytes(device: str) -> int:
+    """What is in use; the peak is forgotten, where that is possible."""
+    if device != "cpu" or not _FORGET.exists():
+        return _peak_bytes(device)
+    _FORGET.write_text("5")
+    return _peak_bytes(device)
 
 
 def _peak_bytes(device: str) -> int:
@@ -85,58 +102,90 @@ def _peak_bytes(device: str) -> int:
         import torch
 
         return torch.cuda.max_memory_allocated()
+    if _FORGET.exists():
+        (line,) = (line for line in _STATUS.read_text().splitlines() if "VmHWM" in line)
+        return int(line.split()[1]) * 1024
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def compete(task: Task, turns: int, device: str, threads: int) -> list[list[Ran]]:
-    """All contestants, in turns; each in a new process."""
+    """All contestants, each in a process of its own; in each turn in new ones."""
+    return [_turn(task, device, threads) for _ in range(turns)]
+
+
+def _turn(task: Task, device: str, threads: int) -> list[Ran]:
+    """The contestants train epoch by epoch, in turns: what disturbs one disturbs the others."""
     arguments = ["--device", device, "--threads", str(threads), "--task", json.dumps(asdict(task))]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    found = []
-    for _ in range(turns):
-        turn = []
-        for who in CONTESTANTS:
-            command = [sys.executable, "-m", "benchmarks.training", "--run", who, *arguments]
-            done = subprocess.run(
-                command, cwd=_ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "benchmarks.training", "--run", who, *arguments],
+                    cwd=_ROOT,
+                    env=environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
             )
-            turn.append(Ran(**json.loads(done.stdout)))
-        found.append(turn)
-    return found
+            for who in CONTESTANTS
+        ]
+        rounds = [[_epoch(process) for process in processes] for _ in range(task.epochs)]
+    return [
+        Ran(who, [seconds for seconds, _, _ in epochs[1:]], epochs[-1][1], epochs[-1][2])
+        for who, epochs in zip(CONTESTANTS, zip(*rounds, strict=True), strict=True)
+    ]
+
+
+def _epoch(process: subprocess.Popen[str]) -> tuple[float, int, float]:
+    """Its seconds, the peak of memory so far, and the loss."""
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    line = process.stdout.readline()
+    if not line:
+        raise subprocess.CalledProcessError(process.wait(), process.args)
+    seconds, memory, loss = json.loads(line)
+    return seconds, memory, loss
 
 
 def table(results: dict[Task, list[list[Ran]]]) -> Table:
     """One line for each contestant in each task."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("data", "model"):
-        shown.add_column(column)
-    shown.add_column("loop")
-    for column in ("ms an epoch", "ratio", "MiB more", "loss"):
-        shown.add_column(column, justify="right")
+    for column in ("task", "loop"):
+        shown.add_column(column, no_wrap=True)
+    for column in ("ms", "fastest", "ratio", "of fastest", "MiB more", "loss"):
+        shown.add_column(column, justify="right", no_wrap=True)
     for task, turns in results.items():
+        ours = [seconds for turn in turns for seconds in turn[0].seconds]
         for i, who in enumerate(CONTESTANTS):
             ran = [turn[i] for turn in turns]
-            ratios = [turn[i].seconds / turn[0].seconds for turn in turns]
+            seconds = [seconds for each in ran for seconds in each.seconds]
+            ratios = [theirs / mine for theirs, mine in zip(seconds, ours, strict=True)]
             shown.add_row(
-                f"{task.data} {task.n_train:,}" if i == 0 else "",
-                task.model if i == 0 else "",
+                f"{task.data} {task.model}" if i == 0 else "",
                 who,
-                _spread([1e3 * each.seconds for each in ran], 0),
-                _spread(ratios, 2) if i else "",
+                f"{1e3 * statistics.median(seconds):.0f}",
+                f"{1e3 * min(seconds):.0f}",
+                _spread(ratios) if i else "",
+                f"{min(seconds) / min(ours):.2f}" if i else "",
                 f"{statistics.median(each.memory_bytes for each in ran) / _MIB:.0f}",
-                f"{statistics.median(each.loss for each in ran):.3g}",
+                f"{statistics.median(each.loss for each in ran):.2g}",
                 end_section=i == len(CONTESTANTS) - 1,
             )
     return shown
 
 
-def _spread(numbers: Sequence[float], digits: int) -> str:
-    """The median, and in brackets the least and the greatest of several."""
-    middle = f"{statistics.median(numbers):.{digits}f}"
-    if len(numbers) == 1:
-        return middle
-    return f"{middle} ({min(numbers):.{digits}f}-{max(numbers):.{digits}f})"
+def _size(task: Task) -> str:
+    return f"{task.n_train:,} ({task.data} {task.model})"
+
+
+def _spread(numbers: Sequence[float]) -> str:
+    """The median, and in brackets the least and the greatest."""
+    return f"{statistics.median(numbers):.2f} ({min(numbers):.2f}-{max(numbers):.2f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,24 +193,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.run:
         task = Task(**json.loads(options.task))
-        print(json.dumps(asdict(run_here(options.run, task, options.device, options.threads))))
+        run_here(options.run, task, options.device, options.threads)
         return 0
     sizes = QUICK if options.quick else FULL
     console = Console(width=100)
     where = f"{options.device}, {options.threads} thread{'s' * (options.threads > 1)}"
     title = f"Training with minibatches of {BATCH} on {where}"
     machine = print_header(console, title, packages=PACKAGES, seeds=[0])
-    results = {}
-    for data in ("digits", "synthetic"):
-        for model in ("mlp", "cnn"):
-            task = Task(data, model, sizes.epochs[data], sizes.n[model])
-            results[task] = compete(task, sizes.turns, options.device, options.threads)
+    results = {
+        task: compete(task, sizes.turns, options.device, options.threads) for task in sizes.tasks()
+    }
     console.print(table(results))
     console.print(
         "An epoch trains on all examples and evaluates the validation part. The same network, SGD\n"
-        "with momentum, float32. Ratio: to hpo's time in the same turn; above 1 hpo is faster.\n"
-        f"Median (least-greatest) of {sizes.turns} turns, each in a process of its own. MiB more:\n"
-        "peak memory over that with the data loaded, without that of a DataLoader's workers.",
+        f"with momentum, float32. Examples: {', '.join(map(_size, results))}.\n"
+        f"The loops take turns, epoch by epoch, in processes of their own, {sizes.turns} of each, "
+        "whose first\nepoch does not count. Ratio: to hpo's epoch in the same turn; above 1 hpo is "
+        "faster; median\n(least-greatest). Of fastest: of the fastest epochs, which other work has "
+        "disturbed least.\nMiB more: peak memory over that with the data loaded, without that of "
+        "DataLoaders' workers.",
         highlight=False,
     )
     if options.json:

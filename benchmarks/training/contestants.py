@@ -24,9 +24,8 @@ def hpo(task: Task, data: Data, device: str) -> Iterator[Epoch]:
     """`trainers.loop.fit`."""
     before = time.perf_counter()
     for report in fit(task.config, data, seed=0, device=device):
-        now = time.perf_counter()
-        yield now - before, report.metrics["train_loss"]
-        before = now
+        yield time.perf_counter() - before, report.metrics["train_loss"]
+        before = time.perf_counter()
 
 
 def network(task: Task, data: Data) -> nn.Module:
@@ -93,5 +92,5 @@ def plain_with_workers(task: Task, data: Data, device: str) -> Iterator[Epoch]:
 Contestant = Callable[[Task, Data, str], Iterator[Epoch]]
 
 BY_NAME: MappingProxyType[str, Contestant] = MappingProxyType(
-    {"hpo": hpo, "plain loop": plain, "plain loop, 2 workers": plain_with_workers}
+    {"hpo": hpo, "plain loop": plain, "plain, 2 workers": plain_with_workers}
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -53,6 +54,21 @@ class PlainProgress(Listener):
         """How many trials of the study are in each state, whoever ran them."""
         counted = {} if self.study is None else self.study.counts()
         return Counter({state.upper(): n for state, n in counted.items()})
+
+    def waiting(self, n_trials: int) -> None:
+        """Says what is waited for."""
+        what = (
+            "a trial that another driver runs"
+            if n_trials == 1
+            else (f"{n_trials} trials that other drivers run")
+        )
+        self.console.print(f"Waiting for {what}; should one die, it goes on here.")
+
+    def draining(self, why: str, grace_seconds: float) -> None:
+        """Says why it takes a moment, and how not to wait."""
+        now = "; Ctrl-C stops them now" if sys.stdin.isatty() else ""
+        text = f"{why}: trials go on to their next report, for {grace_seconds:g} s at most{now}"
+        self.console.print(escape(text[0].upper() + text[1:]))
 
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """Says how a trial ended."""

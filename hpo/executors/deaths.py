@@ -11,6 +11,8 @@ from hpo.objectives.outputs import how_it_ended, last_lines
 from hpo.trial import Failure, FailureKind
 
 _OOM_KILL = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
+_LAST_LINES = 20
+_DUMP_LINES = 150  # faulthandler shows 100 calls
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -22,9 +24,7 @@ def why(code: int | None, *, memory_ran_out: bool, output: Path) -> Failure:
         memory_ran_out: Whether the kernel has ended processes for want of memory meanwhile.
         output: The file with what it printed.
     """
-    said = ""
-    with suppress(OSError):
-        said = "\n".join(last_lines(output))
+    said = last_words(output)
     if code is None:
         return Failure(FailureKind.LOST, "its process went away", said)
     how = f"its process {how_it_ended(code)}"
@@ -32,6 +32,20 @@ def why(code: int | None, *, memory_ran_out: bool, output: Path) -> Failure:
         return Failure(FailureKind.OUT_OF_MEMORY, f"{how}: the machine ran out of memory", said)
     outside = code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)
     return Failure(FailureKind.LOST if outside else FailureKind.CRASHED, how, said)
+
+
+def last_words(output: Path) -> str:
+    """The end of what a process printed; a dump of faulthandler's is turned into a traceback."""
+    try:
+        lines = last_lines(output, _DUMP_LINES)
+    except OSError:  # it printed nothing
+        return ""
+    fatal = [i for i, line in enumerate(lines) if line.startswith("Fatal Python error")]
+    if not fatal:
+        return "\n".join(lines[-_LAST_LINES:])
+    before, dump = lines[: fatal[-1]], lines[fatal[-1] :]
+    stack = [line for line in dump if line.startswith("  File ")]  # the innermost call first
+    return "\n".join([*before[-_LAST_LINES:], dump[0], *reversed(stack)])
 
 
 def oom_kills() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 
@@ -68,8 +69,10 @@ class InlineExecutor:
         self._objective.drain()
 
     def where(self, trial: int) -> Mapping[str, Scalar]:  # noqa: ARG002
-        """This process."""
-        return {"pid": os.getpid()}
+        """This process, and whether PyTorch has a GPU open in it."""
+        torch = sys.modules.get("torch")
+        uses_gpu = torch is not None and torch.cuda.is_initialized()
+        return {"pid": os.getpid(), **({"n_gpus": 1.0} if uses_gpu else {})}
 
     def close(self) -> None:
         """Closes the running trial's generator."""

@@ -42,6 +42,11 @@ class Drain:
 
 
 @dataclass(frozen=True)
+class End:
+    """End yourself when SIGTERM comes, without waiting for a report."""
+
+
+@dataclass(frozen=True)
 class Ready:
     """The objective is built."""
 
@@ -91,5 +96,5 @@ class Finished:
     is_spoiled: bool = False
 
 
-ToWorker: TypeAlias = Setup | Run | Stop | Drain
+ToWorker: TypeAlias = Setup | Run | Stop | Drain | End
 FromWorker: TypeAlias = Ready | CannotStart | Progress | Finished

@@ -14,7 +14,7 @@ from hpo.errors import ObjectiveError
 from hpo.executors import deaths, slots
 from hpo.executors.messages import CannotStart, Finished, Progress, Ready, Setup
 from hpo.executors.worker_process import RunningJob, WorkerProcess
-from hpo.objectives.outputs import how_it_ended, last_lines
+from hpo.objectives.outputs import how_it_ended
 from hpo.places import OUTPUT, tracking_uri
 from hpo.spec import Plan
 from hpo.trial import Ended, Event, Failure, FailureKind, Job, Lost, Reported, Scalar
@@ -118,8 +118,12 @@ class ProcessExecutor:
         worker = self._running(trial)
         if worker is None:
             return {}
-        gpus = {"gpus": ",".join(worker.slot.gpus)} if worker.slot.gpus else {}
-        return {"pid": worker.pid, "slot": worker.slot.number, **gpus}
+        place = {"pid": worker.pid, "slot": worker.slot.number}
+        if not worker.slot.gpus:
+            return place
+        share = len(self._layout.gpus) / max(self._n_slots, len(self._layout.gpus))
+        n_gpus = self._run.gpus_per_trial or share
+        return {**place, "gpus": ",".join(worker.slot.gpus), "n_gpus": n_gpus}
 
     def close(self) -> None:
         """Ends all workers; what runs has a second for its clean-up."""
@@ -163,16 +167,21 @@ class ProcessExecutor:
             case Ready():
                 worker.is_ready = self._has_started = True
                 self._failed_starts = 0
-            case CannotStart(text, next_step, traceback):
-                error = ObjectiveError(text, next_step)
-                error.__cause__ = RuntimeError(f"in a worker process:\n{traceback}")
-                self._note_failed_start(error, for_good=not self._has_started)
-                self._dismiss(worker)
+            case CannotStart():
+                return self._give_up(worker, message)
             case Progress(event, at):
                 return self._progress(worker, event, at)
             case Finished():
                 return self._finish(worker, message)
         return None
+
+    def _give_up(self, worker: WorkerProcess, message: CannotStart) -> Event | None:
+        """What it means that a worker cannot build its objective."""
+        self._dismiss(worker)
+        error = ObjectiveError(message.message, message.next_step)
+        error.__cause__ = RuntimeError(f"in a worker process:\n{message.traceback}")
+        self._note_failed_start(error, for_good=not self._has_started)
+        return _lost(worker.running, Failure(FailureKind.LOST, message.message.rstrip(".")))
 
     def _progress(self, worker: WorkerProcess, event: Reported, at: float) -> Event | None:
         running = worker.running
@@ -205,12 +214,11 @@ class ProcessExecutor:
             how = "went away" if code is None else how_it_ended(code)
             message = f"a worker process {how} while it was set up."
             self._note_failed_start(ObjectiveError(message, "Try one step: hpo check FILE"))
-        if running is None or running.is_stopping:
+        if running is None:
             return None
         memory_ran_out = deaths.oom_kills() > running.oom_kills
         output = running.job.directory / OUTPUT
-        failure = deaths.why(code, memory_ran_out=memory_ran_out, output=output)
-        return Lost(running.job.trial, failure)
+        return _lost(running, deaths.why(code, memory_ran_out=memory_ran_out, output=output))
 
     def _check(self, worker: WorkerProcess) -> Event | None:
         """Ends a worker that is due."""
@@ -230,9 +238,7 @@ class ProcessExecutor:
         last = running.last_step
         report = "it reported nothing" if last is None else f"its last report was of step {last}"
         message = f"it took longer than trial_timeout = {_duration(running.timeout)}; {report}"
-        said = ""
-        with suppress(OSError):
-            said = "\n".join(last_lines(running.job.directory / OUTPUT))
+        said = deaths.last_words(running.job.directory / OUTPUT)
         return Failure(FailureKind.TIMED_OUT, message, said)
 
     # --- workers come and go ---
@@ -325,6 +331,13 @@ class _Alarm:
         """Closes it; to ring is nothing then."""
         self._read.close()
         self._write.close()
+
+
+def _lost(running: RunningJob | None, failure: Failure) -> Lost | None:
+    """What is told of a job whose worker is no more."""
+    if running is None or running.is_stopping:
+        return None
+    return Lost(running.job.trial, failure)
 
 
 def _duration(seconds: float) -> str:

@@ -158,9 +158,10 @@ def divide(
     if index:  # one GPU by its number, which it keeps only among all of them
         gpus = gpus[int(index) : int(index) + 1] if kind == "cuda" and index.isdecimal() else []
     _demand(run, len(gpus))
-    by_cores = 1 if kind == "mps" else max(1, cores // run.threads)
+    by_cores = max(1, cores // run.threads)
     if not gpus:
-        n_slots = by_cores if run.workers == "auto" else run.workers
+        alone = 1 if kind in ("cuda", "mps") else by_cores  # a GPU that nvidia-smi does not know
+        n_slots = alone if run.workers == "auto" else run.workers
         n_slots = min(n_slots, trials or n_slots)
         return Layout(run.threads, n_slots, n_slots)
     each = max(1, int(run.gpus_per_trial or 1))

@@ -3,6 +3,9 @@
 Started as ``python -m hpo.executors.worker N``, where N is the descriptor of a connection to the
 driver. The main thread runs the jobs, so that the user's code is where it would be in a script; a
 second one listens to the driver. When the driver is gone, so is this process and its whole group.
+
+SIGTERM may come from the driver, which has said so and wants an end now, or from a cluster that
+sends it to all processes of a job: then the running job is drained, and this process goes.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from hpo.errors import HpoError
 from hpo.executors.messages import (
     CannotStart,
     Drain,
+    End,
     Finished,
     FromWorker,
     Progress,
@@ -47,6 +51,8 @@ from hpo.trial import Drained, Ended, Failure, FailureKind, Job, Reported, Stopp
 
 CUDA_CONTEXT_BYTES = 512 * 2**20
 """What a process takes on a GPU beside its tensors, of which torch knows nothing."""
+
+_STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
 
 _Driver: TypeAlias = "Connection[FromWorker, ToWorker]"
 
@@ -66,6 +72,8 @@ class Worker:
         self._trains = False
         self._stopped = False  # the running job
         self._draining = False
+        self._told_to_end = False  # when SIGTERM comes
+        self._terminated = False  # it came
         self._ending = False
         # A forked child must not hold the connection open when this process has died.
         os.register_at_fork(after_in_child=driver.close)
@@ -73,7 +81,7 @@ class Worker:
 
     def serve(self) -> None:
         """Does what the driver says until it goes away."""
-        signal.signal(signal.SIGTERM, self._end)
+        signal.signal(signal.SIGTERM, self._terminate)
         if not self._build():
             return
         self._driver.send(Ready())
@@ -102,9 +110,16 @@ class Worker:
                     if self._objective is not None:
                         self._objective.stop()
                 case Drain():
-                    self._draining = True
-                    if self._objective is not None:
-                        self._objective.drain()
+                    self._drain()
+                case End():
+                    self._told_to_end = True
+                    if self._terminated:  # SIGTERM was faster
+                        os.kill(self._pid, signal.SIGTERM)
+
+    def _drain(self) -> None:
+        self._draining = True
+        if self._objective is not None:
+            self._objective.drain()
 
     # --- the main thread ---
 
@@ -118,7 +133,9 @@ class Worker:
             self._objective = objectives.build(plan, setup.tracking)
         except HpoError as error:
             said = CannotStart(error.message, error.next_step, traceback.format_exc())
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            if self._ending:
+                raise
             what = f"a worker process cannot be set up: {type(error).__name__}: {error}"
             said = CannotStart(what.rstrip(": "), "See where: --debug", traceback.format_exc())
         else:
@@ -128,9 +145,9 @@ class Worker:
 
     def _run(self, job: Job) -> Finished:
         event: Ended | Drained | None
-        if self._draining and self._objective is not None:  # it may have come before that was built
-            self._objective.drain()
-        signal.signal(signal.SIGTERM, self._end)  # the job before may have changed it
+        if self._draining:  # it may have come before the objective was built
+            self._drain()
+        signal.signal(signal.SIGTERM, self._terminate)  # the job before may have changed it
         try:
             with _printing_into(job.directory / OUTPUT):
                 event = self._train(job)
@@ -140,7 +157,7 @@ class Worker:
         failure = event.result if isinstance(event, Ended) else None
         full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
         peak_bytes, is_spoiled = _tidy(after_out_of_memory=full)
-        return Finished(event, at, peak_bytes, is_spoiled)
+        return Finished(event, at, peak_bytes, is_spoiled or self._terminated)
 
     def _train(self, job: Job) -> Ended | Drained | None:
         """Runs a job to its end, or until it is to stop, which is None."""
@@ -164,21 +181,26 @@ class Worker:
         with closing(self._objective(job)) as steps:
             while not self._stopped:
                 report = next(steps)
+                is_last = self._draining  # asked before, so that it left a checkpoint
                 self._driver.send(Progress(Reported(job.trial, report), time.monotonic()))
-                if self._draining:
+                if is_last:
                     return Drained(job.trial)
         return None
 
-    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+    def _terminate(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
         """Handles SIGTERM: ends this process, with the clean-up of what it trains."""
         if os.getpid() != self._pid:  # a process that the user's code forked
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
+        self._terminated = True
+        if self._trains and not self._told_to_end:
+            self._drain()
+            return
         if self._trains:
-            faulthandler.dump_traceback()  # where it hangs
+            faulthandler.dump_traceback(_STDERR)  # where it hangs
         self._ending = True
-        raise SystemExit(128 + number)
+        raise SystemExit
 
 
 @contextmanager
@@ -186,7 +208,7 @@ def _printing_into(path: Path) -> Iterator[None]:
     """Sends what this process and its children print into a file, which is there if they did."""
     path.parent.mkdir(parents=True, exist_ok=True)
     put_aside(path)
-    before = os.dup(1), os.dup(2)
+    before = os.dup(_STDOUT), os.dup(_STDERR)
     with path.open("ab") as file:
         _direct(file.fileno(), file.fileno())
     try:
@@ -201,11 +223,15 @@ def _printing_into(path: Path) -> Iterator[None]:
 
 
 def _direct(out: int, err: int) -> None:
+    _flush()
+    os.dup2(out, _STDOUT)
+    os.dup2(err, _STDERR)
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # a full disk; a stream that the user's code closed
+        with suppress(Exception):  # a full disk; the user's code closed it, or put another there
             stream.flush()
-    os.dup2(out, 1)
-    os.dup2(err, 2)
 
 
 def _tidy(*, after_out_of_memory: bool) -> tuple[int | None, bool]:
@@ -237,11 +263,18 @@ def main() -> None:
     """Serves the driver whose connection is named in the command line."""
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)
-    faulthandler.enable()
+    faulthandler.enable(_STDERR, all_threads=False)
     for stream in (sys.stdout, sys.stderr):
         assert isinstance(stream, io.TextIOWrapper)  # noqa: S101 - nobody has replaced it yet
         stream.reconfigure(line_buffering=True)  # so that a crash leaves all that was said
-    Worker(Connection(descriptor)).serve()
+    try:
+        Worker(Connection(descriptor)).serve()
+    except SystemExit:
+        # As in multiprocessing's processes: Python's own way out waits for all threads of the
+        # user's code, and takes torch half a second.
+        _flush()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

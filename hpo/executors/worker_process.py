@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
-from hpo.executors.messages import Drain, FromWorker, Run, Setup, Stop, ToWorker
+from hpo.executors.messages import Drain, End, FromWorker, Run, Setup, Stop, ToWorker
 from hpo.executors.slots import Slot
 from hpo.objectives.process_group import ProcessGroup
 from hpo.trial import Job
@@ -148,6 +148,7 @@ class WorkerProcess:
             self.is_gone = True
             ended()
 
+        self._send(End())
         self._ender = threading.Thread(target=end, name=f"end-{self.pid}", daemon=True)
         self._ender.start()
 

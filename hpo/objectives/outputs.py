@@ -17,12 +17,12 @@ def put_aside(path: Path) -> None:
         path.rename(path.with_name(f"{path.stem}-{earlier}{path.suffix}"))
 
 
-def last_lines(path: Path) -> list[str]:
-    """The end of what was printed into a file."""
+def last_lines(path: Path, n: int = _LAST_LINES) -> list[str]:
+    """The end of what was printed into a file: so many lines."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))
         text = file.read().decode(errors="replace")
-    return text.rstrip().splitlines()[-_LAST_LINES:]
+    return text.rstrip().splitlines()[-n:]
 
 
 def how_it_ended(code: int) -> str:

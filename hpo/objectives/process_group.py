@@ -11,8 +11,12 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
-# Reads until hpo, which holds the other end of the pipe, is gone, however that came.
-_GUARD = 'read -r _; kill -s TERM -- "-$1"; sleep "$2"; kill -s KILL -- "-$1"'
+# Reads the group's number, and then until hpo, which holds the other end of the pipe, is gone,
+# however that came.
+_GUARD = (
+    'read -r group || exit; read -r _; kill -s TERM -- "-$group"; sleep "$1"; '
+    'kill -s KILL -- "-$group"'
+)
 
 
 class ProcessGroup:
@@ -49,18 +53,26 @@ class ProcessGroup:
     ) -> None:
         self._grace_seconds = grace_seconds
         self._has_ended = False
-        with _written(stdout) as out, _written(stderr) as err:
-            self._leader = subprocess.Popen(  # noqa: S603 - the user's own command
-                arguments,
-                cwd=folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-                pass_fds=pass_fds,
-            )
-        self._guard = self._start_guard()
+        self._guard = self._start_guard()  # first, so that there is no moment without it
+        try:
+            with _written(stdout) as out, _written(stderr) as err:
+                self._leader = subprocess.Popen(  # noqa: S603 - the user's own command
+                    arguments,
+                    cwd=folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    start_new_session=True,
+                    pass_fds=pass_fds,
+                )
+        except BaseException:
+            self._end_guard()
+            raise
+        if self._guard is not None and self._guard.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._guard.stdin.write(b"%d\n" % self._leader.pid)
+                self._guard.stdin.flush()
 
     @property
     def pid(self) -> int:
@@ -97,9 +109,7 @@ class ProcessGroup:
             self._send(signal.SIGKILL)
             self._leader.wait()
             self._has_ended = True
-            if self._guard is not None:
-                self._guard.kill()
-                self._guard.communicate()
+            self._end_guard()
 
     def kill(self) -> None:
         """Ends them now; `end` is still to be called, or running in another thread."""
@@ -128,7 +138,7 @@ class ProcessGroup:
 
     def _start_guard(self) -> subprocess.Popen[bytes] | None:
         seconds = str(max(1, round(self._grace_seconds)))  # not every `sleep` knows fractions
-        command = ["/bin/sh", "-c", _GUARD, "hpo", str(self._leader.pid), seconds]
+        command = ["/bin/sh", "-c", _GUARD, "hpo", seconds]
         try:
             return subprocess.Popen(  # noqa: S603
                 command,
@@ -139,6 +149,11 @@ class ProcessGroup:
             )
         except OSError:  # a container without a shell
             return None
+
+    def _end_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
 
 
 def _written(file: Path | int) -> AbstractContextManager[IO[bytes] | int]:

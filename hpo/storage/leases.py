@@ -157,12 +157,22 @@ class Leases:
 
     # --- leases ---
 
-    def of(self, trial_ids: Sequence[int]) -> dict[int, Lease]:
-        """The leases of these trials, where they have one, by trial."""
+    def of(self, trial_ids: Sequence[int], *, patient: bool = True) -> dict[int, Lease]:
+        """The leases of these trials, where they have one, by trial.
+
+        Args:
+            trial_ids: The trials.
+            patient: Whether to wait while the database is away.
+
+        Raises:
+            DatabaseAwayError: it is away, and nobody is to wait.
+        """
         if not trial_ids:
             return {}
         query = sa.select(_leases).where(_leases.c.trial_id.in_(list(trial_ids)))
-        found = self._database.read(lambda connection: connection.execute(query).all())
+        found = self._database.read(
+            lambda connection: connection.execute(query).all(), patient=patient
+        )
         return {row.trial_id: Lease(row.trial_id, row.driver_id, row.fence) for row in found}
 
     def give(self, script: Script, driver_id: str, token: str) -> None:

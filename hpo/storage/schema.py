@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
@@ -40,6 +41,8 @@ steps = models.TrialIntermediateValueModel.__table__
 user_attrs = models.TrialUserAttributeModel.__table__
 system_attrs = models.TrialSystemAttributeModel.__table__
 heartbeats = models.TrialHeartbeatModel.__table__
+
+_IDLE_SECONDS = 30  # between two statements of a transaction; they follow each other at once
 
 _ours = sa.MetaData()
 
@@ -81,6 +84,8 @@ def engine_at(url: str) -> sa.engine.Engine:
     parsed = parse(url)
     _refuse_network(parsed)
     engine = sa.create_engine(parsed, **engine_arguments(parsed))
+    if parsed.get_backend_name() == "postgresql":
+        sa.event.listen(engine, "connect", _limit_transactions)
     try:
         found = _versions(engine)
         if found != _wanted():
@@ -94,6 +99,16 @@ def engine_at(url: str) -> sa.engine.Engine:
         raise cannot_open(parsed, cause or error) from error
     _demand(found, shown(parsed))
     return engine
+
+
+def _limit_transactions(connection: Any, _: object) -> None:
+    """Lets the server end the transaction of a process that was frozen, or cut off, within it.
+
+    Else all others would wait for its locks, of a machine that is gone for hours.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+    connection.commit()
 
 
 def upgrade(url: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -373,13 +374,17 @@ class Storage(BaseStorage):
     def flush_started(self) -> None:
         """Writes what is pending of trials that have a row, without waiting for a lost database.
 
+        Of a trial that was taken over it writes nothing, and leaves it to whoever runs it here to
+        find out.
+
         Raises:
             DatabaseAwayError: it cannot be reached now.
         """
         with self._lock:
             dirty = [each for each in self._open.values() if each.row_id and each.dirty]
             for opened in dirty:
-                self._commit(opened, patient=False)
+                with suppress(LeaseLostError):
+                    self._commit(opened, patient=False, disowns=False)
 
     def admit(self, trial_id: int, *, key: str | None, limit: int | None) -> bool:
         """Writes a trial that was just asked for, unless another process was faster.
@@ -513,11 +518,11 @@ class Storage(BaseStorage):
         row_id = self._row_ids.get(trial_id, trial_id)
         if row_id not in self._open:
             trial = self.get_trial(row_id)
-            if trial.state.is_finished():
-                raise UpdateFinishedTrialError(f"trial {trial.number} is {trial.state.name}")
             lease = self.leases.of([row_id]).get(row_id)
             if lease is not None and lease.driver_id != self._driver_id and self._driver_id:
-                raise LeaseLostError(row_id, trial.number)
+                raise LeaseLostError(row_id, trial.number)  # whoever took it may have told it, too
+            if trial.state.is_finished():
+                raise UpdateFinishedTrialError(f"trial {trial.number} is {trial.state.name}")
             self._hold(trial, lease)
         return self._open[row_id]
 
@@ -532,6 +537,8 @@ class Storage(BaseStorage):
 
     def _claim(self, trial_id: int) -> bool:
         """WAITING -> RUNNING, for exactly one of the processes that try."""
+        if trial_id in self._open:  # taken from this very driver, which has not noticed yet
+            return False
         token = str(uuid.uuid4())
 
         def claim() -> Script:
@@ -578,7 +585,12 @@ class Storage(BaseStorage):
         self._known_study(opened.study_id).put(opened.trial)
 
     def _commit(
-        self, opened: _OpenTrial, *, limit: int | None = None, patient: bool = True
+        self,
+        opened: _OpenTrial,
+        *,
+        limit: int | None = None,
+        patient: bool = True,
+        disowns: bool = True,
     ) -> None:
         """Writes all that is pending of a trial in one transaction.
 
@@ -591,7 +603,12 @@ class Storage(BaseStorage):
             found = self.database.transact(lambda: self._written(opened, limit), patient=patient)
             row_id, number, fence = found.trial_id, found.number, found.fence
         except RefusedError:
-            row_id, number, fence = self._why_refused(opened)
+            try:
+                row_id, number, fence = self._why_refused(opened)
+            except LeaseLostError as lost:
+                if disowns:
+                    self.disown(lost.trial_id)
+                raise
         if opened.row_id is None:
             draft_id = opened.trial._trial_id
             self._row_ids[draft_id] = row_id
@@ -638,7 +655,6 @@ class Storage(BaseStorage):
         if lease is not None:
             now = self.leases.of([row_id]).get(row_id)
             if now is None or now.fence != lease.fence:
-                self.disown(row_id)
                 raise LeaseLostError(row_id, trial.number)
         found = self.database.read(lambda connection: rows.read(connection, [row_id]))
         ended = trial.datetime_complete

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from hpo.errors import StorageError
 
 _WRITE = "Write sqlite:///hpo.db or postgresql://user:password@host/database."
+_SECONDS_BETWEEN_TRIES = 0.01
 _BUSY_SECONDS = 60  # a SQLite writer waits so long for its turn before it is told that it's locked
 
 # A server that vanished without a word is noticed within a minute or so.
@@ -31,8 +33,21 @@ class _SqliteConnection(sqlite3.Connection):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         self.execute("PRAGMA synchronous = NORMAL")
+
+    def _write_ahead(self) -> None:
+        """Waits for its turn itself: SQLite lets nobody wait who would change an empty file."""
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            time.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 def parse(url: str) -> sa.engine.URL:

@@ -21,7 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-PATIENCE_SECONDS = 120.0  # not a promise: how long a busy machine may take before a test gives up
+PATIENCE_SECONDS = float(
+    os.environ.get("HPO_TEST_PATIENCE", "120")
+)  # not a promise: how long a busy machine may take before a test gives up
 _numbers = itertools.count(1)
 HPO = Path(sys.executable).with_name("hpo")
 
@@ -55,6 +57,11 @@ class Process:
         self.pid = pid
         self._wait = wait
         self._code: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether somebody has waited for its end."""
+        return self._code is not None
 
     def wait(self, timeout: float = PATIENCE_SECONDS) -> int:
         """Its return code, negative when a signal ended it."""

@@ -157,6 +157,15 @@ def test_all_mistakes_of_a_file_are_told_at_once(folder: Folder) -> None:
     assert lines == sorted(lines)
 
 
+def test_a_commands_memory_cannot_be_measured(folder: Folder) -> None:
+    text = FUNCTION.replace('function: "objectives:train"', 'command: "python {x}"')
+    folder.write("study.yaml", f"{text}run: {{trials_per_gpu: auto}}\n")
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    assert "study.yaml:5: run.trials_per_gpu: nobody can measure a command's memory" in error
+
+
 def test_all_mistakes_of_a_grid_are_told_at_once(folder: Folder) -> None:
     text = STUDY.replace("random", "grid").replace("metric: val_error", "metric: val_eror")
     folder.write("study.yaml", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections import Counter
 from typing import Any
@@ -246,6 +247,26 @@ def test_the_timeout_is_of_the_study_and_not_of_each_run(folder: Folder) -> None
     assert len(folder.trials("s")) == n
     folder.hpo("resume", "s", "--set", "search.timeout=2s")
     assert len(folder.trials("s")) > n
+
+
+def test_gpu_hours_are_of_all_trials(folder: Folder) -> None:
+    """With a stand-in for nvidia-smi: what is counted is the time of slots that have a GPU."""
+    smi = folder.write("nvidia-smi", "#!/bin/sh\necho '0, GPU-0, 1000'\necho '1, GPU-1, 1000'\n")
+    smi.chmod(0o755)
+    path = f"{folder.path}:{os.environ['PATH']}"
+    values = study("quick", trials=1000, run={"gpus_per_trial": 0.5, "workers": 2}, gpu_hours=5e-5)
+    folder.write("objectives.py", OBJECTIVES)
+
+    done = folder.start("run", folder.study(values), PATH=path).done()
+
+    assert done.code == 0, done.err
+    assert "its GPU hours were spent" in done.err
+    trials = folder.trials("s")
+    spent = sum(trial["wall_seconds"] for trial in trials) * 0.5
+    most = max(trial["wall_seconds"] for trial in trials)
+    assert 0.18 <= spent <= 0.18 + 2 * 0.5 * most + 0.02
+    assert folder.start("resume", "s", PATH=path).done().code == 0
+    assert len(folder.trials("s")) == len(trials)
 
 
 def test_failures_are_counted_for_the_study(folder: Folder) -> None:

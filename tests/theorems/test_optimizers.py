@@ -21,6 +21,7 @@ from trainers.optimizers import (
     set_learning_rate,
     set_momentum,
 )
+from trainers.optimizers import step as short_step
 from trainers.second_order import Newton, damped_direction, hessian_product
 
 
@@ -190,6 +191,25 @@ def test_a_first_order_step_is_its_textbook_equation(
         loss()
         optimizer.step()
         torch.testing.assert_close(vector(parts), next(by_hand), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", FIRST_ORDER)
+@pytest.mark.parametrize("config", [{}, {"momentum": 0}, {"nesterov": True, "weight_decay": 0.1}])
+def test_a_short_step_is_pytorchs_bit_for_bit(name: str, config: Mapping[str, object]) -> None:
+    networks = [network() for _ in range(2)]
+    short, whole = (built(name, list(each.parameters()), **config) for each in networks)
+    x, y = iris()
+    for k in range(5):
+        for each, optimizer in zip(networks, (short, whole), strict=True):
+            optimizer.zero_grad()
+            cross_entropy(each(x[k::5]), y[k::5]).backward()  # type: ignore[no-untyped-call]
+        short_step(short)
+        whole.step()
+        saved = [short.state_dict(), whole.state_dict()]
+        short.load_state_dict(saved[1])
+        whole.load_state_dict(saved[0])
+    ends = [vector(list(each.parameters())) for each in networks]
+    assert torch.equal(*ends)
 
 
 @pytest.mark.parametrize("nesterov", [False, True])

@@ -37,6 +37,7 @@ def gpus_of(keys: dict[str, Any], gpus: list[Gpu], cores: int = 64) -> list[str]
         ({"workers": 3}, 8, 3),
         ({"workers": 12}, 8, 12),
         ({"device": "mps"}, 8, 1),
+        ({"device": "cuda"}, 8, 1),
         ({"device": "mps", "workers": 2}, 8, 2),
     ],
 )

@@ -35,7 +35,7 @@ class Part(Protocol):
         ...
 
 
-_GATHERED_BYTES = 2**20
+_GATHERED_BYTES = 2**19
 
 
 def order(n: int, generator: torch.Generator | None) -> torch.Tensor:
@@ -93,7 +93,9 @@ class Tensors:
         groups = _grouped(sizes, most)
         rows = order(len(self.y), generator)
         for group, chosen in zip(groups, torch.split(rows, list(map(sum, groups))), strict=True):
-            yield from _split(self.x[chosen], self.y[chosen], group)
+            # In half the time of `self.x[chosen]`, or less.
+            x, y = (tensor.index_select(0, chosen) for tensor in (self.x, self.y))
+            yield from _split(x, y, group)
 
     def to(self, device: torch.device) -> Tensors | HostTensors:
         """The same there if it has room for them, else minibatch by minibatch."""
