@@ -2,7 +2,7 @@
 
 ::
 
-    python -m benchmarks.storage            ten minutes
+    python -m benchmarks.storage            a quarter of an hour
     python -m benchmarks.storage --quick    under a minute
 
     databases.py  a SQLite file, a PostgreSQL server

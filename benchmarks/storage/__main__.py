@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -61,7 +63,7 @@ class Sizes:
 
 
 FULL = Sizes(3, (1, 4, 16), 6.0, (100, 1_000, 10_000), ("random", "tpe"), KINDS, 10)
-QUICK = Sizes(1, (4,), 3.0, (100, 2_000), ("random",), ("SQLite",), 6)
+QUICK = Sizes(1, (4,), 2.0, (100, 1_000), ("random",), ("SQLite",), 5)
 
 
 def crowds(
@@ -117,8 +119,8 @@ def crowd_table(rates: Rates) -> Table:
 
 def growth_table(found: Costs, held: Sequence[int]) -> Table:
     """Milliseconds a trial, a row for each contestant."""
-    shown = Table(box=box.SIMPLE_HEAD)
-    for column in ("database", "sampler", "loop", "ms"):
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("database", "sampler", "ms"):
         shown.add_column(column, no_wrap=True)
     for heading in (*(f"{n:,}" for n in held), f"{held[-1]:,} / {held[0]:,}"):
         shown.add_column(heading, justify="right", no_wrap=True)
@@ -129,22 +131,25 @@ def growth_table(found: Costs, held: Sequence[int]) -> Table:
                     [getattr(cost, part) for cost in found[kind, sampler, n, who]] for n in held
                 ]
                 ratios = [b / a for a, b in zip(by_size[0], by_size[-1], strict=True)]
-                what = {"ask": "an ask", "loop": "a trial"}[part]
-                shown.add_row(kind, sampler, who, what, *map(_spread, (*by_size, ratios)))
+                what = f"{who}, {'ask' if part == 'ask' else 'trial'}"
+                shown.add_row(kind, sampler, what, *map(_spread, (*by_size, ratios)))
     return shown
 
 
 def _spread(numbers: Sequence[float]) -> str:
     """The median, and in brackets the lowest and the highest of several."""
-    middle = f"{statistics.median(numbers):.1f}"
-    if len(numbers) == 1:
-        return middle
-    return f"{middle} ({min(numbers):.1f}-{max(numbers):.1f})"
+    middle, low, high = map(_short, (statistics.median(numbers), min(numbers), max(numbers)))
+    return middle if len(numbers) == 1 else f"{middle} ({low}-{high})"
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 9.95 else f"{number:.1f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns 1 if something was missing when it was read back."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the server that it started, too
     sizes = QUICK if options.quick else FULL
     environment()
     console, talk = Console(width=_COLUMNS), Console(stderr=True)
@@ -158,12 +163,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         title = "Many drivers, and studies that hold many trials"
         machine = print_header(console, title, packages=PACKAGES, seeds=[options.seed], disk=disk)
         console.print(f"server:   {server}", highlight=False)
-        rates, problems = crowds(made, sizes, folder, options.seed, talk)
-        console.print(crowd_table(rates))
-        _explain_crowd(console, sizes)
-        found = costs(made, sizes, folder, talk)
-        console.print(growth_table(found, sizes.held))
-        _explain_growth(console, sizes)
+        rates: Rates = {}
+        problems: list[str] = []
+        found: Costs = {}
+        if options.part != "large":
+            rates, problems = crowds(made, sizes, folder, options.seed, talk)
+            console.print(crowd_table(rates))
+            _explain_crowd(console, sizes)
+        if options.part != "crowd":
+            found = costs(made, sizes, folder, talk)
+            console.print(growth_table(found, sizes.held))
+            _explain_growth(console, sizes)
     console.print(f"{time.monotonic() - started:.0f} s in all.")
     if options.json:
         facts = {"machine": machine.as_json(), "disk": disk.as_json(), "server": server}
@@ -172,16 +182,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "versions": versions(PACKAGES),
             "sizes": asdict(sizes),
             "seed": options.seed,
-            "trials_per_second": {" ".join(map(str, key)): each for key, each in rates.items()},
-            "ms": {
-                " ".join(map(str, key)): [asdict(cost) for cost in each]
-                for key, each in found.items()
-            },
+            **_as_json(rates, found),
         }
         options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     for problem in problems:
         talk.print(problem, style="red")
     return 1 if problems else 0
+
+
+def _as_json(rates: Rates, found: Costs) -> dict[str, Any]:
+    return {
+        "trials_per_second": {" ".join(map(str, key)): each for key, each in rates.items()},
+        "ms": {
+            " ".join(map(str, key)): [asdict(cost) for cost in each] for key, each in found.items()
+        },
+    }
 
 
 def _explain_crowd(console: Console, sizes: Sizes) -> None:
@@ -219,6 +234,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Many drivers at one study, and large studies; hpo beside plain Optuna.",
     )
     parser.add_argument("--quick", action="store_true", help="one turn, under a minute")
+    parser.add_argument("--part", choices=("crowd", "large"), help="one of the two tables alone")
     parser.add_argument("--folder", type=Path, help="where the databases go (default: temporary)")
     parser.add_argument("--postgresql", metavar="URL", help="a server to use instead of a new one")
     parser.add_argument("--seed", type=int, default=0, help="of the samplers (default: 0)")
