@@ -411,8 +411,6 @@ class Study:
 
     def _note_constraints(self) -> None:
         """Notes anew how far finished trials keep the constraints, which may have changed."""
-        if not self._aims.constraints:
-            return
         for trial in self._record.trials():
             noted = _noted(self._aims.checks({**trial.values, **trial.metrics}))
             before = self._storage.get_trial(trial.id).system_attrs.get(CONSTRAINTS, [])

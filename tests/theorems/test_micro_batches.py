@@ -84,10 +84,11 @@ from trainers.randomness import Randomness
 from trainers.steps import Stepper
 
 torch.set_num_threads(1)
+torch.manual_seed(0)
 cpu = torch.device("cpu")
 randomness = Randomness(0, cpu, borrows=False)
 model = torch.nn.Sequential(torch.nn.Linear(4, 65536), torch.nn.ReLU(), torch.nn.Linear(65536, 2))
-stepper = Stepper(TrainerConfig(momentum=0.0), model, "classification", randomness, cpu)
+stepper = Stepper(TrainerConfig(learning_rate=1e-6, momentum=0.0), model, "classification", randomness, cpu)
 x, y = torch.randn(4096, 4), torch.zeros(4096, dtype=torch.long)
 stepper.step(x[:1], y[:1])  # makes what is made once
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
