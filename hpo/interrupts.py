@@ -30,6 +30,7 @@ class Interrupts:
         self._drain = drain
         self._grace_seconds = grace_seconds
         self._allowed = False
+        self._at_once = False
         self._is_over = False  # the grace
         self._handles = False
 
@@ -57,15 +58,19 @@ class Interrupts:
                 signal.signal(number, was)
 
     @contextmanager
-    def allowed(self) -> Iterator[None]:
-        """Lets the end of the grace interrupt what runs in here, if it has not come before."""
+    def allowed(self, *, at_once: bool = False) -> Iterator[None]:
+        """Lets the end of the grace interrupt what runs in here, if it has not come before.
+
+        Args:
+            at_once: Whether the first signal does, without any grace.
+        """
         if self._is_over:
             raise KeyboardInterrupt
-        self._allowed = True
+        self._allowed, self._at_once = True, at_once
         try:
             yield
         finally:
-            self._allowed = False
+            self._allowed = self._at_once = False
 
     def ask(self, why: str) -> None:
         """Asks for an end, from any thread; the grace begins."""
@@ -77,8 +82,8 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
-        if self.received is None:
-            self.received = number
+        first, self.received = self.received is None, self.received or number
+        if first and not self._at_once:
             self.ask(f"stopped by {signal.Signals(number).name}")
             return
         self._allowed = False

@@ -22,6 +22,7 @@ from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, Storage
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
 from hpo.keeper import GivenUp, Keeper, TakenAway, unfinished
+from hpo.limits import Limits
 from hpo.listeners import Listener, Outcome
 from hpo.metrics_log import MetricsLog
 from hpo.requirements import Check
@@ -30,7 +31,6 @@ from hpo.storage import Driver, LeaseLostError
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
-    DRIVER,
     FAILURE,
     GPU_SECONDS,
     METRICS,
@@ -52,9 +52,6 @@ from hpo.trial import (
 )
 from trainers import Report
 from trainers.config import FIELDS
-
-FAILURES_IN_A_ROW = 20
-"""So many trials failing one after another end a study: something is wrong with all of them."""
 
 _DATABASE_ERRORS = (SQLAlchemyError, UpdateFinishedTrialError, StorageError, LeaseLostError)
 
@@ -102,11 +99,10 @@ class Study:
         self._interrupts = Interrupts(self._drain, self._plan.spec.run.grace_period)
         self._best: TrialRecord | None = None
         self._n_compared = 0  # finished trials that have been compared with the best one
-        self._failures_in_a_row = 0
+        self._limits = Limits(record)
         self._about = this_process()
         self._driver: Driver | None = None
         self._said_waiting = False
-        self._deadline = math.inf
 
     def run(self) -> Outcome:
         """Runs the loop; what an interrupt or an error leaves behind can be run again.
@@ -161,9 +157,9 @@ class Study:
                 self._let_go(lost.number, str(lost))
 
     def _wants_more(self) -> bool:
-        counts = self._storage.counts(self._record.id)
-        if self._is_time_up() or self._too_many_failures(counts[TrialState.FAIL]):
+        if self._limits.reached(self._gpu_seconds) is not None:
             return False
+        counts = self._storage.counts(self._record.id)
         if counts[TrialState.WAITING]:
             return True
         wanted = self._plan.trials
@@ -358,9 +354,7 @@ class Study:
         return [metrics[name] for name in self._aims.metrics]
 
     def _announce(self, trial: TrialRecord) -> None:
-        if trial.state != "WAITING":
-            failed = trial.state == "FAIL"
-            self._failures_in_a_row = self._failures_in_a_row + 1 if failed else 0
+        self._limits.count(trial)
         self._compare()
         for listener in self._listeners:
             listener.ended(trial, self._best)
@@ -390,15 +384,12 @@ class Study:
     # --- beginning and end ---
 
     def _enter(self) -> Driver:
-        run, search = self._plan.spec.run, self._plan.spec.search
-        self._storage.database.patience_seconds = run.storage_retry
+        self._storage.database.patience_seconds = self._plan.spec.run.storage_retry
         driver = self._storage.leases.enter(self._record.id, self._about, self._record.is_alive)
         self._driver = driver
         self._storage.drive(driver.id)
         self._sampler.place = driver.place
-        if search.timeout is not None:
-            left = search.timeout - self._record.seconds_driven
-            self._deadline = time.monotonic() + left
+        self._limits.begin()
         return driver
 
     def _open(self, keeper: Keeper) -> None:
@@ -417,44 +408,16 @@ class Study:
             if trial.state == "COMPLETE" and noted != before:
                 self._storage.annotate(trial.id, CONSTRAINTS, noted)
 
-    def _is_time_up(self) -> bool:
-        if time.monotonic() >= self._deadline:
-            return True
-        most = self._plan.spec.search.gpu_hours
-        return most is not None and self._gpu_seconds() >= 3600 * most
-
-    def _gpu_seconds(self) -> float:
-        """What all trials took of GPUs, those that run included."""
-        spent = sum(running.gpu_seconds for running in self._running.values())
-        for trial in self._record.frozen_trials():
-            spent += trial.system_attrs.get(GPU_SECONDS, 0.0)
-            if trial.state is TrialState.RUNNING and trial.number not in self._running:
-                since = time.time() - (self._aims.read(trial).started_ms or 0) / 1000
-                spent += trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0) * max(0.0, since)
-        return spent
-
-    def _too_many_failures(self, failed: int) -> bool:
-        allowed = self._plan.spec.run.max_failures
-        in_all = allowed is not None and failed > allowed
-        return in_all or self._failures_in_a_row >= FAILURES_IN_A_ROW
-
     def _verdict(self) -> Outcome:
-        counts = self._storage.counts(self._record.id)
-        failed = counts[TrialState.FAIL]
-        if self._failures_in_a_row >= FAILURES_IN_A_ROW:
-            return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
-        if self._too_many_failures(failed):
-            limit = self._plan.spec.run.max_failures
-            return Outcome("failed", f"{failed} trials failed, more than max_failures = {limit}")
-        if failed and failed == sum(counts.values()):
-            return Outcome("failed", "every trial failed")
-        if time.monotonic() >= self._deadline:
-            return Outcome("finished", "its timeout was reached")
-        if self._is_time_up():
-            return Outcome("finished", "its GPU hours were spent")
-        if self._sampler.gave_up:
-            return Outcome("finished", "no further configuration that meets `require` was found")
-        return Outcome("finished")
+        reached = self._limits.reached(self._gpu_seconds)
+        if reached is not None:
+            return reached
+        gave_up = "no further configuration that meets `require` was found"
+        return self._limits.over(gave_up if self._sampler.gave_up else "")
+
+    @property
+    def _gpu_seconds(self) -> dict[int, float]:
+        return {number: running.gpu_seconds for number, running in self._running.items()}
 
     def _drain(self, why: str) -> None:
         self._executor.drain()
@@ -481,7 +444,7 @@ class Study:
         self._leave(outcome.state, outcome.reason)
         for listener in self._listeners:
             if self._interrupts.received is None:
-                with self._interrupts.allowed():  # nothing is written here any more
+                with self._interrupts.allowed(at_once=True):  # nothing is written here any more
                     listener.closed(self._record, outcome)
             else:
                 listener.closed(self._record, outcome)

@@ -1,0 +1,78 @@
+"""What ends a study before its trials do: time, GPU hours, failures, of all drivers together."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+
+from optuna.trial import TrialState
+
+from hpo.catalog import StudyRecord
+from hpo.listeners import Outcome
+from hpo.trial import DRIVER, GPU_SECONDS, TrialRecord
+
+FAILURES_IN_A_ROW = 20
+"""So many trials failing one after another end a study: something is wrong with all of them."""
+
+
+class Limits:
+    """The limits of a study, as one of its drivers sees them.
+
+    Args:
+        record: The study.
+    """
+
+    def __init__(self, record: StudyRecord) -> None:
+        self._record = record
+        self._run, self._search = record.plan.spec.run, record.plan.spec.search
+        self._failures_in_a_row = 0
+        self._deadline = math.inf
+
+    def begin(self) -> None:
+        """Reads how long the study was driven before; from now on it is driven."""
+        if self._search.timeout is not None:
+            left = self._search.timeout - self._record.seconds_driven
+            self._deadline = time.monotonic() + left
+
+    def count(self, trial: TrialRecord) -> None:
+        """Counts a trial that has ended here."""
+        if trial.state != "WAITING":
+            self._failures_in_a_row = self._failures_in_a_row + 1 if trial.state == "FAIL" else 0
+
+    def reached(self, gpu_seconds: Mapping[int, float]) -> Outcome | None:
+        """How the study is to end now; None while further trials may start.
+
+        Args:
+            gpu_seconds: What the trials that run here have taken of GPUs, by number.
+        """
+        counts, most = self._record.storage.counts(self._record.id), self._run.max_failures
+        failed = counts[TrialState.FAIL]
+        if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+            return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
+        if most is not None and failed > most:
+            return Outcome("failed", f"{failed} trials failed, more than max_failures = {most}")
+        if time.monotonic() >= self._deadline:
+            return self.over("its timeout was reached")
+        hours = self._search.gpu_hours
+        if hours is not None and self._gpu_seconds(gpu_seconds) >= 3600 * hours:
+            return self.over("its GPU hours were spent")
+        return None
+
+    def over(self, reason: str = "") -> Outcome:
+        """How it ends in peace, and why it does if it has not all of its trials."""
+        counts = self._record.storage.counts(self._record.id)
+        failed = counts[TrialState.FAIL]
+        if failed and failed == sum(counts.values()):
+            return Outcome("failed", "every trial failed")
+        return Outcome("finished", reason)
+
+    def _gpu_seconds(self, here: Mapping[int, float]) -> float:
+        """What all trials took of GPUs, those that run included."""
+        spent = sum(here.values())
+        for trial in self._record.frozen_trials():
+            spent += trial.system_attrs.get(GPU_SECONDS, 0.0)
+            if trial.state is TrialState.RUNNING and trial.number not in here:
+                since = time.time() - (self._record.aims.read(trial).started_ms or 0) / 1000
+                spent += trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0) * max(0.0, since)
+        return spent
