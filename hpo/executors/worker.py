@@ -44,6 +44,7 @@ from hpo.executors.messages import (
     Stop,
     ToWorker,
 )
+from hpo.executors.outbox import Outbox
 from hpo.objectives import Objective
 from hpo.objectives.outputs import put_aside
 from hpo.places import OUTPUT
@@ -66,6 +67,7 @@ class Worker:
 
     def __init__(self, driver: _Driver) -> None:
         self._driver = driver
+        self._outbox = Outbox(driver)
         self._orders: queue.SimpleQueue[Setup | Run] = queue.SimpleQueue()
         self._objective: Objective | None = None
         self._pid = os.getpid()
@@ -84,11 +86,11 @@ class Worker:
         signal.signal(signal.SIGTERM, self._terminate)
         if not self._build():
             return
-        self._driver.send(Ready())
+        self._outbox.send(Ready())
         while True:
             order = self._orders.get()
             assert isinstance(order, Run)  # noqa: S101 - the setup comes once
-            self._driver.send(self._run(order.job))
+            self._outbox.send(self._run(order.job))
 
     # --- the thread that listens ---
 
@@ -140,7 +142,7 @@ class Worker:
             said = CannotStart(what.rstrip(": "), "See where: --debug", traceback.format_exc())
         else:
             return True
-        self._driver.send(said)
+        self._outbox.send(said)
         return False
 
     def _run(self, job: Job) -> Finished:
@@ -182,7 +184,7 @@ class Worker:
             while not self._stopped:
                 report = next(steps)
                 is_last = self._draining  # asked before, so that it left a checkpoint
-                self._driver.send(Progress(Reported(job.trial, report), time.monotonic()))
+                self._outbox.send(Progress(Reported(job.trial, report), time.monotonic()))
                 if is_last:
                     return Drained(job.trial)
         return None
