@@ -76,7 +76,7 @@ def test_a_full_disk_under_the_metrics_alone_ends_it_likewise(
     ballast.unlink()
     site.release()
     site.hpo("resume", NAME)
-    site.audit(n_died=1)
+    site.audit()
 
 
 def fill(descriptor: int) -> bool:
@@ -102,4 +102,4 @@ def test_a_limit_on_the_size_of_files_ends_it_likewise(
     assert os.strerror(errno.EFBIG) in done.err
     site.release()
     site.hpo("resume", NAME)
-    site.audit(n_died=1)
+    site.audit()
