@@ -238,6 +238,19 @@ class StudyRecord:
             for trial_id, lease in leases.items()
         ]
 
+    def seconds_running(self) -> dict[int, float]:
+        """For how long each leased trial has run, by its row and by the database's clock."""
+        return {
+            lease.trial_id: max(0.0, driver.beat + driver.silence - lease.given)
+            for _, lease, driver in self.leased()
+            if driver is not None
+        }
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was deleted, or the file of its database was."""
+        return not self.storage.is_there or not self.storage.has_study(self.id)
+
     def lapsed(self) -> list[tuple[Lease, Driver | None]]:
         """The leases of trials whose driver is gone, dead or silent, and those drivers."""
         return [

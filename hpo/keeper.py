@@ -23,7 +23,7 @@ from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import StorageError
 from hpo.storage import DatabaseAwayError, Driver, Lease, LeaseLostError
-from hpo.trial import Failure, FailureKind
+from hpo.trial import DRIVER, Failure, FailureKind
 
 _MOST_SECONDS = 5.0  # between two looks, however long the lease
 
@@ -48,7 +48,12 @@ class TakenAway:
     lease: Lease
 
 
-News: TypeAlias = GivenUp | TakenAway
+@dataclass(frozen=True)
+class Gone:
+    """The study was deleted, or the file of its database was."""
+
+
+News: TypeAlias = GivenUp | TakenAway | Gone
 
 
 class Keeper:
@@ -67,9 +72,6 @@ class Keeper:
         self._max_retries = run.max_retries
         self._seconds = min(run.lease / 6, _MOST_SECONDS)
         self._lease_seconds = record.lease_seconds
-        # No driver could show that it lives while the database was away: after that, all of them
-        # get the time of a lease to do so.
-        self._judges_from = 0.0
         self._stops = record.stops
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._done = threading.Event()
@@ -95,19 +97,40 @@ class Keeper:
             try:
                 self._look()
             except DatabaseAwayError:  # it is said by the storage
-                self._judges_from = time.monotonic() + self._lease_seconds
-            except (SQLAlchemyError, StorageError) as error:
+                continue
+            except Exception as error:  # whatever it is, the next look may go well
+                if self._is_gone():
+                    self._news.put(Gone())
+                    return
                 _log.warning("this driver could not show that it is alive: %s", error)
 
     def _look(self) -> None:
-        # First of all, what was taken away: a driver that was frozen must not go on with it.
+        if self._is_gone():
+            raise StorageError(f"study '{self._record.name}' is gone.")
+        # Before all else, what was taken away: a driver that was frozen must not go on with it.
         self._look_for_taken()
         self._leases.beat(self._driver.id)
         self._storage.flush_started()
         if self._record.stops > self._stops:
             self._on_stop("stopped by hpo stop")
-        elif time.monotonic() >= self._judges_from:
+        elif self._may_judge:
             self.take_over()
+
+    @property
+    def _may_judge(self) -> bool:
+        """Whether silence tells anything.
+
+        While the database was away, no driver could show that it lives: after that, all of them get
+        the time of a lease to do so.
+        """
+        return time.monotonic() - self._storage.database.back_at >= self._lease_seconds
+
+    def _is_gone(self) -> bool:
+        """Whether the study was deleted, or the database of which it is a part."""
+        try:
+            return self._record.is_gone
+        except (DatabaseAwayError, SQLAlchemyError, StorageError):
+            return False
 
     def _look_for_taken(self) -> None:
         held = self._storage.held(self._record.id)
@@ -122,12 +145,15 @@ class Keeper:
             trial = self._storage.take_over(lease)
             if trial is None:
                 continue
+            seconds = max(0.0, driver.beat - lease.given) if driver else 0.0
+            gpu_seconds = seconds * trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0)
             who = f"its driver ({named(driver.about)})" if driver else "its driver"
             how = "left" if driver and driver.ended else "died or fell silent"
             failure = Failure(FailureKind.LOST, f"{who} {how}")
             _log.warning("trial %d is taken over: %s", trial.number, failure.message)
             try:
-                if not retries.retry(self._storage, lease.trial_id, failure, self._max_retries):
+                most = self._max_retries
+                if not retries.retry(self._storage, lease.trial_id, failure, most, gpu_seconds):
                     self._news.put(GivenUp(lease.trial_id))
             except (LeaseLostError, UpdateFinishedTrialError):  # this driver was frozen itself
                 continue

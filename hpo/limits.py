@@ -72,7 +72,9 @@ class Limits:
         spent = sum(here.values())
         for trial in self._record.frozen_trials():
             spent += trial.system_attrs.get(GPU_SECONDS, 0.0)
-            if trial.state is TrialState.RUNNING and trial.number not in here:
-                since = time.time() - (self._record.aims.read(trial).started_ms or 0) / 1000
-                spent += trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0) * max(0.0, since)
+        seconds = self._record.seconds_running()
+        for trial in self._record.running():
+            if trial.number not in here:
+                n_gpus = trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0)
+                spent += n_gpus * seconds.get(trial._trial_id, 0.0)
         return spent

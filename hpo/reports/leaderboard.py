@@ -210,13 +210,14 @@ def running_table(study: StudyRecord) -> Table | None:
     running = study.running()
     if not running:
         return None
+    seconds = study.seconds_running()
     dead = {lease.trial_id for lease, _ in study.lapsed()}  # rows of the database
     table = _table("running", "attempt", "minutes", "steps")
     table.add_column("last " + study.metric, justify="right")
     table.add_column("where", overflow="fold")
     for trial in running:
         record, driver = study.aims.read(trial), trial.system_attrs.get(DRIVER, {})
-        since = time.time() - (record.started_ms or 0) / 1000
+        since = seconds.get(record.id, time.time() - (record.started_ms or 0) / 1000)
         step = trial.last_step
         where = named(driver) if driver else "not known: hpo did not start it"
         if "slot" in driver:

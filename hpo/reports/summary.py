@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from optuna.trial import FrozenTrial
-
 from hpo.catalog import ORIGIN, SPEC, StudyRecord
 from hpo.storage import Driver
 from hpo.trial import DRIVER, TrialRecord
@@ -29,7 +27,7 @@ def summary(study: StudyRecord) -> dict[str, Any]:
         "stopping": spec.get("stopping", {}).get("rule"),
         "n_trials": study.counts(),
         "drivers": [_driver_json(driver) for driver in study.drivers()],
-        "running": [_running_json(study, trial) for trial in study.running()],
+        "running": _running_json(study),
         "best": best_json(front[0]) if front else None,
         "why_no_best": study.why_no_best() or None,
         "front": [best_json(trial) for trial in front],
@@ -46,16 +44,21 @@ def _driver_json(driver: Driver) -> dict[str, Any]:
     return {**about, "silent_seconds": driver.silence}
 
 
-def _running_json(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any]:
-    record, driver = study.aims.read(trial), trial.system_attrs.get(DRIVER, {})
-    started = record.started_ms or 0
-    return {
-        "trial": trial.number,
-        "attempt": record.attempts,
-        "seconds": round(time.time() - started / 1000, 3),
-        "n_steps": len(trial.intermediate_values),
-        **{key: driver.get(key) for key in ("host", "pid", "slot", "gpus")},
-    }
+def _running_json(study: StudyRecord) -> list[dict[str, Any]]:
+    seconds, told = study.seconds_running(), []
+    for trial in study.running():
+        record, driver = study.aims.read(trial), trial.system_attrs.get(DRIVER, {})
+        since = seconds.get(record.id, time.time() - (record.started_ms or 0) / 1000)
+        told.append(
+            {
+                "trial": trial.number,
+                "attempt": record.attempts,
+                "seconds": round(since, 3),
+                "n_steps": len(trial.intermediate_values),
+                **{key: driver.get(key) for key in ("host", "pid", "slot", "gpus")},
+            }
+        )
+    return told
 
 
 def _baseline_json(study: StudyRecord) -> dict[str, Any] | None:

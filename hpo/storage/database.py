@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from hpo.storage.urls import shown
 PATIENCE_SECONDS = 300.0
 
 _FIRST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 2.0
 _SAID_AFTER_SECONDS = 0.5  # a writer that lost its turn is no news
 
 # What SQLite says when somebody else is to blame; anything else would come again.
@@ -44,11 +45,15 @@ class Database:
     Attributes:
         engine: The same.
         patience_seconds: How long an outage may last before `StorageError` is raised.
+        pause: Waits for so many seconds between two attempts.
+        back_at: When the last outage ended, by `time.monotonic`; long ago where there was none.
     """
 
     def __init__(self, engine: sa.engine.Engine) -> None:
         self.engine = engine
         self.patience_seconds = PATIENCE_SECONDS
+        self.pause: Callable[[float], None] = time.sleep
+        self.back_at = -math.inf
         self.is_postgresql = engine.dialect.name == "postgresql"
         self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._insert = postgresql.insert if self.is_postgresql else sqlite.insert
@@ -68,6 +73,22 @@ class Database:
         if self.is_postgresql:
             return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Float)
         return (sa.func.julianday("now") - 2440587.5) * 86400.0
+
+    @property
+    def clock_sql(self) -> str:
+        """The same, as SQL."""
+        if self.is_postgresql:
+            return "CAST(EXTRACT(epoch FROM clock_timestamp()) AS FLOAT)"
+        return "((julianday('now') - 2440587.5) * 86400.0)"
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it could not be reached when it was asked last."""
+        return self._away_since is not None
+
+    def hurry(self) -> None:
+        """Lets nobody wait for it any more; it may be called from a signal handler."""
+        self.patience_seconds = 0.0
 
     @property
     def in_doubt(self) -> bool:
@@ -182,7 +203,7 @@ class Database:
             else:
                 self._note_back()
                 return done
-            time.sleep(pause)
+            self.pause(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _will_pass(self, error: sa.exc.DBAPIError) -> bool:
@@ -217,7 +238,7 @@ class Database:
         if since is None:
             return
         with self._lock:
-            self._away_since = None
+            self._away_since, self.back_at = None, time.monotonic()
             said, self._said = self._said, False
         if said:
             _log.warning("storage %s is back after %.0f s", self.url, time.monotonic() - since)

@@ -65,11 +65,14 @@ class Lease:
         trial_id: The trial's row.
         driver_id: The driver.
         fence: How often the trial was got.
+        given: When it was got last, in seconds since the epoch by the database's clock; 0 where
+            that was not read.
     """
 
     trial_id: int
     driver_id: str
     fence: int
+    given: float = 0.0
 
 
 class Leases:
@@ -173,7 +176,9 @@ class Leases:
         found = self._database.read(
             lambda connection: connection.execute(query).all(), patient=patient
         )
-        return {row.trial_id: Lease(row.trial_id, row.driver_id, row.fence) for row in found}
+        return {
+            row.trial_id: Lease(row.trial_id, row.driver_id, row.fence, row.given) for row in found
+        }
 
     def give(self, script: Script, driver_id: str, token: str) -> None:
         """Leases a trial to a driver, within the transaction that gets it the trial.
@@ -184,9 +189,10 @@ class Leases:
             token: By which the driver knows the trial again if the answer is lost.
         """
         script.add(
-            f"INSERT INTO hpo_leases (trial_id, driver_id, fence, token) "
-            f"VALUES ({script.at}, %s, 1, %s) ON CONFLICT (trial_id) DO UPDATE SET "
-            "driver_id = excluded.driver_id, fence = hpo_leases.fence + 1, token = excluded.token",
+            "INSERT INTO hpo_leases (trial_id, driver_id, fence, token, given) "
+            f"VALUES ({script.at}, %s, 1, %s, {self._database.clock_sql}) "
+            "ON CONFLICT (trial_id) DO UPDATE SET driver_id = excluded.driver_id, "
+            "fence = hpo_leases.fence + 1, token = excluded.token, given = excluded.given",
             driver_id,
             token,
         )

@@ -65,6 +65,7 @@ leases = sa.Table(
     sa.Column("driver_id", sa.String(36), nullable=False),
     sa.Column("fence", sa.Integer, nullable=False),
     sa.Column("token", sa.String(36), nullable=False),
+    sa.Column("given", sa.Double, nullable=False),
 )
 
 _version = sa.Table("hpo_schema", _ours, sa.Column("version", sa.Integer, primary_key=True))
@@ -263,8 +264,10 @@ def _alone(engine: sa.engine.Engine) -> Iterator[None]:
         return
     # Not the database's own file: closing it again would drop SQLite's locks (sqlite.org, "How To
     # Corrupt", section 2.2).
-    name_ = hashlib.sha256(os.fsencode(file)).hexdigest()[:16]
-    path = Path(tempfile.gettempdir()) / f"hpo-{os.getuid()}-{name_}.lock"
-    with path.open("w") as lock:
+    path = Path(tempfile.gettempdir()) / f"hpo-{os.getuid()}.lock"
+    lock = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(lock)

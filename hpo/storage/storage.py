@@ -13,6 +13,7 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -137,6 +138,10 @@ class Storage(BaseStorage):
         self._row_ids: dict[int, int] = {}  # draft id -> row id
         self._draft_ids = itertools.count(-1, -1)
         self._lock = threading.RLock()
+        self._unlocked = threading.Condition(self._lock)
+        database.pause = self._pause
+        self._file = file_of(database.engine.url)
+        self._opened = None if self._file is None else _identity(self._file)
 
     @property
     def engine(self) -> sa.engine.Engine:
@@ -147,6 +152,19 @@ class Storage(BaseStorage):
     def url(self) -> str:
         """The database's URL, its password masked."""
         return self.database.url
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the file of a SQLite database is the one that was opened."""
+        return self._file is None or _identity(self._file) == self._opened
+
+    def has_study(self, study_id: int) -> bool:
+        """Whether there is a study; it does not wait while the database is away.
+
+        Raises:
+            DatabaseAwayError: it cannot be reached now.
+        """
+        return self._study(schema.studies.c.study_id == study_id, patient=False) is not None
 
     def drive(self, driver_id: str | None) -> None:
         """Leases the trials that this process gets from now on to a driver; None to nobody."""
@@ -399,11 +417,11 @@ class Storage(BaseStorage):
         """
         with self._lock:
             opened = self._writable(trial_id)
-            if opened.row_id is not None:  # taken up again: it was admitted before
+            if key is not None and KEY not in opened.trial.system_attrs:
+                self.set_trial_system_attr(trial_id, KEY, key)
+            if opened.row_id is not None:  # taken up again, or enqueued: it is there already
                 self._commit(opened)
                 return True
-            if key is not None:
-                self.set_trial_system_attr(trial_id, KEY, key)
             try:
                 self._commit(opened, limit=limit)
             except _NotAdmittedError:
@@ -498,6 +516,13 @@ class Storage(BaseStorage):
             return [each.lease for each in mine if each.lease is not None]
 
     # --- inside ---
+
+    def _pause(self, seconds: float) -> None:
+        """Waits for a database that is away, and lets other threads at what is known meanwhile."""
+        try:
+            self._unlocked.wait(seconds)
+        except RuntimeError:  # this thread does not hold the lock
+            time.sleep(seconds)
 
     def _refreshed(self, study_id: int, *, within_seconds: float = 0.0) -> KnownStudy:
         study = self._known_study(study_id)
@@ -673,9 +698,9 @@ class Storage(BaseStorage):
 
     # --- studies, inside ---
 
-    def _study(self, condition: sa.ColumnElement[bool]) -> Any:
+    def _study(self, condition: sa.ColumnElement[bool], *, patient: bool = True) -> Any:
         query = sa.select(schema.studies).where(condition)
-        return self.database.read(lambda connection: connection.execute(query).first())
+        return self.database.read(lambda c: c.execute(query).first(), patient=patient)
 
     def _demand_study(self, study_id: int) -> Any:
         found = self._study(schema.studies.c.study_id == study_id)
@@ -745,6 +770,15 @@ _OF_STUDIES = (
     schema.drivers,
     schema.studies,
 )
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """What tells a file from another one in its place; None if there is none."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _loaded(found: Sequence[Any]) -> dict[str, Any]:

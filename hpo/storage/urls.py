@@ -13,7 +13,7 @@ from hpo.errors import StorageError
 
 _WRITE = "Write sqlite:///hpo.db or postgresql://user:password@host/database."
 _SECONDS_BETWEEN_TRIES = 0.01
-_BUSY_SECONDS = 60  # a SQLite writer waits so long for its turn before it is told that it's locked
+_BUSY_SECONDS = 5  # so long SQLite waits for a writer's turn, deaf to signals; then `Database` does
 
 # A server that vanished without a word is noticed within a minute or so.
 _POSTGRESQL = {
