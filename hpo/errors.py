@@ -28,7 +28,12 @@ class HpoError(Exception):
     Args:
         message: What happened, with the value that caused it.
         next_step: What to do or type now; empty when the message says it already.
+
+    Attributes:
+        exit_code: The command's.
     """
+
+    exit_code: int = 1
 
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message)

@@ -17,6 +17,7 @@ class Interrupts:
 
     Args:
         drain: Called with the reason when the first signal comes, within its handler.
+        hurry: Called when the end is forced, likewise.
         grace_seconds: How long what runs may take to end by itself.
 
     Attributes:
@@ -24,10 +25,12 @@ class Interrupts:
         why: Why an end is asked for; empty while it is not.
     """
 
-    def __init__(self, drain: Callable[[str], None], grace_seconds: float) -> None:
+    def __init__(
+        self, drain: Callable[[str], None], hurry: Callable[[], None], grace_seconds: float
+    ) -> None:
         self.received: int | None = None
         self.why = ""
-        self._drain = drain
+        self._drain, self._hurry = drain, hurry
         self._grace_seconds = grace_seconds
         self._allowed = False
         self._at_once = False
@@ -92,6 +95,7 @@ class Interrupts:
 
     def _end_grace(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
         self._is_over = True
+        self._hurry()
         if self._allowed:
             self._allowed = False
             raise KeyboardInterrupt

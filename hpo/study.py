@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -21,7 +23,7 @@ from hpo.drivers import this_process
 from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, StorageError
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
-from hpo.keeper import GivenUp, Keeper, TakenAway, unfinished
+from hpo.keeper import GivenUp, Gone, Keeper, TakenAway, unfinished
 from hpo.limits import Limits
 from hpo.listeners import Listener, Outcome
 from hpo.metrics_log import MetricsLog
@@ -31,6 +33,7 @@ from hpo.storage import Driver, LeaseLostError
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
+    ENQUEUED,
     FAILURE,
     GPU_SECONDS,
     METRICS,
@@ -47,9 +50,11 @@ from hpo.trial import (
     Job,
     Lost,
     Reported,
+    Scalar,
     Stopped,
     TrialRecord,
 )
+from search_spaces import SpaceError
 from trainers import Report
 from trainers.config import FIELDS
 
@@ -96,7 +101,8 @@ class Study:
             study_name=record.name, storage=record.storage, sampler=sampler, pruner=pruner
         )
         self._running: dict[int, _RunningTrial] = {}
-        self._interrupts = Interrupts(self._drain, self._plan.spec.run.grace_period)
+        grace = self._plan.spec.run.grace_period
+        self._interrupts = Interrupts(self._drain, self._storage.database.hurry, grace)
         self._best: TrialRecord | None = None
         self._n_compared = 0  # finished trials that have been compared with the best one
         self._limits = Limits(record)
@@ -112,26 +118,33 @@ class Study:
         """
         with self._interrupts.handled():
             try:
-                with Keeper(self._record, self._enter(), self._interrupts.ask) as keeper:
-                    self._open(keeper)
-                    while not self._done():
-                        self._fill()
-                        for event in self._wait():
-                            self._handle(event)
-                        self._hear(keeper)
-                    outcome = self._verdict()
-            except KeyboardInterrupt:
-                outcome = self._interrupted()
+                outcome = self._loop()
+                self._close(outcome)
             except Exception as error:
                 self._abandon(error)
                 raise
-            self._close(outcome)
         return outcome
+
+    def _loop(self) -> Outcome:
+        try:
+            with Keeper(self._record, self._enter(), self._interrupts.ask) as keeper:
+                self._open(keeper)
+                while not self._done():
+                    self._fill()
+                    for event in self._wait():
+                        self._handle(event)
+                    self._hear(keeper)
+                return self._verdict()
+        except KeyboardInterrupt:
+            return self._interrupted()
 
     # --- the steps of the loop ---
 
     def _done(self) -> bool:
         """Whether nothing runs and nothing is to run, here or at another driver's."""
+        reached = self._limits.reached(self._gpu_seconds)
+        if reached is not None and reached.state == "failed":
+            self._put_all_back(reached.reason)  # nobody wants to see them fail, too
         if self._running:
             return False
         if self._interrupts.why:
@@ -169,23 +182,24 @@ class Study:
     def _ask(self) -> Job | None:
         """Asks for a trial and writes it; None if another driver was faster."""
         trial = self._optuna.ask()
-        space, distributions = self._plan.space, self._plan.space.distributions()
+        trial_id, space = trial._trial_id, self._plan.space
+        retries.begin_attempt(self._storage, trial_id, self._about)
+        attrs = self._storage.get_trial(trial_id).system_attrs
         try:
-            config = space.walk(lambda p: trial._suggest(p.name, distributions[p.name]))
+            params = self._suggest(trial)
         except SpaceExhaustedError:
             return None
-        trial_id = trial._trial_id
-        retries.begin_attempt(self._storage, trial_id, self._about)
-        params = space.free_params(config)
-        is_baseline = self._sampler.is_baseline(params)
-        if is_baseline:
+        except (SpaceError, TypeError, ValueError) as error:
+            if ENQUEUED not in attrs:
+                raise
+            self._refuse(trial_id, f"it was enqueued with what the space does not have: {error}")
+            return None
+        if self._sampler.is_baseline(params):
             self._storage.set_trial_system_attr(trial_id, BASELINE, True)
-        attrs = self._storage.get_trial(trial_id).system_attrs
         if SUGGESTED not in attrs:  # it is not taken up again
-            how = "by hand, enqueued" if "fixed_params" in attrs else self._sampler.how
+            how = "by hand, enqueued" if ENQUEUED in attrs else self._sampler.how
             self._storage.set_trial_system_attr(trial_id, SUGGESTED, how)
-        key = space.key(params)
-        if not self._storage.admit(trial_id, key=key, limit=self._plan.trials):
+        if not self._storage.admit(trial_id, key=space.key(params), limit=self._plan.trials):
             return None
         record = self._read(trial_id)
         job = job_of(self._record, record)
@@ -196,6 +210,26 @@ class Study:
             raise
         self._running[record.number] = _RunningTrial(trial, log, job, record.attempts > 1)
         return job
+
+    def _suggest(self, trial: optuna.Trial) -> dict[str, Scalar]:
+        """The free parameters of a trial.
+
+        Raises:
+            SpaceExhaustedError: there is nothing left to suggest.
+            SpaceError, TypeError, ValueError: somebody enqueued what the space does not have.
+        """
+        space, distributions = self._plan.space, self._plan.space.distributions()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Optuna's, of an enqueued value that is out of range
+            config = space.walk(lambda p: trial._suggest(p.name, distributions[p.name]))
+        return space.free_params(config)
+
+    def _refuse(self, trial_id: int, why: str) -> None:
+        """Fails a trial that cannot be run."""
+        failure = asdict(Failure(FailureKind.CRASHED, why))
+        self._storage.set_trial_system_attr(trial_id, FAILURE, failure)
+        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        self._announce(self._read(trial_id))
 
     def _start(self, job: Job) -> None:
         running = self._running[job.trial]
@@ -375,6 +409,10 @@ class Study:
     def _hear(self, keeper: Keeper) -> None:
         for news in keeper.news():
             match news:
+                case Gone():
+                    there = f"study '{self._record.name}' was deleted while it ran"
+                    gone = f"{there}, or {self._storage.url} was."
+                    raise StorageError(gone, "Run it again: hpo run FILE")
                 case GivenUp(trial_id):
                     self._announce(self._read(trial_id))
                 case TakenAway(lease) if lease in self._storage.held(self._record.id):
@@ -427,11 +465,14 @@ class Study:
 
     def _interrupted(self) -> Outcome:
         why = self._interrupts.why or "stopped by a signal"
+        self._put_all_back(why)
+        return Outcome("interrupted", why, self._interrupts.received)
+
+    def _put_all_back(self, why: str) -> None:
         for number in list(self._running):
             self._executor.stop(number)
             with suppress(LeaseLostError):
                 self._put_back(number, why)
-        return Outcome("interrupted", why, self._interrupts.received)
 
     def _leave(self, state: str, reason: str) -> None:
         self._storage.flush()
@@ -456,10 +497,12 @@ class Study:
             StorageError: if that was the database; it says how to go on.
         """
         name = self._record.name
-        self._storage.database.patience_seconds = 0.0  # it has been waited for
+        self._storage.database.hurry()  # it has been waited for
+        if isinstance(error, HpoError) and self._interrupts.why:
+            error.exit_code = 128 + (self._interrupts.received or signal.SIGINT)
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()
-            self._leave("interrupted", type(error).__name__)
+            self._leave("interrupted", str(error).partition("\n")[0] or type(error).__name__)
         if isinstance(error, HpoError) and "hpo resume STUDY" in error.next_step:
             error.next_step = error.next_step.replace("STUDY", name)
         if isinstance(error, UpdateFinishedTrialError):

@@ -29,6 +29,7 @@ HISTORY = "hpo:history"  # of attempts that did not come to their end
 GPU_SECONDS = "hpo:gpu_seconds"
 MICRO_BATCH = "hpo:micro_batch"
 SUGGESTED = "hpo:suggested"
+ENQUEUED = "fixed_params"  # Optuna's own: what somebody enqueued
 BASELINE = "hpo:baseline"
 MLFLOW_RUN = "hpo:mlflow_run"
 N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
@@ -61,6 +62,12 @@ class Failure:
     kind: FailureKind
     message: str
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        # Whatever a program said, it is to be stored and shown: no lone surrogates, which have no
+        # bytes, and nothing that a terminal would obey.
+        object.__setattr__(self, "message", _printable(self.message))
+        object.__setattr__(self, "traceback", _printable(self.traceback))
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
@@ -97,6 +104,10 @@ class Failure:
         """
         files = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
         return files[-1] if files else self.traceback.strip("\n")
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 class Config(Mapping[str, Any]):

@@ -33,7 +33,7 @@ def _main() -> None:
         if debug:
             raise
         explain(error if isinstance(error, HpoError) else HpoError(f"space: {error}"))
-        sys.exit(1)
+        sys.exit(error.exit_code if isinstance(error, HpoError) else 1)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,9 @@ def worker(
 
 
 def _said(overrides: list[str] | None, workers: str | None) -> list[str]:
-    return [*(overrides or []), *([] if workers is None else [f"run.workers={workers}"])]
+    if workers is None:
+        return overrides or []
+    return [*(overrides or []), f"run.workers={workers}", "run.executor=processes"]
 
 
 def _run(

@@ -205,6 +205,7 @@ def delete(
 ) -> None:
     """Delete a study, its trials and its run directory. MLflow keeps its copy."""
     from hpo import catalog
+    from hpo.drivers import named
 
     record = find(study, storage)
     n = sum(record.counts().values())
@@ -212,6 +213,9 @@ def delete(
         if not sys.stdin.isatty():
             raise typer.BadParameter("say --yes to delete without being asked.")
         typer.confirm(f"Delete study '{study}' with {n} trials and {record.directory}?", abort=True)
+    if drivers := record.drivers():
+        at_work = ", ".join(named(driver.about) for driver in drivers)
+        stderr().print(f"Still at work on it, and to end with an error: {at_work}.", markup=False)
     catalog.delete(record)
     stderr().print(f"Deleted study '{study}' with {n} trials.")
 

@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 # Reads the group's number, and then until hpo, which holds the other end of the pipe, is gone,
 # however that came.
@@ -17,6 +18,36 @@ _GUARD = (
     'read -r group || exit; read -r _; kill -s TERM -- "-$group"; sleep "$1"; '
     'kill -s KILL -- "-$group"'
 )
+
+
+_PROC = Path("/proc")
+
+
+class _Stray(NamedTuple):
+    """A process outside of the group; by its start it is told from a later one of its number."""
+
+    pid: int
+    started: int
+
+
+class _Stat(NamedTuple):
+    """What Linux tells of a process (proc(5))."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    started: int
+
+    @classmethod
+    def of(cls, pid: int) -> _Stat | None:
+        """The process of that number; None if there is none, and elsewhere than on Linux."""
+        try:
+            text = (_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        state, parent, group, *rest = text.rpartition(")")[2].split()
+        return cls(pid, state, int(parent), int(group), int(rest[16]))
 
 
 class ProcessGroup:
@@ -98,15 +129,16 @@ class ProcessGroup:
         """
         if self._has_ended:  # from then on, the group's number may be somebody else's
             return
+        strays = self._strays()
         try:
-            self._send(signal.SIGTERM)
+            self._send(signal.SIGTERM, strays)
             grace = self._grace_seconds if grace_seconds is None else grace_seconds
             deadline, pause = time.monotonic() + grace, 0.005
             while self._lives() and time.monotonic() < deadline:
                 time.sleep(pause)
                 pause = min(2 * pause, 0.1)
         finally:  # somebody may be too impatient for the grace
-            self._send(signal.SIGKILL)
+            self._send(signal.SIGKILL, strays | self._strays())
             self._leader.wait()
             self._has_ended = True
             self._end_guard()
@@ -114,11 +146,29 @@ class ProcessGroup:
     def kill(self) -> None:
         """Ends them now; `end` is still to be called, or running in another thread."""
         if not self._has_ended:
-            self._send(signal.SIGKILL)
+            self._send(signal.SIGKILL, self._strays())
 
-    def _send(self, number: int) -> None:
+    def _send(self, number: int, strays: Set[_Stray]) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._leader.pid, number)
+        for stray in strays:
+            if (found := _Stat.of(stray.pid)) is not None and found.started == stray.started:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(stray.pid, number)
+
+    def _strays(self) -> set[_Stray]:
+        """Processes that it or its children started in sessions of their own, as daemons do."""
+        stats = [stat for path in _PROC.glob("[0-9]*") if (stat := _Stat.of(int(path.name)))]
+        children = defaultdict(list)
+        for stat in stats:
+            children[stat.parent].append(stat)
+        found, parents = set(), [self._leader.pid]
+        while parents:
+            for child in children[parents.pop()]:
+                parents.append(child.pid)
+                if child.group != self._leader.pid:
+                    found.add(_Stray(child.pid, child.started))
+        return found
 
     def _lives(self) -> bool:
         """Whether anything of it still runs; what has ended and awaits burial does not."""
@@ -128,13 +178,11 @@ class ProcessGroup:
             os.killpg(self._leader.pid, 0)
         except (ProcessLookupError, PermissionError):
             return False
-        proc = Path("/proc")
-        for path in proc.glob("[0-9]*/stat"):
-            with suppress(OSError):
-                state, _, group, *_ = path.read_text().rpartition(")")[2].split()
-                if int(group) == self._leader.pid and state not in "ZX":
-                    return True
-        return not (proc / "self/stat").exists()  # elsewhere than on Linux, nobody can look
+        for path in _PROC.glob("[0-9]*"):
+            stat = _Stat.of(int(path.name))
+            if stat is not None and stat.group == self._leader.pid and stat.state not in "ZX":
+                return True
+        return not (_PROC / "self/stat").exists()  # elsewhere than on Linux, nobody can look
 
     def _start_guard(self) -> subprocess.Popen[bytes] | None:
         seconds = str(max(1, round(self._grace_seconds)))  # not every `sleep` knows fractions

@@ -11,7 +11,7 @@ from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
 from hpo.reports.leaderboard import number
-from hpo.trial import DRIVER, HISTORY, SUGGESTED
+from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, TrialRecord
 
 
 def why(study: StudyRecord, trial: int) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
     if trial not in records:
         has = f"it has 0 to {max(records)}" if records else "it has none yet"
         raise HpoError(
-            f"study '{study.name}' has no trial {trial}: {has}.", "See: hpo trials STUDY"
+            f"study '{study.name}' has no trial {trial}: {has}.", f"See: hpo trials {study.name}"
         )
     record = ranked.get(trial, records[trial])
     frozen = study.storage.get_trial(record.id)
@@ -33,7 +33,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
     best = study.best()
     return {
         **record.as_json(),
-        "suggested": "the baseline" if record.is_baseline else attrs.get(SUGGESTED),
+        "suggested": _suggested(record, attrs),
         "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
         "history": attrs.get(HISTORY, []),
         "driver": attrs.get(DRIVER),
@@ -46,6 +46,12 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         if study.directory is None
         else str(study.directory / f"trial-{trial:05d}"),
     }
+
+
+def _suggested(record: TrialRecord, attrs: Mapping[str, Any]) -> str | None:
+    if record.is_baseline:
+        return "the baseline"
+    return attrs.get(SUGGESTED) or ("by hand, enqueued" if ENQUEUED in attrs else None)
 
 
 def why_table(study: StudyRecord, told: Mapping[str, Any]) -> Table:

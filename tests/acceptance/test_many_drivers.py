@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 from collections import Counter
 from typing import Any
 
+import optuna
 import pytest
 
 from hpo import catalog
@@ -74,6 +76,16 @@ def dies(trial):
     if trial.number == 1:
         os.kill(os.getpid(), 9)
     return trial.x
+
+
+def fails_or_waits(trial):
+    if trial.number == 0:
+        wait_for("go")
+    raise ValueError("no")
+
+
+def says(trial):
+    raise ValueError("evil \\ud800 \\x1b[2J \\x00")
 
 
 def fails(trial):
@@ -342,3 +354,90 @@ def test_a_trial_is_explained(folder: Folder) -> None:
     missing = folder.hpo("why", "s", "99")
     assert missing.code == 1
     assert "no trial 99: it has 0 to 7" in missing.err
+
+
+def enqueue(folder: Folder, *configurations: dict[str, object]) -> None:
+    """Enqueues trials with plain Optuna."""
+    optunas = optuna.load_study(study_name="s", storage=f"sqlite:///{folder.path}/hpo.db")
+    for configuration in configurations:
+        optunas.enqueue_trial(configuration)
+
+
+@pytest.mark.filterwarnings("ignore")  # Optuna's, of what is enqueued here on purpose
+def test_what_was_enqueued_is_run_and_what_cannot_be_fails_alone(folder: Folder) -> None:
+    space = {"x": {"int": [0, 9]}}
+    assert start(folder, study("quick", space, trials=2)).done().code == 0
+    enqueue(folder, {"x": 7}, {"x": 99}, {"x": "many"})
+    assert "enqueued" in folder.hpo("why", "s", "2").out
+
+    done = folder.hpo("resume", "s", "--set", "search.trials=6")
+
+    assert done.code == 0, done.err
+    trials = folder.trials("s")
+    assert [trial["state"] for trial in trials[2:]] == ["COMPLETE", "FAIL", "FAIL", "COMPLETE"]
+    assert trials[2]["params"] == {"x": 7}
+    assert "99" in trials[3]["failure"]["message"]
+    assert "many" in trials[4]["failure"]["message"]
+    assert "by hand, enqueued" in folder.hpo("why", "s", "2").out
+
+
+def test_a_study_that_is_deleted_ends_its_drivers_with_one_error(folder: Folder) -> None:
+    running = until_made(start(folder, study("endless", run={"lease": 1.0})))
+    while not folder.states("s")["RUNNING"]:
+        pass
+
+    deleted = folder.hpo("delete", "s", "--yes")
+
+    assert f"process {running.process.pid}" in deleted.err
+    done = running.done()
+    assert done.code == 1
+    assert "Exception in thread" not in done.err
+    assert "deleted" in done.err
+
+
+def test_a_database_file_that_is_deleted_ends_the_run_with_an_error(folder: Folder) -> None:
+    running = until_made(start(folder, study("endless", run={"lease": 1.0})))
+    while not folder.states("s")["RUNNING"]:
+        pass
+    for file in folder.path.glob("hpo.db*"):
+        file.unlink()
+
+    done = running.done()
+
+    assert done.code == 1
+    assert "was deleted while it ran" in done.err
+
+
+def test_an_interrupt_ends_a_driver_whose_database_is_held_by_somebody(folder: Folder) -> None:
+    running = until_made(start(folder, study("quick", trials=10_000, run={"grace_period": 0.5})))
+    while not folder.states("s")["COMPLETE"]:
+        pass
+    holder = sqlite3.connect(folder.path / "hpo.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        running.signal(signal.SIGTERM)
+        done = running.done()
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+
+    assert done.code == 143
+    assert "hpo resume s" in done.err
+
+
+def test_failures_that_end_a_study_end_what_runs_beside_them(folder: Folder) -> None:
+    values = study("fails_or_waits", trials=20, run={"max_failures": 2, "workers": 2})
+
+    assert start(folder, values).done().code == 4
+
+    states = folder.states("s")
+    assert states["FAIL"] == 3
+    assert states["WAITING"] == 1
+
+
+def test_a_message_that_no_terminal_should_see_is_shown_all_the_same(folder: Folder) -> None:
+    assert start(folder, study("says", trials=1)).done().code == 4
+    for arguments in (["trials", "s"], ["why", "s", "0"]):
+        out = folder.hpo(*arguments).out
+        assert "evil" in out
+        assert "\x1b" not in out
