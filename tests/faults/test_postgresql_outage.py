@@ -6,6 +6,7 @@ HPO_TEST_OUTAGE_SECONDS makes the outage shorter or longer.
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -73,6 +74,48 @@ def test_a_trial_that_ends_in_an_outage_is_told_after_it(
     ended(driver)
     site.audit(n=8)
     assert {trial["attempts"] for trial in site.trials()} == {1}
+
+
+def test_drivers_do_not_take_one_another_for_dead_after_an_outage_longer_than_their_lease(
+    site: Site, server: PostgresqlServer
+) -> None:
+    """All of them wait with a trial to tell, and so does one with a trial that still runs."""
+    values = study(run={"lease": 2.0, "max_retries": 0})
+    drivers = [site.start("run", site.write(values, 20, 21, 22))]
+    site.at_step(0)
+    drivers += [site.start("worker", NAME) for _ in range(2)]
+    for number in (20, 21, 22):
+        site.at_step(number)
+
+    server.kill()
+    site.release(20, 21)
+    time.sleep(8)
+    server.start()
+    site.release()
+
+    said = [ended(driver).err for driver in drivers]
+    site.audit()
+    assert {trial["attempts"] for trial in site.trials()} == {1}
+    assert not any("taken over" in err for err in said)
+
+
+def test_an_interrupt_in_an_outage_ends_a_driver_after_its_grace(
+    site: Site, server: PostgresqlServer
+) -> None:
+    values = study(search={"trials": 8}, run={"grace_period": 1.0})
+    driver = site.start("run", site.write(values, 5))
+    site.at_step(5)
+
+    server.kill()
+    site.release()
+    driver.wait_for("is away")
+    driver.signal(signal.SIGINT)
+    done = ended(driver, 130)
+
+    assert f"hpo resume {NAME}" in done.err.splitlines()[-1]
+    server.start()
+    site.hpo("resume", NAME)
+    site.audit(n=8, n_died=1)
 
 
 def test_a_driver_whose_patience_ends_says_how_to_go_on(

@@ -64,8 +64,9 @@ def train(trial):
     if what == "ignores SIGTERM":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         subprocess.Popen(["sh", "-c", "trap '' TERM; echo $$ > child; sleep 1000"], cwd=folder)
-    if what == "has a child":
-        subprocess.Popen(["sh", "-c", "echo $$ > child; exec sleep 1000"], cwd=folder)
+    if what in ("has a child", "has a daemon"):
+        command = ["sh", "-c", "echo $$ > child; exec sleep 1000"]
+        subprocess.Popen(command, cwd=folder, start_new_session=what == "has a daemon")
     if what == "leaves a child":
         subprocess.Popen(["sh", "-c", "echo $$ > child; exec sleep 1000"], cwd=folder)
         while not (folder / "child").exists():
@@ -77,7 +78,7 @@ def train(trial):
             time.sleep(1000)
     if what == "holds the lock":
         ctypes.PyDLL(None).sleep(1000)
-    if what in ("hangs", "ignores SIGTERM", "has a child", "forks"):
+    if what in ("hangs", "ignores SIGTERM", "has a child", "has a daemon", "forks"):
         (folder / "hangs").touch()
         time.sleep(1000)
     while what == "goes on":
@@ -377,7 +378,9 @@ def test_a_dead_idle_worker_is_replaced_silently(build: Build, tmp_path: Path) -
 # --- a worker hangs ---
 
 
-@pytest.mark.parametrize("what", ["hangs", "ignores SIGTERM", "has a child", "holds the lock"])
+@pytest.mark.parametrize(
+    "what", ["hangs", "ignores SIGTERM", "has a child", "has a daemon", "holds the lock"]
+)
 def test_a_trial_that_takes_too_long_ends_with_its_tree(
     build: Build, tmp_path: Path, what: str
 ) -> None:
@@ -392,7 +395,7 @@ def test_a_trial_that_takes_too_long_ends_with_its_tree(
         "it took longer than trial_timeout = 2s; its last report was of step 1"
     )
     pids = [number_in(job.directory / "pid")]
-    if what in ("ignores SIGTERM", "has a child"):
+    if what in ("ignores SIGTERM", "has a child", "has a daemon"):
         pids.append(number_in(job.directory / "child"))
     start(executor, job_of(tmp_path, 1))  # in the other worker, or the one that replaces it
     assert isinstance(to_the_end(executor, 1)[-1], Ended)
