@@ -14,6 +14,7 @@ from hpo.trial import (
     ATTEMPTS,
     BASELINE,
     FAILURE,
+    HISTORY,
     METRICS,
     MICRO_BATCH,
     MLFLOW_RUN,
@@ -73,6 +74,7 @@ class Aims:
             started_ms=_as_ms(trial.datetime_start),
             ended_ms=_as_ms(trial.datetime_complete),
             is_baseline=bool(attrs.get(BASELINE)),
+            put_back=_put_back(trial),
             micro_batch=attrs.get(MICRO_BATCH),
             checks=self.checks({**values, **metrics}, trial.constraints),
         )
@@ -154,6 +156,11 @@ class Aims:
         worst = np.array([self.losses(trial) for trial in ranked]).max(axis=0)
         volume = float(compute_hypervolume(np.array(front), worst))
         return volume if math.isfinite(volume) else None
+
+
+def _put_back(trial: FrozenTrial) -> str | None:
+    history = trial.system_attrs.get(HISTORY)
+    return str(history[-1]["ended"]) if history and trial.state.name == "WAITING" else None
 
 
 def _as_ms(local: datetime | None) -> int | None:

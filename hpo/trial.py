@@ -220,6 +220,7 @@ class TrialRecord:
         ended_ms: When it ended.
         is_baseline: Whether it is what would be run without a search.
         checks: Its metrics, held against the study's constraints.
+        put_back: Why its last attempt ended, while it is WAITING to be taken up again.
         micro_batch: Examples that are trained at once, since more did not fit into memory.
         rank: Its place among the feasible, from 1, where it was asked for (`StudyRecord.ranked`).
     """
@@ -242,6 +243,7 @@ class TrialRecord:
     checks: tuple[Check, ...] = ()
     rank: int | None = None
     micro_batch: int | None = None
+    put_back: str | None = None
 
     @property
     def value(self) -> float | None:
@@ -272,6 +274,8 @@ class TrialRecord:
             return self.stopped_by
         if self.failure:
             return self.failure.summary
+        if self.put_back:
+            return self.put_back
         broken = ", ".join(check.violation for check in self.violations)
         return f"violates {broken}" if broken else ""
 

@@ -241,9 +241,9 @@ def _demand(run: RunSpec, n_gpus: int) -> None:
         wanted, key, value = 1, "trials_per_gpu", str(run.trials_per_gpu)
     if n_gpus >= wanted:
         return
-    there = f"{n_gpus} GPU{'' if n_gpus == 1 else 's'}" if n_gpus else "no GPU"
+    there = f"are {n_gpus} GPUs" if n_gpus > 1 else f"is {'one' if n_gpus else 'no'} GPU"
     raise ObjectiveError(
-        f"run.{key} is {value}, and there is {there} here (by nvidia-smi, $CUDA_VISIBLE_DEVICES "
+        f"run.{key} is {value}, and there {there} here (by nvidia-smi, $CUDA_VISIBLE_DEVICES "
         f"and run.device: {run.device}).",
         f"Add: --set run.{key}={n_gpus}" if n_gpus else f"Drop run.{key} to train on the CPU.",
     )

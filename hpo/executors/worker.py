@@ -1,8 +1,9 @@
 """What runs in a worker process: it builds the objective once, then runs job after job.
 
 Started as ``python -m hpo.executors.worker N``, where N is the descriptor of a connection to the
-driver. The main thread runs the jobs, so that the user's code is where it would be in a script; a
-second one listens to the driver. When the driver is gone, so is this process and its whole group.
+driver. The main thread runs the jobs (a function that calls `trial.report` has a thread of its own,
+as it has everywhere); a second one listens to the driver. When the driver is gone, so is this
+process and its whole group.
 
 SIGTERM may come from the driver, which has said so and wants an end now, or from a cluster that
 sends it to all processes of a job: then the running job is drained, and this process goes.

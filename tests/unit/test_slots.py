@@ -106,7 +106,7 @@ def test_there_are_no_more_slots_than_trials() -> None:
     [
         ({"gpus_per_trial": 1}, [], "gpus_per_trial is 1, and there is no GPU here", "Drop run.g"),
         ({"gpus_per_trial": 0.5}, [], "is 0.5, and there is no GPU", "Drop run.gpus_per_trial"),
-        ({"gpus_per_trial": 2}, ONE, "is 2, and there is 1 GPU here", "run.gpus_per_trial=1"),
+        ({"gpus_per_trial": 2}, ONE, "is 2, and there is one GPU here", "run.gpus_per_trial=1"),
         ({"trials_per_gpu": "auto"}, [], "trials_per_gpu is auto, and there is no GPU", "Drop"),
         ({"trials_per_gpu": 2, "device": "cuda:7"}, FOUR, "run.device: cuda:7", "Drop"),
     ],
