@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,7 +72,7 @@ class Lease:
     trial_id: int
     driver_id: str
     fence: int
-    given: float = 0.0
+    given: float = field(default=0.0, compare=False)
 
 
 class Leases:
