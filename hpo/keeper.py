@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from hpo import retries
@@ -157,9 +156,3 @@ class Keeper:
                     self._news.put(GivenUp(lease.trial_id))
             except (LeaseLostError, UpdateFinishedTrialError):  # this driver was frozen itself
                 continue
-
-
-def unfinished(record: StudyRecord) -> int:
-    """How many trials of a study run or wait, whoever's they are."""
-    counts = record.storage.counts(record.id)
-    return counts[TrialState.RUNNING] + counts[TrialState.WAITING]

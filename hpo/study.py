@@ -23,7 +23,7 @@ from hpo.drivers import this_process
 from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, StorageError
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
-from hpo.keeper import GivenUp, Gone, Keeper, TakenAway, unfinished
+from hpo.keeper import GivenUp, Gone, Keeper, TakenAway
 from hpo.limits import Limits
 from hpo.listeners import Listener, Outcome
 from hpo.metrics_log import MetricsLog
@@ -152,7 +152,7 @@ class Study:
         if self._wants_more():
             return False
         # What another driver loses, this one is to go on with.
-        n_elsewhere = len(self._record.leased()) if unfinished(self._record) else 0
+        n_elsewhere = len(self._record.leased())
         if n_elsewhere and not self._said_waiting:
             self._said_waiting = True
             for listener in self._listeners:

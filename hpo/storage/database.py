@@ -81,11 +81,6 @@ class Database:
             return "CAST(EXTRACT(epoch FROM clock_timestamp()) AS FLOAT)"
         return "((julianday('now') - 2440587.5) * 86400.0)"
 
-    @property
-    def is_away(self) -> bool:
-        """Whether it could not be reached when it was asked last."""
-        return self._away_since is not None
-
     def hurry(self) -> None:
         """Lets nobody wait for it any more; it may be called from a signal handler."""
         self.patience_seconds = 0.0
