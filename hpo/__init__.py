@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hpo import pruners, samplers
     from hpo.api import Result, best, run, search
+    from hpo.curves import Forecast, forecast
     from hpo.errors import HpoError
     from hpo.objectives.function import Trial
     from hpo.spaces import space
@@ -25,6 +26,7 @@ _HOMES = {
     "Choice": "search_spaces",
     "Fixed": "search_spaces",
     "Float": "search_spaces",
+    "Forecast": "hpo.curves",
     "HpoError": "hpo.errors",
     "Int": "search_spaces",
     "Result": "hpo.api",
@@ -34,6 +36,7 @@ _HOMES = {
     "Trial": "hpo.objectives.function",
     "best": "hpo.api",
     "boolean": "search_spaces",
+    "forecast": "hpo.curves",
     "run": "hpo.api",
     "search": "hpo.api",
     "space": "hpo.spaces",
@@ -45,6 +48,7 @@ __all__ = [
     "Choice",
     "Fixed",
     "Float",
+    "Forecast",
     "HpoError",
     "Int",
     "Result",
@@ -54,6 +58,7 @@ __all__ = [
     "Trial",
     "best",
     "boolean",
+    "forecast",
     "pruners",
     "run",
     "samplers",

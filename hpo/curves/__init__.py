@@ -1,0 +1,9 @@
+"""Learning curves: forecasts over steps, and estimates over training-set sizes.
+
+Pure functions of arrays; nothing here knows of studies.
+"""
+
+from hpo.curves.distributions import Distribution
+from hpo.curves.forecasts import Curve, Forecast, forecast, forecast_batch
+
+__all__ = ["Curve", "Distribution", "Forecast", "forecast", "forecast_batch"]
