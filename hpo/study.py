@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -34,7 +34,6 @@ from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
     ENQUEUED,
-    FAILURE,
     GPU_SECONDS,
     METRICS,
     MICRO_BATCH,
@@ -226,9 +225,7 @@ class Study:
 
     def _refuse(self, trial_id: int, why: str) -> None:
         """Fails a trial that cannot be run."""
-        failure = asdict(Failure(FailureKind.CRASHED, why))
-        self._storage.set_trial_system_attr(trial_id, FAILURE, failure)
-        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        retries.fail(self._storage, trial_id, Failure(FailureKind.CRASHED, why))
         self._announce(self._read(trial_id))
 
     def _start(self, job: Job) -> None:
@@ -328,8 +325,7 @@ class Study:
                 storage.set_trial_system_attr(trial_id, STOPPED_BY, reason)
                 self._optuna.tell(running.trial, state=TrialState.PRUNED)
             case Failure() as failure:
-                storage.set_trial_system_attr(trial_id, FAILURE, asdict(failure))
-                self._optuna.tell(running.trial, state=TrialState.FAIL)
+                retries.fail(storage, trial_id, failure)
         self._end(number)
 
     def _lose(self, number: int, failure: Failure) -> None:
@@ -388,7 +384,6 @@ class Study:
         return [metrics[name] for name in self._aims.metrics]
 
     def _announce(self, trial: TrialRecord) -> None:
-        self._limits.count(trial)
         self._compare()
         for listener in self._listeners:
             listener.ended(trial, self._best)
@@ -425,7 +420,7 @@ class Study:
         self._storage.database.patience_seconds = self._plan.spec.run.storage_retry
         driver = self._storage.leases.enter(self._record.id, self._about, self._record.is_alive)
         self._driver = driver
-        self._storage.drive(driver.id)
+        self._storage.drive(driver.id, self._limits.of_failures(since=driver.since))
         self._sampler.place = driver.place
         self._limits.begin()
         return driver

@@ -21,7 +21,6 @@ from hpo.storage.database import Database, DatabaseAwayError
 
 _NUMBER = attrgetter("number")
 _STALE_SECONDS = 0.25  # a trial that runs elsewhere is read again after so long
-_NO_TRIAL = -1
 _FINISHED = frozenset(state for state in TrialState if state.is_finished())
 
 _trials = schema.trials.c
@@ -57,6 +56,7 @@ class KnownStudy:
         self._finished: dict[int, FrozenTrial] = {}  # that were read
         self._in_order: list[FrozenTrial] = []  # the same, by number
         self._counts: Counter[TrialState] = Counter()  # of all that have ended
+        self._ahead: set[int] = set()  # failures that are newer than the newest that was seen
         self._running: dict[int, tuple[FrozenTrial, float]] = {}  # as others had it, and when
         self._refreshed_at = -1.0
 
@@ -90,6 +90,8 @@ class KnownStudy:
             self.forget(row_id)
             self._unread[row_id] = state
             self._counts[state] += 1
+            if state is TrialState.FAIL and row_id > self.last_id:  # this process's own
+                self._ahead.add(row_id)
             self.finished_ids.append(row_id)
 
     def forget(self, row_id: int) -> None:
@@ -115,8 +117,7 @@ class KnownStudy:
         asked = {
             "study_id": self.study_id,
             "last_id": self.last_id,
-            # An empty list would become a subquery, for which PostgreSQL reads all trials.
-            "unfinished": [_NO_TRIAL, *self._elsewhere],
+            "unfinished": [rows.NO_TRIAL, *self._elsewhere],
         }
         try:
             found = database.read(
@@ -126,6 +127,7 @@ class KnownStudy:
             return
         self._refreshed_at = time.monotonic()
         self.last_id = max((row_id for row_id, _ in found), default=self.last_id)
+        self._ahead = {row_id for row_id in self._ahead if row_id > self.last_id}
         for gone in self._elsewhere.keys() - {row_id for row_id, _ in found}:
             self.forget(gone)
         for row_id, state in found:
@@ -183,6 +185,15 @@ class KnownStudy:
         for trial in unfinished:  # few, and most often the last ones
             insort(found, trial, key=_NUMBER)
         return found
+
+    @property
+    def n_failed(self) -> int:
+        """How many trials have failed, without any that is `recent`."""
+        return self._counts[TrialState.FAIL] - len(self._ahead)
+
+    def recent(self, mine: Iterable[int]) -> rows.Recent:
+        """What may have changed since the last look, with trials of this process by id."""
+        return rows.Recent(self.last_id, (*self._elsewhere, *mine))
 
     def counts(self, mine: Iterable[FrozenTrial]) -> Counter[TrialState]:
         """How many trials are in each state."""

@@ -29,6 +29,7 @@ from hpo.storage import rows, schema
 from hpo.storage.database import Database, DatabaseAwayError, study_gone
 from hpo.storage.known import KnownStudy
 from hpo.storage.leases import Lease, LeaseLostError, Leases
+from hpo.storage.rows import FailureLimits
 from hpo.storage.script import RefusedError, Script
 from hpo.storage.urls import file_of, parse
 
@@ -68,6 +69,13 @@ def demand_file(url: str) -> None:
             f"there is no storage '{url}': no file {file}.",
             "Go to the folder of your study, or name its storage with --storage.",
         )
+
+
+class TooManyFailuresError(Exception):
+    """As many trials have failed as may, and the study has; nothing was written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"trial {number} failed when its study had failed already")
 
 
 class _NotAdmittedError(Exception):
@@ -133,6 +141,7 @@ class Storage(BaseStorage):
         self.database = database
         self.leases = Leases(database)
         self._driver_id: str | None = None
+        self._failures: FailureLimits | None = None
         self._known: dict[int, KnownStudy] = {}
         self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
@@ -166,9 +175,14 @@ class Storage(BaseStorage):
         """
         return self._study(schema.studies.c.study_id == study_id, patient=False) is not None
 
-    def drive(self, driver_id: str | None) -> None:
-        """Leases the trials that this process gets from now on to a driver; None to nobody."""
-        self._driver_id = driver_id
+    def drive(self, driver_id: str | None, failures: FailureLimits | None = None) -> None:
+        """Leases the trials that this process gets from now on to a driver; None to nobody.
+
+        Args:
+            driver_id: The driver.
+            failures: How many of the study's trials may fail.
+        """
+        self._driver_id, self._failures = driver_id, failures
 
     def close(self) -> None:
         """Writes what is pending and gives the connections back."""
@@ -322,7 +336,11 @@ class Storage(BaseStorage):
                 opened.trial.values = [float(value) for value in values]
             if state.is_finished():
                 opened.trial.datetime_complete = rows.local_now()
-            self._commit(opened)
+            try:
+                self._commit(opened)
+            except TooManyFailuresError:  # it goes on being this process's, to be put back
+                opened.trial.state, opened.trial.datetime_complete = TrialState.RUNNING, None
+                raise
             self._let_go(opened)
             return True
 
@@ -479,6 +497,17 @@ class Storage(BaseStorage):
             study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
             return study.counts(self._mine(study_id))
 
+    def have_failed_in_a_row(self, study_id: int) -> bool:
+        """Whether so many trials have failed in a row that the study has.
+
+        Raises:
+            DatabaseAwayError: it cannot be reached now.
+        """
+        if self._failures is None:
+            return False
+        query, values = self._failures.have_failed_in_a_row(study_id)
+        return bool(self.database.ask(f"SELECT {query}", values, patient=False))
+
     def contenders(
         self, study_id: int, after: int, best: float | None, *, maximize: bool
     ) -> tuple[int, list[FrozenTrial]]:
@@ -622,6 +651,7 @@ class Storage(BaseStorage):
         Raises:
             _NotAdmittedError: a new trial is one too many, or repeats another; nothing is written.
             LeaseLostError: it was taken over; nothing is written.
+            TooManyFailuresError: it failed, and is one too many; nothing is written.
             DatabaseAwayError: it cannot be reached now, and nobody is to wait.
         """
         try:
@@ -654,10 +684,13 @@ class Storage(BaseStorage):
             if trial.state is TrialState.RUNNING and self._driver_id is not None:
                 self.leases.give(script, self._driver_id, opened.token)
         else:
+            may_fail = self._may_fail(opened)
+            if may_fail:
+                rows.lock(script, opened.study_id)
             if opened.lease is not None:
                 self.leases.demand(script, opened.lease)
             if trial.state is not TrialState.RUNNING:
-                rows.update_state(script, trial)
+                rows.update_state(script, trial, may_fail)
         if opened.forgets_from is not None:
             rows.forget_steps(script, opened.forgets_from)
         rows.write_params(script, trial, opened.params)
@@ -672,6 +705,14 @@ class Storage(BaseStorage):
         rows.find(script)
         return script
 
+    def _may_fail(self, opened: _OpenTrial) -> list[tuple[str, Sequence[Any]]]:
+        """On what conditions a trial that has failed is written so."""
+        if self._failures is None or opened.trial.state is not TrialState.FAIL:
+            return []
+        study = self._known_study(opened.study_id)
+        recent = study.recent(self._open)
+        return list(self._failures.allow(opened.study_id, study.n_failed, recent))
+
     def _why_refused(self, opened: _OpenTrial) -> tuple[int, int, int | None]:
         """What a transaction had written before, whose answer was lost; else the error it meets."""
         if opened.row_id is None:
@@ -684,6 +725,9 @@ class Storage(BaseStorage):
         found = self.database.read(lambda connection: rows.read(connection, [row_id]))
         ended = trial.datetime_complete
         if not any(t.state is trial.state and t.datetime_complete == ended for t in found):
+            if self._may_fail(opened) and any(t.state is TrialState.RUNNING for t in found):
+                self._refreshed(opened.study_id)  # so that whoever asks now knows why
+                raise TooManyFailuresError(trial.number)
             raise UpdateFinishedTrialError(f"trial {trial.number} was finished by another process")
         return row_id, trial.number, lease.fence if lease else None
 

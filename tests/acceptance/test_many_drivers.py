@@ -84,6 +84,22 @@ def fails_or_waits(trial):
     raise ValueError("no")
 
 
+def fails_beside(trial):
+    \"\"\"No trial fails before six are at work.\"\"\"
+    note(trial, "runs")
+    while len({line.split()[0] for line in open("calls.txt")}) < 6:
+        time.sleep(0.01)
+    raise ValueError("no")
+
+
+def fails_together(trial):
+    \"\"\"No trial fails before two processes are at work.\"\"\"
+    note(trial, "runs")
+    while len({line.split()[1] for line in open("calls.txt")}) < 2:
+        time.sleep(0.01)
+    raise ValueError("no")
+
+
 def says(trial):
     raise ValueError("evil \\ud800 \\x1b[2J \\x00")
 
@@ -289,7 +305,52 @@ def test_failures_are_counted_for_the_study(folder: Folder) -> None:
     codes = first.done().code, second.done().code
 
     assert codes == (4, 4)
-    assert 4 <= folder.states("s")["FAIL"] <= 5  # the second one's trial had begun
+    assert folder.states("s")["FAIL"] == 4
+
+
+def test_of_failures_at_the_same_moment_one_more_than_max_failures_counts(
+    folder: Folder, database_url: str
+) -> None:
+    folder.environment["HPO_STORAGE"] = database_url
+    values = study("fails_beside", trials=200, run={"max_failures": 2, "workers": 3})
+    first = until_made(start(folder, values))
+    second = folder.start("worker", "s")
+
+    done = first.done(), second.done()
+
+    assert [each.code for each in done] == [4, 4]
+    for each in done:
+        assert "3 trials failed, more than max_failures = 2" in each.err
+    trials = folder.trials("s")
+    states = Counter(trial["state"] for trial in trials)
+    assert states["FAIL"] == 3
+    assert set(states) == {"FAIL", "WAITING"}
+    assert all(trial["failure"] is None for trial in trials if trial["state"] == "WAITING")
+    shown = folder.hpo("show", "s", "--json").json
+    assert (shown["state"], shown["state_reason"]) == (
+        "failed",
+        "3 trials failed, more than max_failures = 2",
+    )
+    again = folder.hpo("resume", "s", "--set", "run.max_failures=5")
+    assert again.code == 4
+    assert folder.states("s")["FAIL"] == 6
+
+
+def test_failures_in_a_row_are_those_of_all_drivers_since_the_study_was_taken_up(
+    folder: Folder, database_url: str
+) -> None:
+    folder.environment["HPO_STORAGE"] = database_url
+    first = until_made(start(folder, study("fails_together", trials=200)))
+    second = folder.start("worker", "s")
+
+    done = first.done(), second.done()
+
+    assert [each.code for each in done] == [4, 4]
+    for each in done:
+        assert "20 trials in a row failed" in each.err
+    assert folder.states("s")["FAIL"] == 20
+    assert folder.hpo("resume", "s").code == 4
+    assert folder.states("s")["FAIL"] == 40
 
 
 def test_a_worker_needs_a_study_and_changes_nothing_but_how_it_runs(folder: Folder) -> None:
