@@ -156,7 +156,8 @@ class Study:
             self._said_waiting = True
             for listener in self._listeners:
                 listener.waiting(n_elsewhere)
-        return n_elsewhere == 0
+        # The last of them may just have ended that a trial here waits for.
+        return n_elsewhere == 0 and not self._wants_more()
 
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
@@ -171,15 +172,15 @@ class Study:
     def _wants_more(self) -> bool:
         if self._limits.reached(self._gpu_seconds) is not None:
             return False
-        counts = self._storage.counts(self._record.id)
-        if counts[TrialState.WAITING]:
+        if self._storage.n_ready(self._record.id):
             return True
+        counts = self._storage.counts(self._record.id)
         wanted = self._plan.trials
         has_room = wanted is None or sum(counts.values()) < wanted
         return has_room and not self._sampler.exhausted(self._optuna)
 
     def _ask(self) -> Job | None:
-        """Asks for a trial and writes it; None if another driver was faster."""
+        """Asks for a trial and writes it; None if another driver was faster, or it has to wait."""
         trial = self._optuna.ask()
         trial_id, space = trial._trial_id, self._plan.space
         retries.begin_attempt(self._storage, trial_id, self._about)

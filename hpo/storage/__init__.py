@@ -20,6 +20,7 @@ from hpo.storage.rows import FailureLimits
 from hpo.storage.schema import upgrade
 from hpo.storage.storage import (
     KEY,
+    TWIN,
     WRITE_INTERVAL_SECONDS,
     Storage,
     TooManyFailuresError,
@@ -30,6 +31,7 @@ from hpo.storage.urls import masked
 
 __all__ = [
     "KEY",
+    "TWIN",
     "WRITE_INTERVAL_SECONDS",
     "Database",
     "DatabaseAwayError",

@@ -58,6 +58,7 @@ class KnownStudy:
         self._counts: Counter[TrialState] = Counter()  # of all that have ended
         self._ahead: set[int] = set()  # failures that are newer than the newest that was seen
         self._running: dict[int, tuple[FrozenTrial, float]] = {}  # as others had it, and when
+        self._twins: dict[int, int] = {}  # by id: the trial that ran when this one was to run
         self._refreshed_at = -1.0
 
     def get(self, row_id: int) -> FrozenTrial | None:
@@ -185,6 +186,22 @@ class KnownStudy:
         for trial in unfinished:  # few, and most often the last ones
             insort(found, trial, key=_NUMBER)
         return found
+
+    def wait(self, row_id: int, twin: int) -> None:
+        """Lets a trial wait while another runs, which is the same."""
+        self._twins[row_id] = twin
+
+    def has_to_wait(self, row_id: int, mine: Container[int]) -> bool:
+        """Whether a trial waits for another, which runs here or elsewhere."""
+        twin = self._twins.get(row_id)
+        return twin is not None and (
+            twin in mine or self._elsewhere.get(twin) is TrialState.RUNNING
+        )
+
+    def n_ready(self, mine: Container[int]) -> int:
+        """How many trials wait for nothing but somebody to run them."""
+        waiting = [i for i, state in self._elsewhere.items() if state is TrialState.WAITING]
+        return sum(not self.has_to_wait(row_id, mine) for row_id in waiting)
 
     @property
     def n_failed(self) -> int:

@@ -134,9 +134,9 @@ def _distribution(text: str) -> BaseDistribution:
 _LAST = "SELECT number FROM trials WHERE study_id = %s ORDER BY trial_id DESC LIMIT 1"
 _NEXT = f"coalesce(({_LAST}) + 1, 0)"  # ids and numbers grow together
 _ALIKE = (
-    "SELECT 1 FROM trials JOIN trial_system_attributes AS attrs "
-    "ON attrs.trial_id = trials.trial_id WHERE trials.study_id = %s AND trials.trial_id > %s "
-    """AND attrs."key" = %s AND attrs.value_json = %s"""
+    "SELECT other.trial_id FROM trials AS other JOIN trial_system_attributes AS attrs "
+    "ON attrs.trial_id = other.trial_id WHERE other.study_id = %s "
+    """AND attrs."key" = %s AND attrs.value_json = {value} AND {recent}"""
 )
 
 
@@ -207,12 +207,12 @@ class Conditions:
 
     Args:
         limit: It is not one trial too many.
-        unlike: No trial after this id has this attribute with this value.
+        unlike: None of these trials has this attribute with this value.
         token: Nothing was leased under it.
     """
 
     limit: int | None = None
-    unlike: tuple[int, str, Any] | None = None
+    unlike: tuple[Recent, str, Any] | None = None
     token: str | None = None
 
     def of(self, study_id: int) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -221,8 +221,9 @@ class Conditions:
         if self.limit is not None:
             yield f"{_NEXT} < %s", [study_id, self.limit]
         if self.unlike is not None:
-            newest, key, value = self.unlike
-            yield f"NOT EXISTS ({_ALIKE})", [study_id, newest, key, json.dumps(value)]
+            recent, key, value = self.unlike
+            alike = _ALIKE.format(value="%s", recent=recent.has("other.trial_id"))
+            yield f"NOT EXISTS ({alike})", [study_id, key, json.dumps(value)]
         if self.token is not None:
             yield "NOT EXISTS (SELECT 1 FROM hpo_leases WHERE token = %s)", [self.token]
 
@@ -281,6 +282,32 @@ def claim(script: Script) -> None:
         TrialState.RUNNING.name,
         _stored(local_now()),
     )
+
+
+def twin(
+    study_id: int, row_id: int, recent: Recent, key: str, value: Any = None
+) -> tuple[str, Sequence[Any]]:
+    """Another trial that runs and has the same value of an attribute, as SQL, with its values.
+
+    Args:
+        study_id: The study.
+        row_id: The trial that is not to be found.
+        recent: Among these there is what runs.
+        key: The attribute.
+        value: Its value; None is what the trial itself has, if it has one.
+    """
+    own = f'SELECT value_json FROM trial_system_attributes WHERE trial_id = {row_id} AND "key" = %s'
+    wanted, values = (f"({own})", [key]) if value is None else ("%s", [json.dumps(value)])
+    alike = _ALIKE.format(value=wanted, recent=recent.has("other.trial_id"))
+    sql = f"{alike} AND other.state = 'RUNNING' AND other.trial_id <> {row_id}"
+    return sql, [study_id, key, *values]
+
+
+def demand_no(script: Script, query: tuple[str, Sequence[Any]]) -> None:
+    """Refuses a transaction about a trial if a query finds something."""
+    sql, values = query
+    state = f"CASE WHEN NOT EXISTS ({sql}) THEN state END"
+    script.add(f"UPDATE trials SET state = {state} WHERE trial_id = {script.at}", *values)
 
 
 def forget_steps(script: Script, first: int) -> None:

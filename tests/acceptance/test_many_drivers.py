@@ -100,6 +100,14 @@ def fails_together(trial):
     raise ValueError("no")
 
 
+def apart(trial):
+    \"\"\"Notes when it begins and ends.\"\"\"
+    note(trial, f"begins {trial.x}")
+    time.sleep(0.05)
+    note(trial, f"ends {trial.x}")
+    return float(trial.x)
+
+
 def says(trial):
     raise ValueError("evil \\ud800 \\x1b[2J \\x00")
 
@@ -419,7 +427,9 @@ def test_a_trial_is_explained(folder: Folder) -> None:
 
 def enqueue(folder: Folder, *configurations: dict[str, object]) -> None:
     """Enqueues trials with plain Optuna."""
-    optunas = optuna.load_study(study_name="s", storage=f"sqlite:///{folder.path}/hpo.db")
+    url = folder.environment.get("HPO_STORAGE", f"sqlite:///{folder.path}/hpo.db")
+    url = url.replace("postgresql://", "postgresql+psycopg2://")
+    optunas = optuna.load_study(study_name="s", storage=url)
     for configuration in configurations:
         optunas.enqueue_trial(configuration)
 
@@ -440,6 +450,31 @@ def test_what_was_enqueued_is_run_and_what_cannot_be_fails_alone(folder: Folder)
     assert "99" in trials[3]["failure"]["message"]
     assert "many" in trials[4]["failure"]["message"]
     assert "by hand, enqueued" in folder.hpo("why", "s", "2").out
+
+
+def test_what_was_enqueued_twice_runs_twice_and_never_at_once(
+    folder: Folder, database_url: str
+) -> None:
+    folder.environment["HPO_STORAGE"] = database_url
+    space, processes = {"x": {"int": [0, 99]}}, {"workers": 2}
+    assert start(folder, study("apart", space, run=processes, trials=2)).done().code == 0
+    for x in (3, 4, 3) * 4:
+        enqueue(folder, {"x": x})
+
+    first = folder.start("resume", "s", "--set", "search.trials=18")
+    second = folder.start("worker", "s")
+
+    assert (first.done().code, second.done().code) == (0, 0)
+    trials = folder.trials("s")
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * len(trials)
+    assert Counter(trial["params"]["x"] for trial in trials[2:14]) == {3: 8, 4: 4}
+    assert len({trial["params"]["x"] for trial in trials}) == 8  # of 18, the rest are repeats
+    assert {trial["attempts"] for trial in trials} == {1}
+    running: set[str] = set()
+    for line in folder.calls():
+        _, _, what, x = line.split()
+        assert (x in running) == (what == "ends"), line
+        running ^= {x}
 
 
 def test_a_study_that_is_deleted_ends_its_drivers_with_one_error(folder: Folder) -> None:
