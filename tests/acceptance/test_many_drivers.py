@@ -458,8 +458,8 @@ def test_what_was_enqueued_twice_runs_twice_and_never_at_once(
     folder.environment["HPO_STORAGE"] = database_url
     space, processes = {"x": {"int": [0, 99]}}, {"workers": 2}
     assert start(folder, study("apart", space, run=processes, trials=2)).done().code == 0
-    for x in (3, 4, 3) * 4:
-        enqueue(folder, {"x": x})
+    for value in (3, 4, 3) * 4:
+        enqueue(folder, {"x": value})
 
     first = folder.start("resume", "s", "--set", "search.trials=18")
     second = folder.start("worker", "s")
