@@ -165,7 +165,7 @@ def _put_back(trial: FrozenTrial) -> str | None:
     if history := trial.system_attrs.get(HISTORY):
         return str(history[-1]["ended"])
     twin = trial.system_attrs.get(TWIN)
-    return None if twin is None else f"it waits for the end of trial {twin}, which is the same"
+    return None if twin is None else f"for the end of trial {twin}, which is the same"
 
 
 def _as_ms(local: datetime | None) -> int | None:

@@ -377,6 +377,27 @@ def test_a_worker_needs_a_study_and_changes_nothing_but_how_it_runs(folder: Fold
     assert "no study 't'" in unknown.err
 
 
+def test_a_worker_waits_for_a_study_that_is_made_later(folder: Folder) -> None:
+    worker = folder.start("worker", "s", "--wait", "10m")
+    worker.wait_for("Waiting for up to 10m: there is no storage 'sqlite:///hpo.db'")
+    other = {**study("quick", trials=1), "name": "other"}
+    assert start(folder, other).done().code == 0
+    first = until_made(start(folder, study("together")))
+
+    assert (first.done().code, worker.done().code) == (0, 0)
+
+    assert folder.states("s") == {"COMPLETE": 8}
+    late = folder.hpo("worker", "t", "--wait", "1s")
+    assert late.code == 1
+    assert "no study 't'" in late.err
+    wrong = folder.hpo("worker", "t", "--wait", "soon")
+    assert wrong.code == 2
+    assert "'soon' is not a duration" in wrong.err
+    nowhere = folder.hpo("worker", "t", "--wait", "10m", "--storage", "nonsense")
+    assert nowhere.code == 1
+    assert "is not a storage URL" in nowhere.err
+
+
 def test_a_worker_finds_the_studys_code_where_it_is_told(folder: Folder) -> None:
     assert start(folder, study("quick", trials=2)).done().code == 0
     elsewhere = Folder(folder.path / "elsewhere", folder.starter)
@@ -475,6 +496,25 @@ def test_what_was_enqueued_twice_runs_twice_and_never_at_once(
         _, _, what, x = line.split()
         assert (x in running) == (what == "ends"), line
         running ^= {x}
+
+
+def test_what_an_enqueued_trial_waits_for_is_told(folder: Folder) -> None:
+    space = {"x": {"int": [0, 99]}}
+    first = until_made(start(folder, study("endless", space, trials=1)))
+    while not folder.states("s")["RUNNING"]:
+        pass
+    second = folder.start("worker", "s")
+    (trial,) = folder.trials("s")
+    enqueue(folder, trial["params"])
+
+    while "for the end of trial 0, which is the same" not in folder.hpo("why", "s", "1").out:
+        pass
+    assert folder.trials("s")[1]["state"] == "WAITING"
+    folder.write("go", "")
+
+    assert (first.done().code, second.done().code) == (0, 0)
+    assert folder.states("s") == {"COMPLETE": 2}
+    assert "which is the same" not in folder.hpo("why", "s", "1").out
 
 
 def test_a_study_that_is_deleted_ends_its_drivers_with_one_error(folder: Folder) -> None:
