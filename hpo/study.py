@@ -29,7 +29,7 @@ from hpo.listeners import Listener, Outcome
 from hpo.metrics_log import MetricsLog
 from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
-from hpo.storage import Driver, LeaseLostError
+from hpo.storage import Driver, LeaseLostError, TooManyFailuresError
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
@@ -188,6 +188,9 @@ class Study:
         try:
             params = self._suggest(trial)
         except SpaceExhaustedError:
+            return None
+        except TooManyFailuresError as refused:  # it was enqueued in part, and the space exhausted
+            retries.put_back(self._storage, trial_id, str(refused))
             return None
         except (SpaceError, TypeError, ValueError) as error:
             if ENQUEUED not in attrs:
