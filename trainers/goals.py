@@ -1,7 +1,8 @@
 """What a model can be judged by: the names of all metrics, and which way is better.
 
-A metric of the data's parts has the part's name in front: `val_error`, `test_error`. Others, such
-as `latency_ms`, belong to the model. `trainers.metrics` computes them; this module imports nothing.
+A metric of the data's parts has the part's name in front: `val_error`, `test_error`; `train_error`,
+of the training part, is known at the end of a fit. Others, such as `latency_ms`, belong to the
+model. `trainers.metrics` computes them; this module imports nothing.
 """
 
 import re
@@ -141,7 +142,7 @@ def metric(name: str) -> Metric | None:
     if name == "train_loss":
         return OF_PART["loss"]
     part, _, base = name.partition("_")
-    if part == "val":
+    if part in ("val", "train"):
         return OF_PART["f1"] if beta(base) is not None else OF_PART.get(base)
     return OF_MODEL.get(name)
 
@@ -190,6 +191,12 @@ class Goals:
     def reported(self, task: Task) -> tuple[str, ...]:
         """All metrics of a report."""
         return tuple(dict.fromkeys((*ALWAYS[task], *self.names, self.watched)))
+
+    @property
+    def at_end(self) -> tuple[str, ...]:
+        """Metrics of the training part that a fit reports once, of the weights it ends with."""
+        of_train = (name for name in self.names if name.startswith("train_"))
+        return tuple(name for name in of_train if name != "train_loss")
 
 
 def needs(names: Iterable[str]) -> Sequence[str]:
