@@ -3,7 +3,16 @@
 Pure functions of arrays; nothing here knows of studies.
 """
 
+from hpo.curves.data_needs import DataNeeds, data_needs
 from hpo.curves.distributions import Distribution
 from hpo.curves.forecasts import Curve, Forecast, forecast, forecast_batch
 
-__all__ = ["Curve", "Distribution", "Forecast", "forecast", "forecast_batch"]
+__all__ = [
+    "Curve",
+    "DataNeeds",
+    "Distribution",
+    "Forecast",
+    "data_needs",
+    "forecast",
+    "forecast_batch",
+]
