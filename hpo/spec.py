@@ -137,6 +137,21 @@ def _seconds(value: object) -> object:
     return value
 
 
+def seconds(text: str) -> float:
+    """Reads a duration as a study file has it: 90s, 10m, or a number of seconds.
+
+    Raises:
+        ValueError: it is none, or not above 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = float(str(_seconds(text)))
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{text} is no time to do anything in")
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 
 
@@ -241,6 +256,12 @@ class ObjectiveSpec(_Model):
         if isinstance(self.direction, str):
             return (self.direction,) * len(self.metrics)
         return tuple(self.direction)
+
+    def direction_of(self, metric: str) -> Direction:
+        """Which way is better of any metric, whether it is optimised or not."""
+        if metric in self.metrics:
+            return self.directions[self.metrics.index(metric)]
+        return _natural({"estimator": self.estimator}, metric)
 
     @property
     def says_fraction(self) -> bool:

@@ -55,7 +55,7 @@ def run(
     """
     from hpo import spec
 
-    _run(spec.load(file, _said(overrides, workers)), storage, tracking, as_json=as_json)
+    _run(spec.load(file, said(overrides, workers)), storage, tracking, as_json=as_json)
 
 
 @command("resume")
@@ -72,7 +72,7 @@ def resume(
     With --set search.trials=200 a finished one goes on, too.
     """
     record = find(study, storage)
-    plan = record.plan.overridden(_said(overrides, workers))
+    plan = record.plan.overridden(said(overrides, workers))
     _run(plan, storage, tracking or record.tracking, as_json=as_json)
 
 
@@ -98,17 +98,18 @@ def worker(
     gate.
     """
     record = find(study, storage)
-    said = _said(overrides, workers)
-    for override in said:
+    given = said(overrides, workers)
+    for override in given:
         if not override.startswith("run."):
             raise typer.BadParameter(f"{override}: a worker may set run.* alone.")
-    plan = record.plan.overridden(said)
+    plan = record.plan.overridden(given)
     if folder is not None or not plan.folder.is_dir():
         plan = replace(plan, folder=(folder or Path.cwd()).resolve())
     _run(plan, storage, tracking or record.tracking, as_json=as_json, joins=True)
 
 
-def _said(overrides: list[str] | None, workers: str | None) -> list[str]:
+def said(overrides: list[str] | None, workers: str | None) -> list[str]:
+    """The overrides, with what ``--workers`` means among them."""
     if workers is None:
         return overrides or []
     return [*(overrides or []), f"run.workers={workers}", "run.executor=processes"]

@@ -4,15 +4,18 @@ Pure functions of arrays; nothing here knows of studies.
 """
 
 from hpo.curves.data_needs import DataNeeds, data_needs
+from hpo.curves.diagnosis import Diagnosis, diagnose
 from hpo.curves.distributions import Distribution
 from hpo.curves.forecasts import Curve, Forecast, forecast, forecast_batch
 
 __all__ = [
     "Curve",
     "DataNeeds",
+    "Diagnosis",
     "Distribution",
     "Forecast",
     "data_needs",
+    "diagnose",
     "forecast",
     "forecast_batch",
 ]

@@ -1,0 +1,26 @@
+"""How much data a configuration needs: it is trained on nested parts of growing size.
+
+::
+
+    question.py   which configuration, which metric, which target; and what is answered
+    planner.py    at which size the next fit tells most per second
+    loop.py       the fits, by the project's executors
+    fits.py       the file that loses none of them
+    report.py     the answer as a table, a chart, JSON and a run in MLflow
+"""
+
+from hpo.sizing.loop import BUDGET_SECONDS, SEEDS, SizingListener, measure
+from hpo.sizing.question import Answer, Question, ask, baseline_of, config_of, sizes_of
+
+__all__ = [
+    "BUDGET_SECONDS",
+    "SEEDS",
+    "Answer",
+    "Question",
+    "SizingListener",
+    "ask",
+    "baseline_of",
+    "config_of",
+    "measure",
+    "sizes_of",
+]
