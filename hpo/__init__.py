@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpo import pruners, samplers
-    from hpo.api import Result, best, run, search
+    from hpo.api import Result, best, measure_data_needs, run, search
     from hpo.curves import DataNeeds, Forecast, data_needs, forecast
     from hpo.errors import HpoError
     from hpo.objectives.function import Trial
@@ -39,6 +39,7 @@ _HOMES = {
     "boolean": "search_spaces",
     "data_needs": "hpo.curves",
     "forecast": "hpo.curves",
+    "measure_data_needs": "hpo.api",
     "run": "hpo.api",
     "search": "hpo.api",
     "space": "hpo.spaces",
@@ -63,6 +64,7 @@ __all__ = [
     "boolean",
     "data_needs",
     "forecast",
+    "measure_data_needs",
     "pruners",
     "run",
     "samplers",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -23,16 +22,11 @@ from hpo.cli.app import (
     stdout,
 )
 from hpo.cli.runs import WorkersOption, said
-from hpo.cli.studies import find
-from hpo.errors import HpoError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
+    from collections.abc import Callable
 
-    from hpo.catalog import StudyRecord
     from hpo.sizing import Answer
-    from hpo.spec import Plan
 
 
 _T = TypeVar("_T")
@@ -83,15 +77,15 @@ def data_needs(
     budget_seconds = _parsed(_seconds, budget, "--budget")
     with console.status("loading"):  # torch and Optuna take their seconds
         from hpo.cli.needs_progress import listener
-        from hpo.sizing import ask, measure, sizes_of
+        from hpo.sizing import ask, measure, sizes_of, subject_of
 
-        study, plan, config, which = _chosen(what, trial, said(overrides, workers), storage)
-        question = ask(study, plan, config, which, metric=metric, target=target, examples=examples)
+        subject = subject_of(what, said(overrides, workers), trial=trial, storage=storage)
+        question = ask(subject, metric=metric, target=target, examples=examples)
         by_hand = None
         if sizes is not None:
             by_hand = _parsed(lambda text: sizes_of(text, question), sizes, "--sizes")
     progress = listener(console, budget_seconds)
-    uri = tracking or study.tracking or plan.spec.tracking
+    uri = tracking or subject.study.tracking or subject.plan.spec.tracking
     try:
         answer = measure(
             question,
@@ -109,39 +103,6 @@ def data_needs(
         console.print(f"Interrupted; {n} fits are kept. The same command goes on from there.")
         raise typer.Exit(INTERRUPTED + (answer.signal or 2))
     _report(answer, uri, started_ms, progress.warn, as_json=as_json)
-
-
-def _chosen(
-    what: str, trial: int | None, overrides: list[str], storage: str | None
-) -> tuple[StudyRecord, Plan, Mapping[str, Any], str]:
-    """The study, how and what it trains, and which configuration that is."""
-    from hpo import catalog, spec
-    from hpo.places import storage_url
-    from hpo.sizing import baseline_of, config_of
-    from hpo.storage import open_storage
-
-    path = Path(what)
-    if path.is_file() or path.suffix in (".yaml", ".yml"):
-        if trial is not None:
-            raise typer.BadParameter("--trial is of a study; name the study, not its file.")
-        plan = spec.load(path, overrides)
-        config = baseline_of(plan)
-        record = catalog.beside(open_storage(storage_url(storage or plan.spec.storage)), plan)
-        return record, plan, config, "the baseline" if plan.baseline else "the only configuration"
-    if wrong := [each for each in overrides if not each.startswith("run.")]:
-        raise typer.BadParameter(f"{wrong[0]}: of a study, run.* alone may be set.")
-    record = find(what, storage)
-    plan = record.plan.overridden(overrides)
-    if trial is None:
-        best = record.best()
-        if best is None:
-            step = "Of a file, its baseline is taken: hpo data-needs FILE. Or: hpo run FILE"
-            raise HpoError(record.why_no_best(), step)
-        return record, plan, config_of(record, best), f"trial {best.number}, the best"
-    chosen = next((each for each in record.trials() if each.number == trial), None)
-    if chosen is None:
-        raise HpoError(f"'{what}' has no trial {trial}.", f"See: hpo trials {what}")
-    return record, plan, config_of(record, chosen), f"trial {trial}"
 
 
 def _report(

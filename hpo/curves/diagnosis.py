@@ -27,6 +27,7 @@ _MOSTLY = 2 / 3
 """The share of the excess from which on it is called bias, or variance, alone."""
 
 _SURE = 0.8
+_NEAR = 4.0  # sizes of at least such a part of the largest have a spread like its own
 _DRAWS = 20_000
 _UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
 
@@ -105,8 +106,9 @@ def diagnose(
 ) -> Diagnosis:
     """Tells whether bias or variance bounds a model, and how sure that is.
 
-    Standard errors are from the seeds' spread, pooled over sizes: a size that was measured once has
-    the spread of the others. The kinds' probabilities are their shares of draws from Student's t.
+    Standard errors are from the seeds' spread, pooled over the largest sizes, so that one which was
+    measured once has the spread of the others. The kinds' probabilities are their shares of draws
+    from Student's t.
 
     Args:
         sizes: Training-set sizes, shape (k,); repeats, of several seeds, allowed.
@@ -158,7 +160,12 @@ def _at_largest(
 
 
 def _standard_error(n: Array, values: Array) -> tuple[float, int]:
-    """Of the mean at the largest size, from the spread within all sizes; degrees of freedom."""
+    """Of the mean at the largest size, from the spread within sizes near it; degrees of freedom.
+
+    Small sizes differ by more.
+    """
+    near = n >= n.max() / _NEAR
+    n, values = n[near], values[near]
     unique, index = np.unique(n, return_inverse=True)
     counts = np.bincount(index)
     means = np.bincount(index, values) / counts

@@ -90,23 +90,20 @@ def as_text(chart: ScalingChart, *, width: int = 80, height: int = 20, colour: b
     plotext.limit_size(False, False)
     plotext.plot_size(width, height)
 
-    def scatter(x: Sequence[float], y: Sequence[float], mark: str, tint: int) -> None:
+    def draw(
+        how: Callable[..., None], x: Sequence[float], y: Sequence[float], mark: str, tint: int
+    ) -> None:
         seen = [(math.log10(a), y_of(b)) for a, b in zip(x, y, strict=True) if low <= b <= high]
         if seen:
-            plotext.scatter(*map(list, zip(*seen, strict=True)), marker=mark, color=tint)
+            how(*map(list, zip(*seen, strict=True)), marker=mark, color=tint)
 
     for edge in (chart.low, chart.high):
-        scatter(chart.n, edge, _EDGE, _GREY)
+        draw(plotext.plot, chart.n, edge, _EDGE, _GREY)
     if chart.target is not None:
-        scatter(chart.n, [chart.target] * len(chart.n), _GOAL, _GREEN)
-    plotext.plot(
-        [math.log10(n) for n in chart.n],
-        [y_of(min(max(y, low), high)) for y in chart.middle],
-        marker="braille",
-        color=_BLUE,
-    )
-    scatter(chart.train_sizes, chart.train_values, _TRAINING, _ORANGE)
-    scatter(chart.sizes, chart.values, _VALIDATION, _BLUE)
+        draw(plotext.plot, chart.n, [chart.target] * len(chart.n), _GOAL, _GREEN)
+    draw(plotext.plot, chart.n, chart.middle, "braille", _BLUE)
+    draw(plotext.scatter, chart.train_sizes, chart.train_values, _TRAINING, _ORANGE)
+    draw(plotext.scatter, chart.sizes, chart.values, _VALIDATION, _BLUE)
     _axes(plotext, chart, y_of)
     drawn = plotext.build()
     if not colour:
@@ -132,11 +129,17 @@ def _axes(plotext: object, chart: ScalingChart, y_of: Callable[[float], float]) 
 def _legend(chart: ScalingChart) -> str:
     parts = [f"{_VALIDATION} validation"]
     if chart.train_values:
-        parts.append(f"{_TRAINING} training")
+        parts.append(f"{_TRAINING} {_of_training(chart)}")
     parts += ["⠒ expected", f"{_EDGE} 90% interval"]
     if chart.target is not None:
         parts.append(f"{_GOAL} target {chart.target:g}")
     return "   ".join([*parts, f"│ all {chart.now:,.0f}"])
+
+
+def _of_training(chart: ScalingChart) -> str:
+    """What the training part's marks are called; a logarithm has no place for an error of 0."""
+    low, _ = chart.limits
+    return "training" if min(chart.train_values) >= low else "training (too low where not seen)"
 
 
 def round_numbers(low: float, high: float) -> list[float]:
@@ -171,7 +174,7 @@ def write_png(chart: ScalingChart, path: Path) -> None:
     axes.fill_between(chart.n, chart.low, chart.high, alpha=0.2, lw=0, label="90% interval")
     axes.plot(chart.n, chart.middle, color="C0", label="expected")
     if chart.train_values:
-        axes.plot(chart.train_sizes, chart.train_values, "x", color="C1", label="training")
+        axes.plot(chart.train_sizes, chart.train_values, "x", color="C1", label=_of_training(chart))
     axes.plot(chart.sizes, chart.values, "o", color="C0", ms=4, label="validation")
     if chart.target is not None:
         axes.axhline(chart.target, color="C2", ls="--", label=f"target {chart.target:g}")

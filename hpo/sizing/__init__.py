@@ -2,6 +2,7 @@
 
 ::
 
+    asking.py     from what is typed to a question
     question.py   which configuration, which metric, which target; and what is answered
     planner.py    at which size the next fit tells most per second
     loop.py       the fits, by the project's executors
@@ -9,8 +10,9 @@
     report.py     the answer as a table, a chart, JSON and a run in MLflow
 """
 
+from hpo.sizing.asking import Subject, ask, sizes_of, subject_of
 from hpo.sizing.loop import BUDGET_SECONDS, SEEDS, SizingListener, measure
-from hpo.sizing.question import Answer, Question, ask, baseline_of, config_of, sizes_of
+from hpo.sizing.question import Answer, Question
 
 __all__ = [
     "BUDGET_SECONDS",
@@ -18,9 +20,9 @@ __all__ = [
     "Answer",
     "Question",
     "SizingListener",
+    "Subject",
     "ask",
-    "baseline_of",
-    "config_of",
     "measure",
     "sizes_of",
+    "subject_of",
 ]

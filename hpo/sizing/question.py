@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +16,8 @@ from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
-from hpo.requirements import requirement
 from hpo.sizing.fits import Fit
 from hpo.spec import Direction, Plan
-from hpo.study import job_of
-from hpo.trial import TrialRecord
 from trainers import goals
 
 PERCENT = 100
@@ -172,166 +168,3 @@ def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:
         best=bounds[1] if question.direction == "maximize" else bounds[0],
         direction=question.direction,
     )
-
-
-def target_of(plan: Plan, metric: str) -> float | None:
-    """What the gate demands of a metric, if it does."""
-    parsed = requirement(plan.spec.gate.get(metric, ""))
-    better = "<" if plan.spec.objective.direction_of(metric) == "minimize" else ">"
-    return parsed[1] if parsed and parsed[0].startswith(better) else None
-
-
-def refuse_target(metric: str, target: float, bounds: tuple[float, float] | None) -> None:
-    """Refuses a target that no model could have.
-
-    Raises:
-        HpoError: the metric is never so.
-    """
-    if math.isfinite(target) and (bounds is None or bounds[0] <= target <= bounds[1]):
-        return
-    low, high = bounds or (-math.inf, math.inf)
-    between = f"between {low:g} and {high:g}" if math.isfinite(low + high) else "a finite number"
-    if not math.isfinite(low + high) and math.isfinite(target):
-        between = f"at least {low:g}" if math.isfinite(low) else f"at most {high:g}"
-    raise HpoError(
-        f"{metric} cannot be {target:g}; it is {between}.", "Give another one: --target 0.02"
-    )
-
-
-def refuse_metric(plan: Plan, metric: str) -> None:
-    """Refuses a metric that a trainer does not know.
-
-    Raises:
-        HpoError: with the names that there are.
-    """
-    objective = plan.spec.objective
-    if objective.trainer is None:
-        return
-    if problem := goals.problem(metric, objective.task):
-        raise HpoError(problem)
-    if missing := [s for s in goals.needs([metric]) if getattr(objective, s) is None]:
-        raise HpoError(f"'{metric}' needs `objective.{missing[0]}`.")
-
-
-def ask(
-    study: StudyRecord,
-    plan: Plan,
-    config: Mapping[str, Any],
-    what: str,
-    *,
-    metric: str | None = None,
-    target: float | None = None,
-    examples: int | None = None,
-) -> Question:
-    """A question about a configuration, checked.
-
-    Args:
-        study: In whose folder everything is kept.
-        plan: How it is trained.
-        config: The configuration.
-        what: Which one it is.
-        metric: What is measured; the objective, the first of several, by default.
-        target: The value to reach; what the gate demands of the metric by default.
-        examples: How many training examples own code has.
-
-    Raises:
-        HpoError: the objective has no training subsets, or metric or target make no sense.
-    """
-    objective = plan.spec.objective
-    if not plan.takes_fraction:
-        raise HpoError(
-            f"the {objective.kind} of '{plan.spec.name}' does not say that it can train on a part "
-            "of its data.",
-            _HOW[objective.kind or "function"],
-        )
-    metric = metric or objective.metrics[0]
-    refuse_metric(plan, metric)
-    n, n_classes, digest = _data_of(plan)
-    if n is None:
-        n = examples or PERCENT
-    elif examples is not None:
-        raise HpoError(f"hpo counts the examples itself: {n:,} to train on.", "Drop --examples.")
-    question = Question(
-        study,
-        plan,
-        config,
-        what,
-        metric,
-        target_of(plan, metric) if target is None else target,
-        n,
-        is_counted=bool(digest) or examples is not None,
-        n_classes=n_classes,
-        digest=digest,
-    )
-    if question.target is not None:
-        refuse_target(metric, question.target, question.bounds)
-    return question
-
-
-_HOW = {
-    "function": "Let it train on the share trial.train_fraction of its training examples, and say "
-    "so: --set objective.train_fraction=true",
-    "command": "Let it train on such a share of its training examples, and say where it is told: "
-    "--fraction {train_fraction}",
-}
-
-
-def sizes_of(text: str, question: Question) -> list[int]:
-    """Sizes as they are typed: ``100,1000,50%``.
-
-    Raises:
-        ValueError: it is not of that form.
-        HpoError: there are not so many examples.
-    """
-    sizes = []
-    for part in (part.strip() for part in text.split(",")):
-        share = part.endswith("%")
-        number = float(part.rstrip("%").replace("_", ""))
-        sizes.append(round(number * question.n / 100) if share else int(number))
-        if not share and number != int(number):
-            raise ValueError(f"{part} is no whole number")
-    if wrong := [size for size in sizes if not 2 <= size <= question.n]:
-        raise HpoError(
-            f"--sizes: {wrong[0]:,} is not between 2 and the {question.n:,} training examples.",
-            "Shares are written so: --sizes 25%,50%,100%",
-        )
-    return sizes
-
-
-def baseline_of(plan: Plan) -> dict[str, Any]:
-    """The configuration of a file's baseline, or its only one.
-
-    Raises:
-        HpoError: there is no baseline, and more than one configuration.
-    """
-    if plan.baseline is not None:
-        return plan.config(plan.baseline)
-    if not plan.space.free:
-        return plan.config({})
-    defaults = " (the trainer's defaults)" if plan.spec.objective.trainer else ""
-    raise HpoError(
-        f"'{plan.spec.name}' has no baseline, and data needs are those of one configuration.",
-        f"Give it one, such as --set 'baseline={{}}'{defaults}, or search first: "
-        f"hpo run FILE, then hpo data-needs {plan.spec.name}",
-    )
-
-
-def config_of(study: StudyRecord, trial: TrialRecord) -> dict[str, Any]:
-    """The configuration of a trial."""
-    return dict(job_of(study, trial).config)
-
-
-def _data_of(plan: Plan) -> tuple[int | None, int, str]:
-    """Training examples, classes and digest of data that is ours; of other data nothing."""
-    kind = plan.spec.objective.kind
-    if kind == "trainer":
-        from hpo.objectives.trainer import folds_of
-
-        folds = folds_of(plan)
-    elif kind == "estimator":
-        from hpo.objectives.estimator import EstimatorObjective
-
-        folds = EstimatorObjective(plan).folds
-    else:
-        return None, 0, ""
-    return min(len(data.train) for data in folds), len(folds[0].classes), folds[0].digest
