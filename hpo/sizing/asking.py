@@ -20,7 +20,6 @@ from hpo.storage import open_storage
 from hpo.study import job_of
 from trainers import goals
 
-
 _SIZE, _SHARE = re.compile(r"\d[\d_]*"), re.compile(r"\d+(\.\d*)?%")
 _OF_A_STUDY = ("run.", "objective.train_fraction=")  # what may be set: it changes no trial
 
