@@ -97,6 +97,41 @@ def bank() -> Laws:
     return Laws(*np.array(rows).T)
 
 
+def refined(laws: Laws, n: int, shrink: float) -> Laws:
+    """n variants of each law within its cell of the grid, shape (J n,), law by law.
+
+    Args:
+        laws: The laws, shape (J,).
+        n: Variants of each; the first is the law itself.
+        shrink: Share of the cell that the variants fill.
+    """
+    u = (shrink * (2 * _offsets(n) - 1))[None]  # (1, n, 5)
+    u = u * np.array([1.0])
+    stretch = np.where(laws.family == 3, 0.29, np.where(laws.family == 4, 0.4, 0.2))[:, None]
+    one, two = np.exp(stretch * u[..., 0]), np.exp(stretch * u[..., 1])
+    b0, b1 = laws.b0[:, None] * one, laws.b1[:, None]
+    b1 = np.where(laws.family[:, None] == 4, b1 * two, b1 * one)
+    d = laws.d[:, None] + np.where(laws.family[:, None] >= 3, 1.0, 0.0) * u[..., 2]
+    loose = np.where((laws.family == 2) | (laws.family == 4), 0.5, 0.0)[:, None]
+    f = laws.f[:, None] * np.exp(loose * u[..., 3])
+    f = np.where(laws.family[:, None] == 3, 1 / b1, f)
+    cell = np.where(laws.family == 4, 0.15, np.where(laws.family == 3, 0.1, 0.05))
+    r = np.where(laws.family == 0, 0.0, 1.0)[:, None] * np.clip(
+        laws.r[:, None] + cell[:, None] * u[..., 4], 0.0, 0.99
+    )
+    family = np.repeat(laws.family, n)
+    return Laws(family, *(np.broadcast_to(x, (len(laws), n)).ravel() for x in (b0, b1, d, f, r)))
+
+
+@cache
+def _offsets(n: int) -> Array:
+    """n points of the unit cube [0, 1)^5, evenly spread, the first in the middle."""
+    # Kronecker sequence with the roots of x^6 = x + 1 (Roberts 2018, R-sequence)
+    root = 1.1347241384
+    steps = root ** -np.arange(1.0, 6.0)
+    return np.asarray((0.5 + np.arange(n)[:, None] * steps) % 1.0)
+
+
 @cache
 def log_prior() -> Array:
     """Log probability of each law of `bank`, shape (J,)."""

@@ -19,11 +19,12 @@ from scipy.linalg import solve_triangular
 from scipy.special import logsumexp, ndtr
 
 from hpo.curves.distributions import Array
-from hpo.curves.scaling_laws import Laws, bank, log_prior
+from hpo.curves.scaling_laws import Laws, bank, log_prior, refined
 
 _NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
-_STRAYINGS = (0.003, 0.02, 0.06, 0.15)
+_STRAYINGS = (0.003, 0.02, 0.06, 0.15, 0.35)
 _KEPT = 1500
+HURST = 0.75
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,8 @@ class Posterior:
     var_a: Array
     s: Array
     q: Array
+    index: Array
+    prior: Array
 
     @property
     def n_last(self) -> float:
@@ -74,7 +77,7 @@ class Posterior:
         """Means and variances of log e(n), both of shape (S, m)."""
         t = np.log(n / self.n_last)
         mean = self.a[:, None] + self.laws.log_error(t)
-        return mean, self.var_a[:, None] + self.q[:, None] ** 2 * np.minimum(np.abs(t), 7.0)
+        return mean, self.var_a[:, None] + self.q[:, None] ** 2 * np.minimum(np.abs(t), 7.0) ** (2 * HURST)
 
     def prob_below(self, n: Array, log_error: Array) -> Array:
         """P(log e(n) <= log_error), shape (m,)."""
@@ -84,27 +87,54 @@ class Posterior:
 
 
 def posterior(evidence: Evidence) -> Posterior:
-    """Weighs all laws by the evidence."""
+    """Weighs all laws by the evidence; then, finer, what lies around the best of them."""
     laws, prior = bank(), log_prior()
+    found = _weigh(evidence, laws, prior)
+    for n_best, n_variants, shrink in REFINE:
+        total = np.bincount(found.index, found.weights, len(laws))
+        order = np.argsort(-total, kind="stable")[:n_best]
+        best = order[total[order] > FLOOR * total[order[0]]]
+        rest = np.delete(np.arange(len(laws)), best)
+        rest = rest[total[rest] > 1e-6]
+        laws = join(laws.take(rest), refined(laws.take(best), n_variants, shrink))
+        prior = np.concatenate([prior[rest], np.repeat(prior[best] - np.log(n_variants), n_variants)])
+        found = _weigh(evidence, laws, prior)
+    return found
+
+
+REFINE: tuple = ()
+NOISE_PRIOR = np.zeros(25)
+
+FLOOR = 0.03
+
+
+def join(one: Laws, two: Laws) -> Laws:
+    return Laws(*(np.concatenate([getattr(one, n), getattr(two, n)]) for n in one.__dataclass_fields__))
+
+
+def _weigh(evidence: Evidence, laws: Laws, prior: Array) -> Posterior:
     t = np.log(evidence.sizes / evidence.sizes[-1])
     shapes = laws.log_error(t)
     grid = list(product(_NOISES, _STRAYINGS))
     found = [_one(evidence, t, shapes, s, q) for s, q in grid]
-    score = np.concatenate([f[0] + prior for f in found])
+    score = np.concatenate([f[0] + prior + l for f, l in zip(found, NOISE_PRIOR)])
     a = np.concatenate([f[1] for f in found])
     var_a = np.repeat([f[2] for f in found], len(laws))
     s, q = (np.repeat(column, len(laws)) for column in np.array(grid).T)
     kept = np.sort(np.argsort(-score)[:_KEPT])
     weights = np.exp(score[kept] - logsumexp(score[kept]))
     index = kept % len(laws)
-    return Posterior(evidence, laws.take(index), weights, a[kept], var_a[kept], s[kept], q[kept])
+    return Posterior(
+        evidence, laws.take(index), weights, a[kept], var_a[kept], s[kept], q[kept], index, prior[index]
+    )
 
 
 def _one(
     evidence: Evidence, t: Array, shapes: Array, s: float, q: float
 ) -> tuple[Array, Array, float]:
     """Log likelihoods and amplitudes of all laws for one noise and straying."""
-    covariance = q**2 * np.minimum.outer(-t, -t) + np.diag(s**2 / evidence.counts + 1e-10)
+    h = 2 * HURST
+    covariance = q**2 * 0.5 * (np.add.outer((-t)**h, (-t)**h) - np.abs(np.subtract.outer(t, t))**h) + np.diag(s**2 / evidence.counts + 1e-10)
     root = np.linalg.cholesky(covariance)
     white = solve_triangular(
         root, np.column_stack([np.ones_like(t), evidence.z, shapes.T]), lower=True
