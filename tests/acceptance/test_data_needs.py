@@ -65,6 +65,12 @@ def own(**objective: Any) -> Study:
     }
 
 
+def slowly(folder: Folder) -> list[str]:
+    """The command that measures four sizes of own code, of which the third waits."""
+    wanted = ["--examples", "1000", "--target", "0.01", "--sizes", "100,200,500,1000"]
+    return ["data-needs", folder.study(own()), *wanted, "--seeds", "1"]
+
+
 def kept(folder: Folder) -> list[dict[str, Any]]:
     """The fits in the file."""
     (file,) = folder.path.glob("hpo-runs/*/data-needs/*/fits.jsonl")
@@ -178,8 +184,7 @@ def test_data_needs_before_a_run_leave_the_study_to_it(folder: Folder) -> None:
 def test_an_interrupted_command_keeps_its_fits_and_goes_on(folder: Folder, number: int) -> None:
     folder.write("own.py", OWN)
     folder.write("slow", "500")
-    arguments = ("data-needs", folder.study(own()), "--examples", "1000", "--target", "0.01")
-    arguments += ("--sizes", "100,200,500,1000", "--seeds", "1")
+    arguments = slowly(folder)
     running = folder.start(*arguments)
     running.wait_for("", folder.path / "waiting")
     running.signal(number)
@@ -195,14 +200,12 @@ def test_an_interrupted_command_keeps_its_fits_and_goes_on(folder: Folder, numbe
     assert "Going on from 2 fits" in again.err
     assert len(folder.calls()) == len(calls) + 2
     assert again.json["sizes"] == [100, 200, 500, 1000]
-    assert "5x" not in again.json["sentence"] or "0.01" in again.json["sentence"]
 
 
 def test_a_killed_command_keeps_its_fits_even_with_half_a_line(folder: Folder) -> None:
     folder.write("own.py", OWN)
     folder.write("slow", "500")
-    arguments = ("data-needs", folder.study(own()), "--examples", "1000", "--target", "0.01")
-    arguments += ("--sizes", "100,200,500,1000", "--seeds", "1")
+    arguments = slowly(folder)
     running = folder.start(*arguments)
     running.wait_for("", folder.path / "waiting")
     running.signal(signal.SIGKILL)
@@ -482,8 +485,10 @@ def test_mlflow_has_a_run_with_the_picture_and_the_numbers(folder: Folder) -> No
         assert done.code == 0, done.err
         assert "warning" not in done.err
 
+    # A run of the study later is not confused by it.
+    assert folder.hpo("run", "study.yaml", "--tracking", uri, "--set", "gate={}").code == 0
     runs = _in_mlflow(folder)
-    assert set(runs) == {"tumours", "data-needs"}
+    assert sorted(runs) == ["data-needs", "trial 0", "trial 1", "trial 2", "tumours"]
     run = runs["data-needs"]
     assert run["status"] == "FINISHED"
     assert run["tags"]["mlflow.parentRunId"] == runs["tumours"]["id"]
@@ -494,9 +499,6 @@ def test_mlflow_has_a_run_with_the_picture_and_the_numbers(folder: Folder) -> No
     assert run["files"] == ["data-needs.json", "data-needs.png", "fits.jsonl"]
     with Image.open(run["picture"]) as image:
         image.verify()
-    # A run of the study later is not confused by it.
-    assert folder.hpo("run", "study.yaml", "--tracking", uri, "--set", "gate={}").code == 0
-    assert sorted(_in_mlflow(folder)) == ["data-needs", "trial 0", "trial 1", "trial 2", "tumours"]
 
 
 _LOOK = """

@@ -41,7 +41,8 @@ def test_the_order_follows_from_the_seed(
 def test_seeds_differ_in_their_subsets() -> None:
     # Two of 2^64 orders of 100 rows of two classes are equal with odds far below one in a billion.
     labels = np.arange(100) % 2
-    assert not np.array_equal(*(nested_rows(labels, n_classes=2, seed=s) for s in (0, 1)))
+    first, second = (nested_rows(labels, n_classes=2, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(first, second)
 
 
 @given(a=st.floats(0.001, 1), b=st.floats(0.001, 1), n=st.integers(1, 10_000))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainers.data.parts import Data
-from trainers.data.splits import Rows
 
 _LEAST = 2
 """Of one example, neither batch norm nor a standard deviation makes anything."""
 
 
-def nested_rows(targets: Rows, *, n_classes: int, seed: int) -> Rows:
+def nested_rows(targets: NDArray[Any], *, n_classes: int, seed: int) -> NDArray[np.int64]:
     """All rows in an order whose every beginning is a stratified random subset.
 
     The k-th of a class's m rows, in random order, has its place at (k + 1/2) / m of the whole, so
