@@ -24,7 +24,7 @@ from hpo.cli.app import (
 from hpo.cli.runs import WorkersOption, said
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hpo.sizing import Answer
 
@@ -130,15 +130,24 @@ def _report(
         if (chart := report.chart(answer)) is not None:
             print_drawing(functools.partial(as_text, chart))
     console = stderr()
-    if answer.state == "budget":
-        console.print("The budget is spent; with more, the same command goes on from here.")
-    if answer.diagnosis is None and answer.question.train_metric is not None:
-        name = answer.question.train_metric
-        console.print(f"Report {name}, too, to learn whether bias or variance bounds the model.")
+    for hint in _hints(answer):
+        console.print(hint, markup=False)
     console.print(f"Written: {', '.join(map(str, files))}", markup=False)
     if (uri := tracking_uri(tracking)) is not None:
         with console.status("telling MLflow"):
             log_beside(answer.question.study, uri, report.as_run(answer, files, started_ms), warn)
+
+
+def _hints(answer: Answer) -> Iterator[str]:
+    """What would tell more."""
+    if answer.state == "budget":
+        yield "The budget is spent; with more, the same command goes on from here."
+    elif answer.is_unclear:
+        seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
+        yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+    if answer.diagnosis is None and answer.question.train_metric is not None:
+        name = answer.question.train_metric
+        yield f"Report {name}, too, to learn whether bias or variance bounds the model."
 
 
 def _seconds(text: str) -> float:

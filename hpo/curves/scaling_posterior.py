@@ -77,7 +77,9 @@ class Posterior:
         """Means and variances of log e(n), both of shape (S, m)."""
         t = np.log(n / self.n_last)
         mean = self.a[:, None] + self.laws.log_error(t)
-        return mean, self.var_a[:, None] + self.q[:, None] ** 2 * np.minimum(np.abs(t), 7.0) ** (2 * HURST)
+        return mean, self.var_a[:, None] + self.q[:, None] ** 2 * np.minimum(np.abs(t), 7.0) ** (
+            2 * HURST
+        )
 
     def prob_below(self, n: Array, log_error: Array) -> Array:
         """P(log e(n) <= log_error), shape (m,)."""
@@ -97,7 +99,9 @@ def posterior(evidence: Evidence) -> Posterior:
         rest = np.delete(np.arange(len(laws)), best)
         rest = rest[total[rest] > 1e-6]
         laws = join(laws.take(rest), refined(laws.take(best), n_variants, shrink))
-        prior = np.concatenate([prior[rest], np.repeat(prior[best] - np.log(n_variants), n_variants)])
+        prior = np.concatenate(
+            [prior[rest], np.repeat(prior[best] - np.log(n_variants), n_variants)]
+        )
         found = _weigh(evidence, laws, prior)
     return found
 
@@ -109,7 +113,9 @@ FLOOR = 0.03
 
 
 def join(one: Laws, two: Laws) -> Laws:
-    return Laws(*(np.concatenate([getattr(one, n), getattr(two, n)]) for n in one.__dataclass_fields__))
+    return Laws(
+        *(np.concatenate([getattr(one, n), getattr(two, n)]) for n in one.__dataclass_fields__)
+    )
 
 
 def _weigh(evidence: Evidence, laws: Laws, prior: Array) -> Posterior:
@@ -125,7 +131,15 @@ def _weigh(evidence: Evidence, laws: Laws, prior: Array) -> Posterior:
     weights = np.exp(score[kept] - logsumexp(score[kept]))
     index = kept % len(laws)
     return Posterior(
-        evidence, laws.take(index), weights, a[kept], var_a[kept], s[kept], q[kept], index, prior[index]
+        evidence,
+        laws.take(index),
+        weights,
+        a[kept],
+        var_a[kept],
+        s[kept],
+        q[kept],
+        index,
+        prior[index],
     )
 
 
@@ -134,7 +148,9 @@ def _one(
 ) -> tuple[Array, Array, float]:
     """Log likelihoods and amplitudes of all laws for one noise and straying."""
     h = 2 * HURST
-    covariance = q**2 * 0.5 * (np.add.outer((-t)**h, (-t)**h) - np.abs(np.subtract.outer(t, t))**h) + np.diag(s**2 / evidence.counts + 1e-10)
+    covariance = q**2 * 0.5 * (
+        np.add.outer((-t) ** h, (-t) ** h) - np.abs(np.subtract.outer(t, t)) ** h
+    ) + np.diag(s**2 / evidence.counts + 1e-10)
     root = np.linalg.cholesky(covariance)
     white = solve_triangular(
         root, np.column_stack([np.ones_like(t), evidence.z, shapes.T]), lower=True

@@ -26,9 +26,10 @@ class ScalingChart:
         train_sizes: Of the measurements on the training part, shape (j,).
         train_values: Measured there, shape (j,).
         n: Sizes of the curve, rising, shape (m,).
-        low: The lower end of the interval, shape (m,).
-        middle: What is expected, shape (m,).
-        high: The upper end, shape (m,).
+        middle: What is expected there, shape (m,).
+        ahead: Sizes of the interval, those from the largest measurement on, shape (l,).
+        low: Its lower end, shape (l,).
+        high: Its upper end, shape (l,).
         now: The size of all data.
         target: The value wanted, if there is one.
         note: The answer in words.
@@ -42,8 +43,9 @@ class ScalingChart:
     train_sizes: Sequence[float]
     train_values: Sequence[float]
     n: Sequence[float]
-    low: Sequence[float]
     middle: Sequence[float]
+    ahead: Sequence[float]
+    low: Sequence[float]
     high: Sequence[float]
     now: float
     target: float | None
@@ -98,7 +100,7 @@ def as_text(chart: ScalingChart, *, width: int = 80, height: int = 20, colour: b
             how(*map(list, zip(*seen, strict=True)), marker=mark, color=tint)
 
     for edge in (chart.low, chart.high):
-        draw(plotext.plot, chart.n, edge, _EDGE, _GREY)
+        draw(plotext.plot, chart.ahead, edge, _EDGE, _GREY)
     if chart.target is not None:
         draw(plotext.plot, chart.n, [chart.target] * len(chart.n), _GOAL, _GREEN)
     draw(plotext.plot, chart.n, chart.middle, "braille", _BLUE)
@@ -139,7 +141,7 @@ def _legend(chart: ScalingChart) -> str:
 def _of_training(chart: ScalingChart) -> str:
     """What the training part's marks are called; a logarithm has no place for an error of 0."""
     low, _ = chart.limits
-    return "training" if min(chart.train_values) >= low else "training (too low where not seen)"
+    return "training" if min(chart.train_values) >= low else "training (some lower)"
 
 
 def round_numbers(low: float, high: float) -> list[float]:
@@ -171,7 +173,7 @@ def write_png(chart: ScalingChart, path: Path) -> None:
     figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    axes.fill_between(chart.n, chart.low, chart.high, alpha=0.2, lw=0, label="90% interval")
+    axes.fill_between(chart.ahead, chart.low, chart.high, alpha=0.2, lw=0, label="90% interval")
     axes.plot(chart.n, chart.middle, color="C0", label="expected")
     if chart.train_values:
         axes.plot(chart.train_sizes, chart.train_values, "x", color="C1", label=_of_training(chart))

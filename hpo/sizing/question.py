@@ -127,6 +127,12 @@ class Answer:
     signal: int | None = None
 
     @property
+    def is_unclear(self) -> bool:
+        """Whether a target was named, and cannot be told of."""
+        asked = self.question.target is not None
+        return asked and (self.needs is None or self.needs.verdict == "unclear")
+
+    @property
     def largest(self) -> int:
         """The largest size that was measured."""
         return max(fit.size for fit in self.fits)

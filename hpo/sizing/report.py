@@ -97,7 +97,8 @@ def chart(answer: Answer) -> ScalingChart | None:
         return None
     first = min(fit.size for fit in answer.fits)
     n = np.geomspace(first, _FARTHEST * question.n, _POINTS)
-    low, middle, high = needs.error_at(n).quantile(_QUANTILES)
+    ahead = np.geomspace(answer.largest, _FARTHEST * question.n, _POINTS)
+    low, _, high = needs.error_at(ahead).quantile(_QUANTILES)
     of_train = question.train_metric or ""
     on_train = [fit for fit in answer.fits if of_train in fit.metrics]
     return ScalingChart(
@@ -108,8 +109,9 @@ def chart(answer: Answer) -> ScalingChart | None:
         [fit.size for fit in on_train],
         [fit.metrics[of_train] for fit in on_train],
         n.tolist(),
+        needs.error_at(n).quantile(0.5).tolist(),
+        ahead.tolist(),
         low.tolist(),
-        middle.tolist(),
         high.tolist(),
         question.n,
         question.target,

@@ -15,23 +15,23 @@ CHART = ScalingChart(
     "val_error", "training examples",
     sizes=[10, 100, 1000], values=[0.5, 0.2, 0.08],
     train_sizes=[10, 100, 1000], train_values=[0.0, 0.01, 0.02],
-    n=[10, 100, 1000, 10_000], low=[0.4, 0.15, 0.06, 0.0], middle=[0.5, 0.2, 0.08, 0.04],
-    high=[0.6, 0.25, 0.1, 0.08], now=1000, target=0.05, note="2.5x the data reaches 0.05",
+    n=[10, 100, 1000, 10_000], middle=[0.5, 0.2, 0.08, 0.04],
+    ahead=[1000, 10_000], low=[0.06, 0.0], high=[0.1, 0.08], now=1000, target=0.05, note="2.5x the data reaches 0.05",
 )  # fmt: skip
 SCORE = replace(
     CHART,
     metric="val_accuracy",
     values=[0.5, 0.8, 0.92],
     train_values=[1.0, 0.99, 0.98],
-    low=[0.4, 0.75, 0.9, 0.92],
     middle=[0.5, 0.8, 0.92, 0.96],
-    high=[0.6, 0.85, 0.94, 1.0],
+    low=[0.9, 0.92],
+    high=[0.94, 1.0],
     target=0.95,
     rises=True,
 )
 CONSTANT = replace(
-    CHART, sizes=[10], values=[0.0], train_sizes=[], train_values=[], low=[0.0] * 4,
-    middle=[0.0] * 4, high=[0.0] * 4, target=None,
+    CHART, sizes=[10], values=[0.0], train_sizes=[], train_values=[], low=[0.0] * 2,
+    middle=[0.0] * 4, high=[0.0] * 2, target=None,
 )  # fmt: skip
 CHARTS = [CHART, SCORE, CONSTANT, replace(CHART, target=None), replace(CHART, target=0.0)]
 
