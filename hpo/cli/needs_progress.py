@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from hpo.curves import DataNeeds
 from hpo.sizing import Question, SizingListener
 from hpo.sizing.fits import Fit
-from trainers import Report
 
 
 def listener(console: Console, budget_seconds: float) -> PlainProgress:
@@ -40,7 +38,8 @@ class PlainProgress(SizingListener):
         size = f"{question.n:,} training examples" if question.is_counted else "all training data"
         text = f"Data needs of {question.what} of '{question.study.name}': {question.metric}"
         goal = "" if question.target is None else f", target {question.target:g}"
-        self.console.print(f"{escape(text)}{goal}, {size}, for {self.budget_seconds:g} s at most")
+        budget = _time(self.budget_seconds)
+        self.console.print(f"{escape(text)}{goal}, {size}, for {budget} at most")
         if fits:
             n = len(fits)
             self.console.print(
@@ -77,43 +76,46 @@ class LiveProgress(PlainProgress):
 
     def __init__(self, console: Console, budget_seconds: float) -> None:
         super().__init__(console, budget_seconds)
-        self._status = Status("", console=console)
-        self._running: list[tuple[int, int]] = []
-        self._began = time.monotonic()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.fields[now]}"),
+            TextColumn("{task.fields[known]}", style="dim"),
+            TimeElapsedColumn(),
+            TextColumn(f"of {_time(budget_seconds)}"),
+            console=console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("", total=None, now="", known="")
+        self._running: set[tuple[int, int]] = set()
         self._known = ""
 
     def opened(self, question: Question, fits: Sequence[Fit]) -> None:
         """Starts the live line."""
         super().opened(question, fits)
-        self._status.start()
+        self._progress.start()
 
     def started(self, size: int, seed: int) -> None:
         """Names the fit that runs."""
-        self._running.append((size, seed))
-        self._show()
-
-    def reported(self, size: int, seed: int, report: Report) -> None:  # noqa: ARG002
-        """Keeps the clock going."""
+        self._running.add((size, seed))
         self._show()
 
     def ended(self, fit: Fit, needs: DataNeeds | None) -> None:
         """Prints a line that stays, and what all fits tell now."""
-        if (fit.size, fit.seed) in self._running:
-            self._running.remove((fit.size, fit.seed))
+        self._running.discard((fit.size, fit.seed))
         super().ended(fit, needs)
         if needs is not None and self.question is not None and self.question.target is not None:
-            self._known = f" · {needs.verdict}"
+            self._known = f", {needs.verdict}"
         self._show()
 
     def done(self) -> None:
         """Removes the live line."""
-        self._status.stop()
+        self._progress.stop()
 
     def _show(self) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-        running = ", ".join(f"{size:,}" for size, _ in self._running)
-        of = f"{self.budget_seconds / 60:g} min"
-        now = f"n = {running} · " if running else ""
-        self._status.update(
-            f"{now}{self.n_fits} fits{escape(self._known)} · {minutes}:{seconds:02d} of {of}"
-        )
+        running = ", ".join(f"n = {size:,} seed {seed}" for size, seed in sorted(self._running))
+        known = f"{self.n_fits} fits{self._known}"
+        self._progress.update(self._task, now=running, known=known)
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:g} s" if seconds < 60 else f"{seconds / 60:g} min"
