@@ -126,7 +126,8 @@ def _report(
         out.print(report.sentence(answer), markup=False, soft_wrap=True)
         if answer.diagnosis is not None:
             out.print(answer.diagnosis.sentence, markup=False, soft_wrap=True)
-        print_table(report.as_table(answer))
+        if answer.needs is not None:
+            print_table(report.as_table(answer))
         if (chart := report.chart(answer)) is not None:
             print_drawing(functools.partial(as_text, chart))
     console = stderr()
@@ -142,7 +143,7 @@ def _hints(answer: Answer) -> Iterator[str]:
     """What would tell more."""
     if answer.state == "budget":
         yield "The budget is spent; with more, the same command goes on from here."
-    elif answer.is_unclear:
+    elif answer.is_unclear and answer.needs is not None:
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
     if answer.diagnosis is None and answer.question.train_metric is not None:

@@ -139,11 +139,11 @@ class Answer:
 
 
 def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
-    """What fits tell of data needs; None of nothing."""
+    """What fits tell of data needs; None of fewer than two sizes, which tell nothing."""
     having = [fit for fit in fits if question.metric in fit.metrics]
-    if not having:
-        return None
     sizes = [fit.size for fit in having]
+    if len(set(sizes)) < 2:
+        return None
     errors = [fit.metrics[question.metric] for fit in having]
     try:
         return data_needs(
@@ -154,9 +154,7 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
             bounds=question.bounds,
         )
     except ValueError as error:
-        if len(set(sizes)) > 1:
-            raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
-        return None
+        raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
 
 
 def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:

@@ -51,7 +51,7 @@ def sentence(answer: Answer) -> str:
     """The answer in one sentence; in two where not all of the data was trained on."""
     question, needs = answer.question, answer.needs
     if needs is None:
-        return "not enough evidence: one size tells nothing; give more time with --budget"
+        return f"not enough evidence: train at another size than {answer.largest:,}, too"
     if question.target is None:
         now = table(answer)[0]
         found = (
