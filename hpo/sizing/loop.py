@@ -74,7 +74,7 @@ class Sizing:
         executor: Runs fits.
         planner: Chooses sizes.
         log: Where fits are kept.
-        budget_seconds: Wall time for all of it.
+        deadline: When it is to end, by the monotonic clock.
         listener: Hears what happens.
     """
 
@@ -84,18 +84,17 @@ class Sizing:
         executor: Executor,
         planner: Planner,
         log: FitsLog,
-        budget_seconds: float,
+        deadline: float,
         listener: SizingListener,
     ) -> None:
         self._question, self._executor, self._planner = question, executor, planner
         self._log, self._listener = log, listener
-        self._deadline = time.monotonic() + budget_seconds
+        self._deadline = deadline
         self._running: dict[int, _Running] = {}
         self._failures: list[Fit] = []
         self._n_started = 0
         self._attempts: Counter[Place] = Counter()
         self._needs = estimate(question, log.fits)
-        self._is_out_of_time = False
         grace = question.plan.spec.run.grace_period
         self._interrupts = Interrupts(self._drain, lambda: None, grace)
 
@@ -108,11 +107,11 @@ class Sizing:
         self._listener.opened(self._question, self._log.fits)
         with self._interrupts.handled():
             try:
-                while self._fill() or self._running:
+                while not self._done():
+                    self._fill()
                     for event in self._wait():
                         self._handle(event)
-                    if time.monotonic() >= self._deadline and self._running:
-                        self._is_out_of_time = True
+                    if self._running and self._seconds_left <= 0:
                         self._interrupts.ask("the budget is spent")
             except KeyboardInterrupt:
                 pass  # the signal, or the end of the grace
@@ -123,21 +122,31 @@ class Sizing:
 
     # --- the steps of the loop ---
 
-    def _fill(self) -> bool:
-        """Starts as many fits as there is room for; whether any was started."""
-        n_before = self._n_started
-        while not self._interrupts.why and self._executor.free:
-            taken = [each.place for each in self._running.values()]
-            taken += [(fit.size, fit.seed) for fit in self._failures]
-            left = self._deadline - time.monotonic()
-            if left <= 0:
-                self._is_out_of_time = True
-                break
-            place = self._planner.next(self._log.fits, taken, left, self._needs)
-            if place is None:
-                break
+    def _done(self) -> bool:
+        """Whether nothing runs, and nothing is to run."""
+        return not self._running and self._next() is None
+
+    def _fill(self) -> None:
+        """Starts as many fits as there is room for."""
+        while self._executor.free and (place := self._next()) is not None:
             self._start(place)
-        return self._n_started > n_before
+
+    def _next(self) -> Place | None:
+        """Where to train next, if anywhere."""
+        left = self._seconds_left
+        if self._interrupts.why or left <= 0:
+            return None
+        return self._planner.next(self._log.fits, self._taken, left, self._needs)
+
+    @property
+    def _seconds_left(self) -> float:
+        return self._deadline - time.monotonic()
+
+    @property
+    def _taken(self) -> list[Place]:
+        """Places that run or have failed."""
+        running = [each.place for each in self._running.values()]
+        return [*running, *((fit.size, fit.seed) for fit in self._failures)]
 
     def _start(self, place: Place) -> None:
         question, (size, seed) = self._question, place
@@ -155,9 +164,9 @@ class Sizing:
         self._executor.start(job)
 
     def _wait(self) -> Sequence[Event]:
-        left = max(0.0, self._deadline - time.monotonic())
+        left = self._seconds_left
         with self._interrupts.allowed():
-            return self._executor.events(min(_LOOK_SECONDS, left) if left else _LOOK_SECONDS)
+            return self._executor.events(min(_LOOK_SECONDS, left) if left > 0 else _LOOK_SECONDS)
 
     def _handle(self, event: Event) -> None:
         running = self._running.get(event.trial)
@@ -238,7 +247,8 @@ class Sizing:
 
     def _answer(self) -> Answer:
         received = self._interrupts.received
-        state = "interrupted" if received else "budget" if self._is_out_of_time else "finished"
+        is_done = self._planner.is_done(self._log.fits, self._taken)
+        state = "interrupted" if received else "finished" if is_done else "budget"
         fits = sorted(self._log.fits, key=lambda fit: (fit.size, fit.seed))
         if not fits and state != "interrupted":
             raise self._nothing()
@@ -282,6 +292,7 @@ def measure(
     Raises:
         HpoError: nothing could be measured.
     """
+    deadline = time.monotonic() + budget_seconds
     if afresh:
         shutil.rmtree(question.directory, ignore_errors=True)
     planner = Planner(question.n, n_classes=question.n_classes, seeds=seeds, sizes=sizes)
@@ -289,7 +300,7 @@ def measure(
     with closing(FitsLog(question.directory / FITS)) as log:
         plan = _told_to_report(question)
         with closing(executors.build(plan, tracking=tracking, n_jobs=planner.n_fits)) as executor:
-            return Sizing(question, executor, planner, log, budget_seconds, listener).run()
+            return Sizing(question, executor, planner, log, deadline, listener).run()
 
 
 def _told_to_report(question: Question) -> Plan:

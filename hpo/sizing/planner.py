@@ -60,6 +60,10 @@ class Planner:
         """How many there can be in all."""
         return self._seeds * len(self._sizes)
 
+    def is_done(self, fits: Sequence[Fit], taken: Iterable[Place]) -> bool:
+        """Whether there is nothing left to train, however much time there were."""
+        return self.next(fits, taken, math.inf, None) is None
+
     def next(
         self,
         fits: Sequence[Fit],
@@ -98,13 +102,13 @@ class Planner:
 def seconds_by_size(fits: Sequence[Fit]) -> tuple[float, float] | None:
     """What a fit costs as a + b n seconds, (a, b), by least squares of relative errors.
 
-    Of a single size, b alone: no larger fit is thought cheaper than it may be.
+    Of a single size, b alone, of the quickest fit: the first one in a process takes longer.
     """
     known = [fit for fit in fits if fit.seconds > 0]
     if not known:
         return None
     if len({fit.size for fit in known}) == 1:
-        return 0.0, max(fit.seconds / fit.size for fit in known)
+        return 0.0, min(fit.seconds / fit.size for fit in known)
     rows = np.array([[1 / fit.seconds, fit.size / fit.seconds] for fit in known])
     (a, b), _ = nnls(rows, np.ones(len(known)))
     return float(a), float(b)

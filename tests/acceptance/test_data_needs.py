@@ -469,6 +469,45 @@ def test_what_fails_at_one_size_is_told_and_left_out(folder: Folder) -> None:
     assert min(done.json["sizes"]) >= 50
 
 
+@pytest.mark.parametrize("dies", ["once", "always"])
+def test_a_fit_whose_worker_dies_is_trained_again_a_few_times(folder: Folder, dies: str) -> None:
+    folder.write("dies", dies)
+    folder.write(
+        "own.py",
+        "import os, signal\nfrom pathlib import Path\n\n"
+        "def train(trial):\n"
+        "    n = round(1000 * trial.train_fraction)\n"
+        "    if n == 500 and Path('dies').exists():\n"
+        "        if Path('dies').read_text() == 'once':\n"
+        "            Path('dies').unlink()\n"
+        "        print('x', file=open('calls.txt', 'a'))\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return {'val_error': 0.5 / n**0.5}\n",
+    )
+    wanted = ("--examples", "1000", "--sizes", "100,500,1000", "--seeds", "1", "--workers", "1")
+    done = folder.hpo("data-needs", folder.study(own()), *wanted, "--json")
+    assert done.code == 0, done.err
+    assert len(folder.calls()) == (1 if dies == "once" else 3)
+    assert done.json["sizes"] == ([100, 500, 1000] if dies == "once" else [100, 1000])
+    assert [fit["size"] for fit in done.json["failures"]] == ([] if dies == "once" else [500])
+    assert done.json["state"] == "finished"
+
+
+def test_a_budget_that_ends_it_tells_what_is_known_and_goes_on_later(folder: Folder) -> None:
+    folder.write("own.py", OWN)
+    folder.write("slow", "1000")
+    arguments = ["data-needs", folder.study(own()), "--examples", "1000", "--target", "0.01"]
+    arguments += ["--sizes", "100,300,1000", "--seeds", "1"]
+    done = folder.hpo(*arguments, "--budget", "2s", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["state"], done.json["sizes"]) == ("budget", [100, 300])
+    assert done.json["sentence"].startswith("measured up to 300 of 1,000, and of those: ")
+    assert "The budget is spent" in done.err
+    folder.write("go", "")
+    again = folder.hpo(*arguments, "--json")
+    assert (again.json["state"], again.json["sizes"]) == ("finished", [100, 300, 1000])
+
+
 def test_a_study_whose_space_has_changed_is_another(folder: Folder) -> None:
     assert folder.hpo("data-needs", folder.study(trained()), "--sizes", "30").code == 0
     changed = trained(space={"learning_rate": {"float": [0.01, 2.0], "log": True}})

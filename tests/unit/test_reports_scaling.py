@@ -16,7 +16,8 @@ CHART = ScalingChart(
     sizes=[10, 100, 1000], values=[0.5, 0.2, 0.08],
     train_sizes=[10, 100, 1000], train_values=[0.0, 0.01, 0.02],
     n=[10, 100, 1000, 10_000], middle=[0.5, 0.2, 0.08, 0.04],
-    ahead=[1000, 10_000], low=[0.06, 0.0], high=[0.1, 0.08], now=1000, target=0.05, note="2.5x the data reaches 0.05",
+    ahead=[1000, 10_000], low=[0.06, 0.0], high=[0.1, 0.08], now=1000, target=0.05,
+    note="2.5x the data reaches 0.05",
 )  # fmt: skip
 SCORE = replace(
     CHART,
