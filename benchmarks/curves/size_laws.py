@@ -25,7 +25,7 @@ def last_value(n: Array, e: Array) -> Fitted:  # noqa: ARG001 - a law has this f
 
 
 def power_law(n: Array, e: Array) -> Fitted:
-    """e = c + a n^-b with a, c >= 0, least squares: exact in a and c, a fine grid in b."""
+    """Law e = c + a n^-b with a, c >= 0, least squares: exact in a and c, a fine grid in b."""
     best = min((_linear(n, e, b) for b in _RATES), key=lambda found: found[0])
     return _curve(n, *best[1:])
 
@@ -43,11 +43,12 @@ def power_law_average(n: Array, e: Array) -> Fitted:
 
 
 def mmf(n: Array, e: Array) -> Fitted:
-    """e = (a b + c n^d) / (b + n^d), MMF4 of Viering & Loog (2022, table 1), least squares."""
+    """Law e = (a b + c n^d) / (b + n^d), MMF4 of Viering & Loog (2022, table 1), least squares."""
 
     def law(p: Array, log_x: Array) -> Array:
         # a + (c - a) n^d / (b + n^d), with b as the size where half of it is done
-        return p[0] + (p[1] - p[0]) / (1 + np.exp(-np.clip(p[3] * (log_x - p[2]), -50, 50)))
+        rise = 1 / (1 + np.exp(-np.clip(p[3] * (log_x - p[2]), -50, 50)))
+        return np.asarray(p[0] + (p[1] - p[0]) * rise)
 
     log_n = np.log(n)
     starts = [
@@ -66,7 +67,7 @@ def one_break(n: Array, e: Array) -> Fitted:
     def law(p: Array, log_x: Array) -> Array:
         c, log_b, c0, c1, log_d, f = p
         bend = f * np.logaddexp(0, (log_x - log_d) / f)
-        return c + np.exp(log_b - c0 * log_x - c1 * bend)
+        return np.asarray(c + np.exp(log_b - c0 * log_x - c1 * bend))
 
     log_n = np.log(n)
     starts = [
@@ -152,7 +153,9 @@ def _least_squares(
 
     margin = 1e-6 * (high - low)
     fits = [
-        least_squares(residuals, np.clip(x, low + margin, high - margin), bounds=(low, high), max_nfev=200)
+        least_squares(
+            residuals, np.clip(x, low + margin, high - margin), bounds=(low, high), max_nfev=200
+        )
         for x in starts
     ]
     best = min(fits, key=lambda fit: float(fit.cost)).x
