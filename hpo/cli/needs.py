@@ -144,6 +144,9 @@ def _hints(answer: Answer) -> Iterator[str]:
     if answer.state == "budget":
         yield "The budget is spent; with more, the same command goes on from here."
     elif answer.is_unclear and answer.needs is not None:
+        wanted, there = answer.needs.next_size, answer.question.n
+        if wanted > there and answer.question.is_counted:
+            yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
     if answer.diagnosis is None and answer.question.train_metric is not None:

@@ -167,7 +167,7 @@ def _needs_json(needs: DataNeeds | None, target: float | None) -> dict[str, Any]
         return {**dict.fromkeys(none), "floor": floor, "next_size": needs.next_size}
     return {
         "verdict": needs.verdict,
-        "needed": _interval(needs.quantile(_QUANTILES)),
+        "needed": _interval([needs.interval[0], needs.size, needs.interval[1]]),
         "prob_reachable": needs.prob_reachable,
         "floor": floor,
         "next_size": needs.next_size,
