@@ -26,7 +26,7 @@ class Distribution:
     def mean(self) -> Array:
         """Means, shape (m,)."""
         centres: Array = (self.edges[:, 1:] + self.edges[:, :-1]) / 2
-        return np.asarray(np.einsum("mk,mk->m", self.masses, centres))
+        return np.einsum("mk,mk->m", self.masses, centres)
 
     @property
     def std(self) -> Array:
@@ -35,7 +35,7 @@ class Distribution:
         mean = self.mean[:, None]
         # Var = sum p ((centre - mean)^2 + width^2 / 12)
         spread = ((low + high) / 2 - mean) ** 2 + (high - low) ** 2 / 12
-        return np.asarray(np.sqrt(np.einsum("mk,mk->m", self.masses, spread)))
+        return np.sqrt(np.einsum("mk,mk->m", self.masses, spread))
 
     def cdf(self, x: ArrayLike) -> Array:
         """P(number <= x), shape (m,).
@@ -62,7 +62,7 @@ class Distribution:
         """
         probabilities = np.asarray(q, float)
         if not np.all((probabilities >= 0) & (probabilities <= 1)):
-            raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
+            raise ValueError(f"a probability lies between 0 and 1, not {q}")
         wanted = np.atleast_1d(probabilities)
         rows = [
             np.interp(wanted, below, edges)
