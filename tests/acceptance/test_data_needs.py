@@ -373,6 +373,7 @@ def test_a_share_of_the_training_part_may_be_searched(folder: Folder) -> None:
     trials = folder.trials("tumours")
     assert {trial["params"]["train_fraction"] for trial in trials} == {0.1, 0.5, 1.0}
     assert {trial["state"] for trial in trials} == {"COMPLETE"}
+    assert folder.hpo("best", "tumours", "--test").code == 0  # its weights are of the same data
     values["space"]["train_fraction"] = {"float": [0.0, 1.5]}
     done = folder.hpo("check", folder.study(values))
     assert done.code == 1

@@ -99,6 +99,18 @@ def test_what_is_cut_is_nested_and_the_rest_stays(name: str, kind: str) -> None:
         assert part.test is data.test
 
 
+@given(labels=LABELS, seed=SEEDS, a=st.floats(0.001, 1), b=st.floats(0.001, 1))
+def test_a_smaller_share_is_a_part_of_a_larger_one(
+    labels: np.typing.NDArray[np.int64], seed: int, a: float, b: float
+) -> None:
+    numbers = torch.arange(len(labels), dtype=torch.float32)
+    train = Tensors(numbers[:, None], torch.from_numpy(labels))
+    data = Data("random", "classification", train, train, train, (1,), tuple("abcde"))
+    small, large = ({*cut(data, f, seed).train.x.flatten().tolist()} for f in sorted((a, b)))  # type: ignore[attr-defined]
+    assert small <= large
+    assert len(small) == size_of(min(a, b), len(labels))
+
+
 def test_a_fit_on_a_share_is_the_fit_on_that_share_alone() -> None:
     (data,) = load(Source("iris"), seed=0)
     config = {"epochs": 3, "batch_size": 16, "depth": 1, "width": 8, "dropout": 0.2}
