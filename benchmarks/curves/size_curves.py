@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -35,11 +36,15 @@ class SizeCurve:
         """How many of the sizes are at most this share of the largest."""
         return int(np.sum(self.sizes <= share * self.sizes[-1]))
 
-    @property
+    @cached_property
     def falling(self) -> Array:
         """The errors as the closest curve that never rises (isotonic regression), shape (k,)."""
         fit = IsotonicRegression(increasing=False)
         return np.asarray(fit.fit_transform(np.log(self.sizes), self.errors), float)
+
+    def is_last(self, target: float) -> bool:
+        """Whether a target is the falling curve's error at the largest size."""
+        return target == float(self.falling[-1])
 
     def questions(self, n_seen: int) -> list[tuple[float, float]]:
         """Targets not reached within the first sizes, and the smallest sizes that reach them.

@@ -55,7 +55,7 @@ def mmf(n: Array, e: Array) -> Fitted:
         np.array([top, low, middle, rate])
         for top, low in ((e.max(), e.min() / 2), (1.0, e.min()))
         for middle in (log_n[0], log_n.mean())
-        for rate in (0.5, 1.0)
+        for rate in (0.7,)
     ]
     bounds = ([0, 0, log_n[0] - 10, 0.01], [2 * max(e.max(), 1), max(e.max(), 1), log_n[-1] + 5, 5])
     return _least_squares(law, log_n, e, starts, bounds, logs=False)

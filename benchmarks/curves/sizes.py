@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -37,7 +38,8 @@ OURS = "hpo.data_needs"
 _ROUNDS = 5
 _QUICK = 40
 
-Estimate = Callable[[Array, Array, float], float]
+Estimate = Callable[[Array, Array], Callable[[float], float]]
+"""Takes sizes and errors, and returns a function from targets to sizes needed."""
 
 
 def run(console: Console, data: Path, *, quick: bool) -> None:
@@ -126,30 +128,31 @@ def print_sizes(console: Console, curves: Sequence[SizeCurve]) -> None:
         "80% interval holds the truth",
     )
     asked = {
-        share: [
-            (c, k, target, true)
-            for c in curves
-            if (k := c.n_seen(share)) >= 3
-            for target, true in c.questions(k)
-        ]
+        share: [(c, k, q) for c in curves if (k := c.n_seen(share)) >= 3 and (q := c.questions(k))]
         for share in SHARES
     }
-    methods: dict[str, Estimate] = {"always twice the data": lambda n, _e, _t: 2 * float(n[-1])}
+    methods: dict[str, Estimate] = {"always twice the data": lambda n, _: lambda _: 2 * n[-1]}
     methods |= {name: partial(_size_of, law) for name, law in LAWS.items()}
     for name, method in methods.items():
         cells = []
-        for questions in asked.values():
-            found = np.array([method(c.sizes[:k], c.errors[:k], t) for c, k, t, _ in questions])
-            cells.append(_size_cell(found, np.isinf(found), questions))
+        for problems in asked.values():
+            answers = [(q, method(c.sizes[:k], c.errors[:k]), c) for c, k, q in problems]
+            found = [(answer(t), true, c.is_last(t)) for q, answer, c in answers for t, true in q]
+            cells.append(_size_cell(found, np.mean([np.isinf(f[0]) for f in found])))
         table.add_row(name, *cells, "")
     cells, held = [], []
-    for questions in asked.values():
-        needs = [hpo.data_needs(c.sizes[:k], c.errors[:k], t) for c, k, t, _ in questions]
-        never = np.array([n.verdict == "unreachable" for n in needs])
-        cells.append(_size_cell(np.array([n.size for n in needs]), never, questions))
-        low, high = np.array([n.quantile([0.1, 0.9]) for n in needs]).T
-        true = np.array([q[3] for q in questions])
-        held.append(f"{np.mean((low <= true) & (true <= high)):.0%}")
+    for problems in asked.values():
+        found, never, within = [], [], []
+        for c, k, questions in problems:
+            needs = hpo.data_needs(c.sizes[:k], c.errors[:k])
+            for target, true in questions:
+                asking = replace(needs, target=target)
+                low, high = asking.quantile([0.1, 0.9])
+                found.append((asking.size, true, c.is_last(target)))
+                never.append(asking.verdict == "unreachable")
+                within.append(low <= true <= high)
+        cells.append(_size_cell(found, np.mean(never)))
+        held.append(f"{np.mean(within):.0%}")
     table.add_row(OURS, *cells, " / ".join(held))
     console.print(table)
 
@@ -182,7 +185,7 @@ def _collect(
     for _ in range(_ROUNDS):
         if falling[k - 1] > target * (1 + 1e-9):
             now = float(curve.sizes[k - 1])
-            wanted = method(curve.sizes[:k], curve.errors[:k], target)
+            wanted = method(curve.sizes[:k], curve.errors[:k])(target)
             wanted = 2 * now if np.isinf(wanted) else max(wanted, 1.2 * now)
             k = min(int(np.searchsorted(curve.sizes, wanted)) + 1, len(curve.sizes))
         path.append((curve.sizes[k - 1] / true, bool(falling[k - 1] <= target * (1 + 1e-9))))
@@ -198,12 +201,14 @@ def _predict_ours(n: Array, e: Array, wanted: Array) -> Array:
     return hpo.data_needs(n, e).error_at(wanted).quantile([0.05, 0.5, 0.95])
 
 
-def _size_of(law: Law, n: Array, e: Array, target: float) -> float:
-    return size_for(law(n, e), np.geomspace(n[0], 1e4 * n[-1], 2000), target)
+def _size_of(law: Law, n: Array, e: Array) -> Callable[[float], float]:
+    curve, sizes = law(n, e), np.geomspace(n[0], 1e4 * n[-1], 2000)
+    return lambda target: size_for(curve, sizes, target)
 
 
-def _size_ours(n: Array, e: Array, target: float) -> float:
-    return hpo.data_needs(n, e, target).size
+def _size_ours(n: Array, e: Array) -> Callable[[float], float]:
+    needs = hpo.data_needs(n, e)
+    return lambda target: replace(needs, target=target).size
 
 
 def _timed(
@@ -214,13 +219,10 @@ def _timed(
     return found, 1000 * (time.perf_counter() - started)
 
 
-def _size_cell(
-    found: Array, never: Array, questions: Sequence[tuple[SizeCurve, int, float, float]]
-) -> str:
-    true = np.array([q[3] for q in questions])
-    right = np.abs(np.log(found / true)) <= np.log(2) + 1e-9
-    last = np.array([q[2] == q[0].falling[-1] for q in questions])
-    return f"{right.mean():.0%} ({right[last].mean():.0%}) / {never.mean():.0%}"
+def _size_cell(found: Sequence[tuple[float, float, bool]], never: np.floating) -> str:
+    sizes, true, last = (np.array(column) for column in zip(*found, strict=True))
+    right = np.abs(np.log(sizes / true)) <= np.log(2) + 1e-9
+    return f"{right.mean():.0%} ({right[last].mean():.0%}) / {never:.0%}"
 
 
 def _round_cell(ends: Sequence[tuple[float, bool]]) -> str:

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array, Distribution
-from hpo.curves.measurements import Direction, Scale, read
+from hpo.curves.distributions import Array, Direction, Distribution
+from hpo.curves.measurements import Scale, read
 from hpo.curves.next_size import information
 from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, posterior
 
@@ -85,7 +85,8 @@ class DataNeeds:
         """
         reachable = self.prob_reachable
         if reachable < self.confidence:
-            return float(self.quantile((1 - self.confidence) / 2)), np.inf
+            outside = min((1 - self.confidence) / 2, reachable / 2)
+            return float(self.quantile(outside)), np.inf
         outside = (reachable - self.confidence) / 2
         low, high = self.quantile([outside, reachable - outside])
         return float(low), float(high)

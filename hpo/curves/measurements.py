@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array
+from hpo.curves.distributions import Array, Direction
 from hpo.curves.scaling_posterior import Evidence
-
-Direction = Literal["minimize", "maximize"]
 
 _LARGEST = 1e100
 _MOST_SIZES = 48

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_no_answer_is_nan_quantiles_rise_and_spreads_are_positive(given_: dict[s
     assert 0 <= needs.prob_reachable <= 1
     low, high = needs.interval
     assert 1 <= low <= high
-    assert needs.size >= 1
+    assert needs.size >= low * (1 - 1e-9)
     assert needs.verdict in ("reached", "reachable", "unreachable", "unclear")
 
 
@@ -152,7 +153,7 @@ def test_repeating_measurements_narrows_the_answer() -> None:
 
 def test_a_better_target_needs_no_less_data_and_is_no_more_likely() -> None:
     needs = [hpo.data_needs(_SIZES, law(_SIZES), t) for t in np.linspace(0.2, 0.005, 12)]
-    for easier, harder in zip(needs, needs[1:], strict=False):
+    for easier, harder in pairwise(needs):
         assert (harder.quantile(_LEVELS) >= easier.quantile(_LEVELS) * (1 - 1e-9)).all()
         assert harder.prob_reachable <= easier.prob_reachable + 1e-9
 

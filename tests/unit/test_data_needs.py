@@ -128,7 +128,11 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
     ],
 )
 def test_what_is_wrong_is_one_sentence(arguments: dict[str, Any], message: str) -> None:
-    given = {"sizes": [10, 20, 30], "errors": [0.3, 0.2, 0.1], "target": 0.05} | arguments
+    given: dict[str, Any] = {
+        "sizes": [10, 20, 30],
+        "errors": [0.3, 0.2, 0.1],
+        "target": 0.05,
+    } | arguments
     with pytest.raises(ValueError, match=message):
         hpo.data_needs(**given)
 
