@@ -151,7 +151,10 @@ def _hints(answer: Answer) -> Iterator[str]:
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
     if answer.diagnosis is None and answer.question.train_metric is not None:
         name = answer.question.train_metric
-        yield f"Report {name}, too, to learn whether bias or variance bounds the model."
+        if answer.question.is_ours:
+            yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
+        else:
+            yield f"Report {name}, too, to learn whether bias or variance bounds the model."
 
 
 def _seconds(text: str) -> float:

@@ -52,15 +52,10 @@ def sentence(answer: Answer) -> str:
     question, needs = answer.question, answer.needs
     if needs is None:
         return f"not enough evidence: train at another size than {answer.largest:,}, too"
+    found = needs.sentence
     if question.target is None:
-        now = table(answer)[0]
-        found = (
-            f"{question.metric} with all of the data is {now.expected:.3g} "
-            f"({now.low:.3g}-{now.high:.3g}); name a --target to learn what it needs"
-        )
-    else:
-        found = needs.sentence
-    if answer.largest < question.n and question.target is not None:
+        found += "; name a --target to learn what it needs"
+    if answer.largest < question.n:
         return f"measured up to {answer.largest:,} of {question.n:,}, and of those: {found}"
     return found
 
