@@ -36,7 +36,7 @@ from hpo.curves.distributions import Array
 SHARES = (0.1, 0.2, 0.5)
 OURS = "hpo.data_needs"
 _ROUNDS = 5
-_QUICK = 40
+_QUICK = 16
 
 Estimate = Callable[[Array, Array], Callable[[float], float]]
 """Takes sizes and errors, and returns a function from targets to sizes needed."""

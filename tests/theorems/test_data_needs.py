@@ -135,12 +135,12 @@ def test_an_exact_power_law_is_found_and_more_of_it_narrows_the_answer(b: float,
         n = 200 * 2.0 ** np.arange(k)
         target = float(law(4 * n[-1], c, a, b))
         needs = hpo.data_needs(n, law(n, c, a, b), target)
-        low, high = needs.quantile([0.05, 0.6])
-        assert low <= 4 * n[-1]
-        assert needs.size == pytest.approx(4 * n[-1], rel=0.6)
-        width = float(needs.error_at(4 * n[-1]).std[0]) / target
+        assert needs.size == pytest.approx(4 * n[-1], rel=0.4)
+        ahead = needs.error_at(4 * n[-1])
+        # Laws are on a grid: exact measurements are met up to its step
+        assert ahead.quantile(0.5)[0] == pytest.approx(target, rel=0.1 if k == 4 else 0.03)
+        width = float(ahead.std[0]) / target
         assert width < last_width
-        assert low < high
         last_width = width
 
 
