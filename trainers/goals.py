@@ -8,7 +8,6 @@ model. `trainers.metrics` computes them; this module imports nothing.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -146,16 +145,6 @@ def metric(name: str) -> Metric | None:
     if part in ("val", "train"):
         return OF_PART["f1"] if beta(base) is not None else OF_PART.get(base)
     return OF_MODEL.get(name)
-
-
-def bounds(name: str) -> tuple[float, float] | None:
-    """Between which values a metric lies; None of one that is not known, and of costs."""
-    part, _, base = name.partition("_")
-    if metric(name) is None or part not in ("val", "train") or base == "cost":
-        return None
-    if base == "r2":
-        return -inf, 1.0
-    return (0.0, inf) if base in ("loss", "log_loss", "rmse", "mae") else (0.0, 1.0)
 
 
 def beta(base: str) -> float | None:
