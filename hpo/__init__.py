@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpo import pruners, samplers
-    from hpo.api import Result, best, run, search
-    from hpo.curves import Forecast, forecast
+    from hpo.api import Result, best, measure_data_needs, run, search
+    from hpo.curves import DataNeeds, Forecast, data_needs, forecast
     from hpo.errors import HpoError
     from hpo.objectives.function import Trial
     from hpo.spaces import space
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Imported when they are asked for: `hpo --help` must not wait for torch and Optuna.
 _HOMES = {
     "Choice": "search_spaces",
+    "DataNeeds": "hpo.curves",
     "Fixed": "search_spaces",
     "Float": "search_spaces",
     "Forecast": "hpo.curves",
@@ -36,7 +37,9 @@ _HOMES = {
     "Trial": "hpo.objectives.function",
     "best": "hpo.api",
     "boolean": "search_spaces",
+    "data_needs": "hpo.curves",
     "forecast": "hpo.curves",
+    "measure_data_needs": "hpo.api",
     "run": "hpo.api",
     "search": "hpo.api",
     "space": "hpo.spaces",
@@ -46,6 +49,7 @@ _HOMES = {
 
 __all__ = [
     "Choice",
+    "DataNeeds",
     "Fixed",
     "Float",
     "Forecast",
@@ -58,7 +62,9 @@ __all__ = [
     "Trial",
     "best",
     "boolean",
+    "data_needs",
     "forecast",
+    "measure_data_needs",
     "pruners",
     "run",
     "samplers",

@@ -20,6 +20,7 @@ from hpo.listeners import Listener, Outcome
 from hpo.objectives import Objective
 from hpo.objectives.function import FunctionObjective
 from hpo.places import storage_url, tracking_uri
+from hpo.sizing import BUDGET_SECONDS, SEEDS, Answer, ask, measure, subject_of
 from hpo.spec import Plan
 from hpo.storage import open_storage
 from hpo.study import Study
@@ -186,6 +187,41 @@ def best(study: str, *, storage: str | None = None) -> TrialRecord:
     if found is None:
         raise HpoError(record.why_no_best(), f"See: hpo trials {study}")
     return found
+
+
+def measure_data_needs(
+    name: str | Path,
+    *overrides: str,
+    target: float | None = None,
+    metric: str | None = None,
+    budget: float | str = BUDGET_SECONDS,
+    seeds: int = SEEDS,
+    storage: str | None = None,
+) -> Answer:
+    """Trains a configuration on parts of growing size; the same as ``hpo data-needs``.
+
+    Nothing is written to MLflow.
+
+    Args:
+        name: A study file, for its baseline; or a study, for its best trial.
+        overrides: ``"run.workers=4"`` strings that win over the file.
+        target: The value to reach; the gate's by default.
+        metric: What is measured; the objective by default.
+        budget: Wall time, in seconds, or as "10m".
+        seeds: Fits at each size, at most.
+        storage: URL of the storage.
+
+    Returns:
+        The fits, what they tell (`Answer.needs`), and what bounds the model (`Answer.diagnosis`).
+
+    Raises:
+        HpoError: something is wrong with the arguments, or nothing could be measured.
+    """
+    question = ask(subject_of(str(name), overrides, storage=storage), metric=metric, target=target)
+    answer = measure(question, budget_seconds=spec.seconds(str(budget)), seeds=seeds)
+    if answer.state == "interrupted":
+        raise KeyboardInterrupt
+    return answer
 
 
 def run_plan(

@@ -50,6 +50,8 @@ TRACKING = "hpo:tracking"
 STOPS = "hpo:stops"
 
 LOG_NAME = "mlflow.log"
+DATA_NEEDS = "data-needs"
+"""Folder in a study's own, for fits on parts of the training data."""
 
 _PACKAGES = ("hpo", "optuna", "torch", "numpy", "scikit-learn", "scikit-optimize", "mlflow")
 
@@ -359,14 +361,30 @@ def join(storage: Storage, plan: Plan) -> StudyRecord:
     return record
 
 
+def beside(storage: Storage, plan: Plan) -> StudyRecord:
+    """The study that a plan describes, for something beside its trials.
+
+    It is made where there is none; one that exists is not changed.
+
+    Raises:
+        StudyChangedError: a study of that name has another space or objective.
+        RunDirectoryError: its folder cannot be made or written.
+    """
+    existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
+    if existing is None:
+        return find_or_create(storage, plan)
+    _refuse_change(existing, plan)
+    return join(storage, plan)
+
+
 def delete(record: StudyRecord) -> None:
     """Deletes a study and what it wrote into its run directory; MLflow keeps its copy."""
     record.storage.delete_study(record.id)
     directory = record.directory
     if directory is None:
         return
-    for trial in directory.glob("trial-*"):
-        shutil.rmtree(trial, ignore_errors=True)
+    for ours in [*directory.glob("trial-*"), directory / DATA_NEEDS]:
+        shutil.rmtree(ours, ignore_errors=True)
     (directory / LOG_NAME).unlink(missing_ok=True)
     with suppress(OSError):  # whatever else is in there is not ours
         directory.rmdir()

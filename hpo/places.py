@@ -1,4 +1,4 @@
-"""Where studies and MLflow are, unless somebody says otherwise."""
+"""Where studies and MLflow are, unless somebody says otherwise; names that all parts know."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ DEFAULT_TRACKING = "sqlite:///mlflow.db"
 
 CHECKPOINTS = "checkpoints"
 """Folder in a trial's own, for what it can be taken up again from, and its weights."""
+
+TRAIN_FRACTION = "train_fraction"
+"""In a configuration, the share of the training examples that is trained on."""
 
 OUTPUT = "output.log"
 """File in a trial's own folder, for what it prints in a worker process."""

@@ -30,10 +30,10 @@ from pydantic_core import ErrorDetails
 import search_spaces
 from hpo import baselines, studyfile
 from hpo.errors import Mistake, SpecError, nearest
-from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING
+from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING, TRAIN_FRACTION
 from hpo.requirements import requirement
 from hpo.studyfile import StudyFile
-from hpo.templates import command_problems, file_problem, pattern_problems
+from hpo.templates import command_problems, file_problem, pattern_problems, placeholders
 from search_spaces import Choice, Domain, Fixed, Parameter, Scalar, SearchSpace
 from search_spaces.links import RESERVED
 from search_spaces.parse import BESIDE, FORMS
@@ -144,6 +144,21 @@ def _seconds(value: object) -> object:
     return seconds(value) if isinstance(value, str) else value
 
 
+def seconds(text: str) -> float:
+    """Reads a duration as a study file has it: 90s, 10m, or a number of seconds.
+
+    Raises:
+        ValueError: it is none, or not above 0.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = float(str(_seconds(text)))
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{text} is no time to do anything in")
+    return value
+
+
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
 
 
@@ -221,6 +236,11 @@ class ObjectiveSpec(_Model):
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Length of a trial; reaches the trial as `epochs`."
     )
+    train_fraction: bool = Field(
+        False,
+        description="function, command: whether it trains on the share `train_fraction` of its "
+        "training examples, which reaches the trial so named: 1, and less in `hpo data-needs`.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -243,6 +263,18 @@ class ObjectiveSpec(_Model):
         if isinstance(self.direction, str):
             return (self.direction,) * len(self.metrics)
         return tuple(self.direction)
+
+    def direction_of(self, metric: str) -> Direction:
+        """Which way is better of any metric, whether it is optimised or not."""
+        if metric in self.metrics:
+            return self.directions[self.metrics.index(metric)]
+        return _natural({"estimator": self.estimator}, metric)
+
+    @property
+    def says_fraction(self) -> bool:
+        """Whether a function or command says that it trains on a `train_fraction`."""
+        placed = self.command is not None and TRAIN_FRACTION in placeholders(self.command)
+        return self.train_fraction or placed
 
     @property
     def kind(self) -> str | None:
@@ -414,6 +446,9 @@ class StudySpec(_Model):
     )
 
 
+_BESIDE_THE_POINT = {"report", "train_fraction"}  # trials are comparable with or without
+
+
 @dataclass(frozen=True)
 class Plan:
     """A study file that has been checked: nothing below has to be checked again.
@@ -454,14 +489,24 @@ class Plan:
 
     @property
     def _given(self) -> dict[str, Scalar]:
-        epochs = self.spec.objective.epochs
-        return {} if epochs is None else {"epochs": epochs}
+        objective = self.spec.objective
+        given: dict[str, Scalar] = {} if objective.epochs is None else {"epochs": objective.epochs}
+        if objective.says_fraction and TRAIN_FRACTION not in self.space.by_name:
+            given[TRAIN_FRACTION] = 1.0
+        return given
+
+    @property
+    def takes_fraction(self) -> bool:
+        """Whether a trial trains on the share `train_fraction` of its training examples."""
+        objective = self.spec.objective
+        ours = objective.kind in ("trainer", "estimator")
+        return ours or objective.says_fraction or TRAIN_FRACTION in self.space.by_name
 
     @property
     def identity(self) -> dict[str, Any]:
         """What must stay the same for trials to belong to one study."""
         said = self.spec.objective
-        objective = said.model_dump(mode="json", exclude_defaults=True, exclude={"report"})
+        objective = said.model_dump(mode="json", exclude_defaults=True, exclude=_BESIDE_THE_POINT)
         objective["direction"] = said.direction if len(said.metrics) == 1 else said.directions
         return {"objective": objective, "space": self.space.to_dict(hints=False)}
 
@@ -661,6 +706,7 @@ def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: boo
     for kind, keys, what in (
         (("trainer", "estimator"), _TABLE_KEYS, f"a {objective.kind} has its own data"),
         (("command",), _COMMAND_KEYS, "it is for commands"),
+        (("function", "command"), ("train_fraction",), f"a {objective.kind} takes it anyway"),
     ):
         if objective.kind not in kind:
             said = [
@@ -754,6 +800,7 @@ def _command_mistakes(
     path = ("objective", "command")
     if space:  # else its parameters are not known
         names = [p.name for p in space.parameters] + (["epochs"] if objective.epochs else [])
+        names.append(TRAIN_FRACTION)
         problems = command_problems(objective.command, names, for_shell=objective.shell)
         yield from (file.mistake(path, problem) for problem in problems)
     path, given = ("objective", "metrics_from"), objective.metrics_from
@@ -779,7 +826,8 @@ def _value_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpac
     """Values that the trainer refuses."""
     found = []
     for parameter in space.parameters:
-        if objective.trainer and parameter.name in FIELDS:
+        known = FIELDS if objective.trainer else (TRAIN_FRACTION,)
+        if (objective.trainer or objective.estimator) and parameter.name in known:
             problems = (check_value(parameter.name, v) for v in _extremes(parameter.domain))
             path = ("space", parameter.name)
             found += [file.mistake(path, problem) for problem in problems if problem]

@@ -11,6 +11,7 @@ parameters, beside the text that it reads. Placeholders:
 - ``{args}``: all parameters, ``--learning_rate=0.1 --nesterov=true``, but those without a value.
 - ``{trial}``, ``{seed}``, ``{device}``, ``{directory}`` (the trial's own folder) and ``{config}``
   (a JSON file with the whole configuration); a parameter of the same name wins.
+- ``{train_fraction}``: a command that has it trains on that share of its examples: 1 in a trial.
 - ``{{`` and ``}}`` are braces.
 """
 

@@ -21,6 +21,7 @@ from hpo.reports.summary import best_json, summary
 from hpo.trial import MLFLOW_RUN, Scalar, TrialRecord
 from mlflow_server import Tracker
 from mlflow_server.protocol import (
+    BesideRun,
     Status,
     StudyClosed,
     StudyMetric,
@@ -149,6 +150,10 @@ class MlflowListener(Listener):
                 f"when it is back: hpo sync {study.name}"
             )
 
+    def tell(self, run: BesideRun) -> None:
+        """Writes a run that is no trial."""
+        self._send(run)
+
     def kill(self) -> None:
         """Ends the mirror at once."""
         if self._tracker is not None:
@@ -186,6 +191,24 @@ class MlflowListener(Listener):
             self._logged.setdefault(trial.number, {}).update(metrics)
             self._send(TrialReported(trial.number, step, metrics, time_ms))
         self.ended(trial, None)
+
+
+def log_beside(study: StudyRecord, uri: str, run: BesideRun, warn: Callable[[str], None]) -> None:
+    """Writes a run that is no trial into a study's experiment; no failure of MLflow's is raised.
+
+    Args:
+        study: The study, whose trials MLflow is told of, too, if it misses some.
+        uri: MLflow's tracking URI.
+        run: What to write.
+        warn: Called with a sentence when it is not there.
+    """
+    listener = MlflowListener(uri, warn, "What was found is in the study's folder all the same.")
+    try:
+        listener.opened(study)
+        listener.tell(run)
+        listener.closed(study, Outcome(study.state))
+    finally:
+        listener.kill()
 
 
 def sync(study: StudyRecord, uri: str, warn: Callable[[str], None]) -> int:

@@ -18,6 +18,7 @@ all the writing, and the driver (the process that searches) never imports mlflow
 """
 
 from mlflow_server.protocol import (
+    BesideRun,
     Closed,
     Mirrored,
     Ready,
@@ -35,6 +36,7 @@ from mlflow_server.tracker import Tracker
 from mlflow_server.uris import masked
 
 __all__ = [
+    "BesideRun",
     "Closed",
     "Mirrored",
     "Ready",

@@ -135,6 +135,10 @@ class Mirror:
             self._doing = "write the study's metrics"
             runs.write_points(self._pending.points)
             self._pending.points.clear()
+        while self._pending.beside:
+            self._doing = f"write {self._pending.beside[0].name}"
+            runs.write_beside(self._pending.beside[0])
+            del self._pending.beside[0]
         if everything:
             self._close(runs)
 

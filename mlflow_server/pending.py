@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mlflow_server.protocol import (
+    BesideRun,
     FromDriver,
     StudyClosed,
     StudyMetric,
@@ -75,6 +76,7 @@ class Pending:
         closed: How the study was closed, once it was.
         trials: What is to be written of each trial, those whose turn comes first in front.
         points: Metrics of the parent run not yet written.
+        beside: Runs that are no trials, not yet written.
         left_behind: Trials given up; the driver has to send them again, whole.
     """
 
@@ -82,6 +84,7 @@ class Pending:
     closed: StudyClosed | None = None
     trials: dict[int, PendingTrial] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
+    beside: list[BesideRun] = field(default_factory=list)
     left_behind: set[int] = field(default_factory=set)
 
     @property
@@ -98,6 +101,8 @@ class Pending:
                 self.closed = message
             case StudyMetric():
                 self.points.append(Point(**vars(message)))
+            case BesideRun():
+                self.beside.append(message)
             case TrialStarted():
                 self._start(message)
             case TrialReported(trial=trial) if trial not in self.left_behind:

@@ -9,7 +9,7 @@ JSON's numbers are Python's here: NaN and the infinities are written as such and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -92,6 +92,29 @@ class StudyMetric:
 
 
 @dataclass(frozen=True)
+class BesideRun:
+    """A run of the study's that is no trial, whole; it takes the place of an earlier one.
+
+    Attributes:
+        name: What it is called.
+        key: Tells it from the study's other such runs.
+        params: What was asked.
+        tags: What was answered.
+        points: Metrics: name, value and step of each.
+        files: Paths of artifacts, which this machine's mirror can read.
+        started_ms: When it began.
+    """
+
+    name: str
+    key: str
+    params: Mapping[str, Param]
+    tags: Mapping[str, str]
+    points: Sequence[tuple[str, float, int]]
+    files: Sequence[str]
+    started_ms: int
+
+
+@dataclass(frozen=True)
 class StudyClosed:
     """The last message: the driver has said everything."""
 
@@ -141,14 +164,22 @@ class Closed:
 
 
 FromDriver: TypeAlias = (
-    StudyOpened | TrialStarted | TrialReported | TrialEnded | StudyMetric | StudyClosed
+    StudyOpened | TrialStarted | TrialReported | TrialEnded | StudyMetric | BesideRun | StudyClosed
 )
 FromMirror: TypeAlias = Ready | RunCreated | Mirrored | Trouble | Closed
 Message: TypeAlias = FromDriver | FromMirror
 
 _FROM_DRIVER: dict[str, type[FromDriver]] = {
     kind.__name__: kind
-    for kind in (StudyOpened, TrialStarted, TrialReported, TrialEnded, StudyMetric, StudyClosed)
+    for kind in (
+        StudyOpened,
+        TrialStarted,
+        TrialReported,
+        TrialEnded,
+        StudyMetric,
+        BesideRun,
+        StudyClosed,
+    )
 }
 _FROM_MIRROR: dict[str, type[FromMirror]] = {
     kind.__name__: kind for kind in (Ready, RunCreated, Mirrored, Trouble, Closed)

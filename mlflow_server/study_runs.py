@@ -27,7 +27,9 @@ from mlflow.utils.validation import (
 
 from mlflow_server import uris
 from mlflow_server.pending import PendingTrial, Point
-from mlflow_server.protocol import StudyClosed, StudyOpened
+from mlflow_server.protocol import BesideRun, StudyClosed, StudyOpened
+
+_AT_ONCE = 500  # metrics; MLflow takes 1,000 entities in a batch
 
 
 class StudyRuns:
@@ -84,6 +86,30 @@ class StudyRuns:
     def write_points(self, points: Iterable[Point]) -> None:
         """Writes metrics of the parent run."""
         self._client.log_batch(self.run_id, _metrics(points))
+
+    def write_beside(self, beside: BesideRun) -> None:
+        """Writes a run that is no trial, whole, in place of an earlier one of its key."""
+        key = f"tags.`hpo.beside` = '{self._study.uid}/{beside.key}'"
+        for run in self._client.search_runs([self.experiment_id], key):
+            self._client.delete_run(run.info.run_id)
+        tags = self._common_tags() | {
+            "hpo.beside": f"{self._study.uid}/{beside.key}",
+            "mlflow.parentRunId": self.run_id,
+            **beside.tags,
+        }
+        del tags["hpo.study_uid"]  # by which the study's own run and its trials' are found
+        run = self._client.create_run(
+            self.experiment_id, beside.started_ms, _clean(tags), beside.name
+        )
+        now, run_id = _now_ms(), run.info.run_id
+        points = [Point(name, value, step, now) for name, value, step in beside.points]
+        params = _params(beside.params)
+        for first in range(0, max(1, len(points)), _AT_ONCE):
+            self._client.log_batch(run_id, _metrics(points[first : first + _AT_ONCE]), params)
+            params = []
+        for file in beside.files:
+            self._client.log_artifact(run_id, file)
+        self._client.set_terminated(run_id)
 
     def write_texts(self, texts: Mapping[str, str]) -> None:
         """Writes text files into the parent run's artifacts."""

@@ -290,6 +290,15 @@ class TrainerConfig:
         "the passes over the training examples; lbfgs, cg and newton step once in each",
         low=1,
     )
+    train_fraction: float = _setting(
+        1.0,
+        float,
+        "the share of the training examples that are trained on, in proportion by class and drawn "
+        "by the seed, of which a smaller share is a part; a batch_size beyond them is all of them",
+        low=0,
+        low_open=True,
+        high=1,
+    )
     patience: int | None = _setting(
         None,
         int,

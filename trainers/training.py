@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import torch
 from trainers import goals as goals_
 from trainers import metrics, models
 from trainers.config import TrainerConfig, unread
-from trainers.data.parts import Data
+from trainers.data.parts import Data, Part
+from trainers.data.subsets import cut
 from trainers.devices import deterministic
 from trainers.errors import ConfigError, Problem
 from trainers.fields import is_code
@@ -61,14 +62,15 @@ class Training:
         goals: Goals,
         folder: Path,
     ) -> None:
-        self._config, self._data, self._goals, self._seed = config, data, goals, seed
+        self._config, self._goals, self._seed = config, goals, seed
+        self._whole, self._data = data, cut(data, config.train_fraction, seed)
         self._device = device
         self._randomness = Randomness(seed, device, borrows=is_code(config.model))
         generator = self._randomness.generator
         self.model = models.build(config, data.shape, data.n_outputs, generator, folder)
         _refuse_newton(config, metrics.n_parameters(self.model))
         self._stepper = Stepper(config, self.model, data.task, self._randomness, device)
-        self._sizes = batch_sizes(config, len(data.train))
+        self._sizes = batch_sizes(config, len(self._data.train))
         self._schedule = Schedule.of(vars(config), steps_per_epoch=len(self._sizes))
         self.reports: list[Report] = []
         self._best: tuple[int, dict[str, torch.Tensor]] | None = None
@@ -81,8 +83,8 @@ class Training:
 
     @property
     def data_digest(self) -> str:
-        """What tells this fit's data from others."""
-        return self._data.digest
+        """What tells this fit's data from others; a share of the training part is of the same."""
+        return self._whole.digest
 
     @property
     def wall_seconds(self) -> float:
@@ -112,18 +114,21 @@ class Training:
 
     def evaluate(self) -> dict[str, float]:
         """The metrics of the weights as they are."""
-        self.model.eval()
         names = self._goals.reported(self._data.task)
-        outputs, targets = metrics.predict(
-            self._stepper.forward, self._data.val, self._stepper.at_once or self._evaluated_at_once
-        )
-        of_val = [name for name in names if name.startswith("val_")]
-        values = metrics.evaluate(of_val, outputs, targets, self._data, self._goals)
-        # An area that lacks a class is nothing to report.
-        values = {k: v for k, v in values.items() if k == "val_loss" or not math.isnan(v)}
+        values = self._judged("val", names, self._data.val)
         if not self._of_model:
             self._of_model = self._measure([name for name in names if name in goals_.OF_MODEL])
         return {**values, **self._of_model}
+
+    def _judged(self, part: str, names: Iterable[str], examples: Part) -> dict[str, float]:
+        """The metrics of one part of the data."""
+        self.model.eval()
+        at_once = self._stepper.at_once or self._evaluated_at_once
+        outputs, targets = metrics.predict(self._stepper.forward, examples, at_once)
+        of_part = [name for name in names if name.startswith(f"{part}_")]
+        values = metrics.evaluate(of_part, outputs, targets, self._data, self._goals, part)
+        # An area that lacks a class is nothing to report.
+        return {k: v for k, v in values.items() if k == f"{part}_loss" or not math.isnan(v)}
 
     @property
     def _evaluated_at_once(self) -> int:
@@ -148,12 +153,19 @@ class Training:
         return self.reports[-1].step - self._best_epoch() >= patience
 
     def finish(self) -> dict[str, float]:
-        """Restores the best weights, if they were watched; gives the metrics of those it leaves."""
-        if self._best is None:
-            return dict(self.reports[-1].metrics)
-        epoch, weights = self._best
-        self.model.load_state_dict(weights)
-        return dict(self.reports[epoch - 1].metrics)
+        """Restores the best weights, if they were watched; gives the metrics of those it leaves.
+
+        Those of the training part are told here alone: they cost as much as a third of an epoch.
+        """
+        epoch = self.reports[-1].step
+        if self._best is not None:
+            epoch, weights = self._best
+            self.model.load_state_dict(weights)
+        values = dict(self.reports[epoch - 1].metrics)
+        if of_train := self._goals.at_end:
+            with self.turn():
+                values |= self._judged("train", of_train, self._data.train)
+        return values
 
     def state(self) -> dict[str, Any]:
         """All that decides what comes next; tensors, numbers, text, lists and dicts."""

@@ -132,15 +132,20 @@ def print_charts(charts: Sequence[Chart]) -> None:
     """Draws charts in characters on stdout, as large as the terminal allows."""
     from hpo.reports.plots import as_text
 
+    for chart in charts:
+        print_drawing(functools.partial(as_text, chart))
+
+
+def print_drawing(draw: Callable[..., str]) -> None:
+    """Prints what `draw` gives for a `width` and `height`, with or without `colour`."""
     out = stdout()
     colour = out.is_terminal and not out.no_color and out.color_system is not None
     columns, lines = shutil.get_terminal_size()
     least, most = _PLOT_WIDTHS
     width = max(least, min(columns, most))
     height = max(10, min(_PLOT_HEIGHT, lines - 4))
-    for chart in charts:
-        typer.echo()
-        typer.echo(as_text(chart, width=width, height=height, colour=colour), color=colour)
+    typer.echo()
+    typer.echo(draw(width=width, height=height, colour=colour), color=colour)
 
 
 def explain(error: HpoError) -> None:

@@ -17,7 +17,7 @@ def _main() -> None:
     import logging
     import warnings
 
-    from hpo.cli import db, files, models, runs, spaces, studies  # noqa: F401 - they register their commands
+    from hpo.cli import db, files, models, needs, runs, spaces, studies  # noqa: F401 - they register
     from hpo.cli.app import app, explain
     from hpo.errors import HpoError
     from search_spaces.errors import SpaceError

@@ -60,7 +60,7 @@ def run(
     """
     from hpo import spec
 
-    _run(spec.load(file, _said(overrides, workers)), storage, tracking, as_json=as_json)
+    _run(spec.load(file, said(overrides, workers)), storage, tracking, as_json=as_json)
 
 
 @command("resume")
@@ -77,7 +77,7 @@ def resume(
     With --set search.trials=200 a finished one goes on, too.
     """
     record = find(study, storage)
-    plan = record.plan.overridden(_said(overrides, workers))
+    plan = record.plan.overridden(said(overrides, workers))
     _run(plan, storage, tracking or record.tracking, as_json=as_json)
 
 
@@ -109,11 +109,11 @@ def worker(
     gate. With --wait they may be started before the study is.
     """
     record = find(study, storage) if wait is None else _found_in_time(study, storage, wait)
-    said = _said(overrides, workers)
-    for override in said:
+    given = said(overrides, workers)
+    for override in given:
         if not override.startswith("run."):
             raise typer.BadParameter(f"{override}: a worker may set run.* alone.")
-    plan = record.plan.overridden(said)
+    plan = record.plan.overridden(given)
     if folder is not None or not plan.folder.is_dir():
         plan = replace(plan, folder=(folder or Path.cwd()).resolve())
     _run(plan, storage, tracking or record.tracking, as_json=as_json, joins=True)
@@ -132,7 +132,7 @@ def _found_in_time(study: str, storage: str | None, wait: str) -> StudyRecord:
         deadline = time.monotonic() + (float(wait) if wait.isdecimal() else spec.seconds(wait))
     except ValueError as error:
         raise typer.BadParameter(f"--wait: {error}") from error
-    store, said = None, False
+    store, has_said = None, False
     while True:
         try:
             store = store or open_storage(url, create=False)
@@ -140,13 +140,14 @@ def _found_in_time(study: str, storage: str | None, wait: str) -> StudyRecord:
         except (StorageError, StudyNotFoundError) as error:
             if time.monotonic() >= deadline:
                 raise
-            if not said:
+            if not has_said:
                 stderr().print(f"Waiting for up to {wait}: {error.message}", markup=False)
-            said = True
+            has_said = True
         time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _said(overrides: list[str] | None, workers: str | None) -> list[str]:
+def said(overrides: list[str] | None, workers: str | None) -> list[str]:
+    """The overrides, with what ``--workers`` means among them."""
     if workers is None:
         return overrides or []
     return [*(overrides or []), f"run.workers={workers}", "run.executor=processes"]

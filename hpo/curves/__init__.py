@@ -3,8 +3,20 @@
 Pure functions of arrays; nothing here knows of studies.
 """
 
+from hpo.curves.data_needs import DataNeeds, data_needs
+from hpo.curves.diagnosis import Diagnosis, diagnose
 from hpo.curves.distributions import Distribution
 from hpo.curves.forecasts import Forecast, forecast, forecast_batch
 from hpo.curves.seen import Curve
 
-__all__ = ["Curve", "Distribution", "Forecast", "forecast", "forecast_batch"]
+__all__ = [
+    "Curve",
+    "DataNeeds",
+    "Diagnosis",
+    "Distribution",
+    "Forecast",
+    "data_needs",
+    "diagnose",
+    "forecast",
+    "forecast_batch",
+]

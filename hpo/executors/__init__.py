@@ -55,19 +55,26 @@ class Executor(Protocol):
         ...
 
 
-def build(plan: Plan, objective: Objective | None = None, tracking: str | None = None) -> Executor:
+def build(
+    plan: Plan,
+    objective: Objective | None = None,
+    tracking: str | None = None,
+    *,
+    n_jobs: int | None = None,
+) -> Executor:
     """Makes the executor that a study file names.
 
     Args:
         plan: The study file.
         objective: What each trial does, if it is made already. Workers make it themselves.
         tracking: URI of MLflow, or ``"none"``; wins over file and environment.
+        n_jobs: How many jobs there will be, where that is not the number of the study's trials.
 
     Raises:
         ObjectiveError: the objective cannot be made, or the machine has not what it is to have.
     """
     if plan.spec.run.executor == "processes":
-        return ProcessExecutor(plan, tracking)
+        return ProcessExecutor(plan, tracking, n_jobs=n_jobs)
     return InlineExecutor(objective or objectives.build(plan, tracking))
 
 

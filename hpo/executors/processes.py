@@ -35,15 +35,18 @@ class ProcessExecutor:
     Args:
         plan: The study.
         tracking: URI of MLflow, or ``"none"``; wins over file and environment.
+        n_jobs: How many jobs there will be, where that is not the number of the study's trials.
 
     Raises:
         ObjectiveError: the objective cannot be built, or the machine has not the GPUs that the
             study file asks for.
     """
 
-    def __init__(self, plan: Plan, tracking: str | None = None) -> None:
+    def __init__(
+        self, plan: Plan, tracking: str | None = None, *, n_jobs: int | None = None
+    ) -> None:
         self._run = plan.spec.run
-        self._layout = slots.layout(plan)
+        self._layout = slots.layout(plan, n_jobs)
         self._n_slots = self._layout.n_slots
         uri = tracking_uri(tracking or plan.spec.tracking) or "none"
         self._setup = Setup(plan.as_stored(), uri, list(sys.path))

@@ -121,8 +121,12 @@ class Layout:
         return f"{workers}, on GPU {' '.join(of_slot)}{more}"
 
 
-def layout(plan: Plan) -> Layout:
+def layout(plan: Plan, n_jobs: int | None = None) -> Layout:
     """How this machine is divided among the trials of a study.
+
+    Args:
+        plan: The study.
+        n_jobs: How many there will be, where that is not the number of its trials.
 
     Raises:
         ObjectiveError: it has not the GPUs that the study file asks for.
@@ -131,7 +135,7 @@ def layout(plan: Plan) -> Layout:
     on_cpu = run.device in ("cpu", "mps") or plan.spec.objective.estimator is not None
     gpus = [] if on_cpu else visible(_installed_gpus(), allowed)
     order = "PCI_BUS_ID" if allowed is None else None  # how nvidia-smi counts
-    return divide(run, n_cores(), gpus, order=order, trials=plan.trials)
+    return divide(run, n_cores(), gpus, order=order, trials=n_jobs or plan.trials)
 
 
 def divide(

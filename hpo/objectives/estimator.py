@@ -30,11 +30,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from hpo.errors import ObjectiveError, nearest
 from hpo.objectives import Steps
 from hpo.objectives.trainer import goals_of
+from hpo.places import TRAIN_FRACTION as FRACTION
 from hpo.spec import Plan, source_of
 from hpo.trial import Job
 from trainers import CodeError, DataError, Problem, Report, code, goals, metrics
 from trainers.data import load_data
 from trainers.data.parts import Data, Part
+from trainers.data.subsets import nested_rows, size_of
 from trainers.errors import did_you_mean
 from trainers.goals import Goals, Task
 
@@ -113,9 +115,12 @@ class EstimatorObjective:
         started = time.monotonic()
         values: defaultdict[str, list[float]] = defaultdict(list)
         means: dict[str, float] = {}
-        for number, fold in enumerate(self._folds, start=1):
+        config = _own(job.config)
+        fraction = float(str(job.config.get(FRACTION, 1.0)))
+        for number, whole in enumerate(self._folds, start=1):
+            fold = _cut(whole, fraction, job.seed)
             with threadpool_limits(self._threads), self._counting_warnings(job.trial):
-                estimator = _seeded(make(self._factory, job.config), job.seed, job.config)
+                estimator = _seeded(make(self._factory, config), job.seed, config)
                 estimator.fit(fold.x, fold.y)
                 judged = _judged(estimator, fold, self._goals, self._scorers)
             for name, value in judged.items():
@@ -125,6 +130,11 @@ class EstimatorObjective:
         if len(self._folds) > 1:
             means |= {f"{name}_std": float(np.std(values[name])) for name in self._optimised}
         return means
+
+    @property
+    def folds(self) -> list[Data]:
+        """The study's data, fold by fold."""
+        return [fold.data for fold in self._folds]
 
     def drain(self) -> None:
         """Nothing: an estimator leaves no checkpoint."""
@@ -186,7 +196,7 @@ def estimator_problems(
     """
     factory = find_estimator(name, folder)
     found: dict[str, Problem] = {}
-    for config in configs:
+    for config in map(_own, configs):
         taken = _taken(factory, config)
         try:
             known = {*inspect.signature(factory).parameters, *_called(factory, taken).get_params()}
@@ -239,7 +249,7 @@ def _drawn(plan: Plan) -> Iterator[dict[str, Any]]:
 def _task(name: str, factory: Callable[..., Any], config: Mapping[str, Any]) -> Task:
     """What an estimator is for."""
     try:
-        estimator = _called(factory, _taken(factory, config))
+        estimator = _called(factory, _taken(factory, _own(config)))
     except Exception as error:
         raise _not_made(name, error) from error
     if is_classifier(estimator):
@@ -277,6 +287,20 @@ def _folds(plan: Plan, task: Task) -> list[_Fold]:
     return [_Fold(each, *_arrays(each, each.train), *_arrays(each, each.val)) for each in loaded]
 
 
+def _cut(fold: _Fold, fraction: float, seed: int) -> _Fold:
+    """The same fold with a share of what is fitted on."""
+    if fraction >= 1:
+        return fold
+    order = nested_rows(fold.y, n_classes=len(fold.data.classes), seed=seed)
+    rows = order[: size_of(fraction, len(order))]
+    return replace(fold, x=fold.x[rows], y=fold.y[rows])
+
+
+def _own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration is the estimator's: all but what is ours."""
+    return {name: value for name, value in config.items() if name != FRACTION}
+
+
 def _arrays(data: Data, part: Part) -> tuple[Floats, NDArray[Any]]:
     x, y = next(iter(part.batches([len(part)])))
     # Solvers such as logistic regression's stop early in single precision.
@@ -290,8 +314,9 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
     """All metrics of a fitted estimator."""
     names = wanted.reported(fold.data.task)
     judged = _of_part(names, estimator, fold.val_x, fold.val_y, fold.data, wanted, "val")
-    if "train_loss" in wanted.names:  # only then: predictions of the training part can be dear
-        judged |= _of_part(["train_loss"], estimator, fold.x, fold.y, fold.data, wanted, "train")
+    # Only what is asked for: predictions of the training part can be dear.
+    if of_train := [name for name in wanted.names if name.startswith("train_")]:
+        judged |= _of_part(of_train, estimator, fold.x, fold.y, fold.data, wanted, "train")
     for name in scorers:
         judged[name] = float(get_scorer(name)(estimator, fold.val_x, fold.val_y))
     if "latency_ms" in names:

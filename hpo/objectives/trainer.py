@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from hpo.errors import ObjectiveError
@@ -12,6 +14,7 @@ from hpo.trial import Job
 from trainers import CodeError, ConfigError, DataError, Goals
 from trainers.checkpoints import Checkpoints
 from trainers.data import load_data
+from trainers.data.parts import Data
 from trainers.devices import choose
 from trainers.loop import fit, fit_folds
 from trainers.metrics import problems
@@ -37,14 +40,11 @@ class TrainerObjective:
         objective = plan.spec.objective
         try:
             device = choose(run.device)
-            folds = load_data(source_of(objective, plan.folder), plan.spec.search.seed)
-            self.folds = [data.to(device) for data in folds]
-            found = list(problems(self.goals, folds[0]))
-        except (ConfigError, DataError) as error:
+            self.folds = [data.to(device) for data in folds_of(plan)]
+            found = list(problems(self.goals, self.folds[0]))
+        except ConfigError as error:
             what = f"cannot load '{objective.data}' on '{run.device}'"
             raise ObjectiveError(f"{what}: {str(error).rstrip('.')}.") from error
-        except CodeError as error:
-            raise ObjectiveError(error.message, error.next_step) from error
         if found:
             raise ObjectiveError("\n".join(f"objective.{problem}" for problem in found))
 
@@ -78,6 +78,22 @@ class TrainerObjective:
             keep_weights=self._run.keep_weights != "none",
             demanded=lambda: self._draining,
         )
+
+
+def folds_of(plan: Plan) -> Sequence[Data]:
+    """The data of a trainer's study, on the CPU, fold by fold; loaded once in a process.
+
+    Raises:
+        ObjectiveError: it is not there, or not as it should be.
+    """
+    objective = plan.spec.objective
+    try:
+        return load_data(source_of(objective, plan.folder), plan.spec.search.seed)
+    except DataError as error:
+        what = f"cannot load '{objective.data}'"
+        raise ObjectiveError(f"{what}: {str(error).rstrip('.')}.") from error
+    except CodeError as error:
+        raise ObjectiveError(error.message, error.next_step) from error
 
 
 def goals_of(plan: Plan) -> Goals:

@@ -44,15 +44,15 @@ def test_the_readmes_python_runs(tmp_path: Path) -> None:
 def test_the_readmes_commands_exist() -> None:
     from hpo.cli.app import app
 
-    for module in ("db", "files", "models", "runs", "spaces", "studies"):
+    for module in ("db", "files", "models", "needs", "runs", "spaces", "studies"):
         importlib.import_module(f"hpo.cli.{module}")  # they register their commands
 
     known = {command.name for command in app.registered_commands}
     known |= {group.name for group in app.registered_groups}
-    shown = set(re.findall(r"^\$ hpo (\w+)", README, re.MULTILINE))
+    shown = set(re.findall(r"^\$ hpo ([\w-]+)", README, re.MULTILINE))
     (row,) = re.findall(r"^\| commands \| (.*) \|$", README, re.MULTILINE)
     assert shown <= known
-    assert set(re.findall(r"`(\w+)`", row)) == known
+    assert set(re.findall(r"`([\w-]+)`", row)) == known
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=str)

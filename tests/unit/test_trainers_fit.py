@@ -322,6 +322,7 @@ CHANGES: Mapping[str, tuple[object, object]] = {
 ALWAYS: Mapping[str, tuple[object, object]] = {
     "l2": (0, 0.1),
     "epochs": (2, 3),
+    "train_fraction": (1.0, 0.5),
     "init": ("glorot_uniform", "he_normal"),
     "last_init": ("same", "zeros"),
     "label_smoothing": (0, 0.1),

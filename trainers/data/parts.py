@@ -34,6 +34,15 @@ class Part(Protocol):
         """The same examples, whose minibatches come on `device`."""
         ...
 
+    @property
+    def targets(self) -> torch.Tensor:
+        """What is to be predicted of each, (n,), wherever they lie."""
+        ...
+
+    def subset(self, rows: torch.Tensor) -> Part:
+        """Those examples alone, by their places, int64, on the CPU."""
+        ...
+
 
 _GATHERED_BYTES = 2**19
 
@@ -103,6 +112,16 @@ class Tensors:
             return HostTensors(self.x, self.y, device)
         return Tensors(self.x.to(device), self.y.to(device))
 
+    @property
+    def targets(self) -> torch.Tensor:
+        """As `Part` says."""
+        return self.y
+
+    def subset(self, rows: torch.Tensor) -> Tensors:
+        """As `Part` says."""
+        there = rows.to(self.x.device)
+        return Tensors(self.x.index_select(0, there), self.y.index_select(0, there))
+
 
 @dataclass(frozen=True, eq=False)
 class HostTensors:
@@ -131,6 +150,15 @@ class HostTensors:
     def to(self, device: torch.device) -> Tensors | HostTensors:
         """The same for another device."""
         return self if device == self.device else Tensors(self.x, self.y).to(device)
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """As `Part` says."""
+        return self.y
+
+    def subset(self, rows: torch.Tensor) -> Tensors | HostTensors:
+        """As `Part` says; on the device if that has room for so few."""
+        return Tensors(self.x[rows], self.y[rows]).to(self.device)
 
     def _there(self, tensor: torch.Tensor) -> torch.Tensor:
         # Pinned, so that the GPU fetches it while Python goes on.

@@ -75,6 +75,16 @@ class Stream:
         settings: dict[str, Any] = {"scale": self._scale, "n_workers": self._n_workers}
         return Stream(self._dataset, self._y, self._rows, device, **settings)
 
+    @property
+    def targets(self) -> torch.Tensor:
+        """As `Part` says."""
+        return self._y[self._rows]
+
+    def subset(self, rows: torch.Tensor) -> Stream:
+        """As `Part` says."""
+        settings: dict[str, Any] = {"scale": self._scale, "n_workers": self._n_workers}
+        return Stream(self._dataset, self._y, self._rows[rows], self._device, **settings)
+
     def _prepared(self, x: torch.Tensor) -> torch.Tensor:
         # Images travel as bytes, and become numbers where they arrive.
         x = x.to(self._device, non_blocking=True).to(torch.float32)

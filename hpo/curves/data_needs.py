@@ -1,0 +1,304 @@
+"""How many examples a target needs, from errors at some training-set sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hpo.curves.distributions import Array, Direction, Distribution
+from hpo.curves.measurements import Scale, read
+from hpo.curves.next_size import information
+from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, posterior
+
+Verdict = Literal["reached", "reachable", "unreachable", "unclear"]
+
+_WIDEST = 100.0  # an interval over more than this factor is no answer
+_AHEAD = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
+# Histograms have bins of equal mass, and finer ones in the tails.
+_LEVELS = np.concatenate(
+    [[0.0, 0.0005, 0.002], np.linspace(0.005, 0.995, 100), [0.998, 0.9995, 1.0]]
+)
+_GRID = 160
+
+
+@dataclass(frozen=True)
+class DataNeeds:
+    """What `data_needs` found out.
+
+    Args:
+        posterior: The average over scaling laws, of logarithms of errors.
+        scale: How the metric is turned into an error.
+        target: The value to reach, if any.
+        confidence: The probability that `interval` and the sentence's intervals state.
+    """
+
+    posterior: Posterior
+    scale: Scale
+    target: float | None
+    confidence: float
+
+    @property
+    def size(self) -> float:
+        """The number of examples that reaches the target: the median where it can be reached.
+
+        It is the best single guess, also where `prob_reachable` is below one half and
+        `quantile(0.5)` therefore infinite; inf itself if the verdict is "unreachable".
+        """
+        if self.verdict == "unreachable":
+            return np.inf
+        return float(self.quantile(self.prob_reachable / 2))
+
+    def quantile(self, q: ArrayLike) -> Array:
+        """Numbers of examples that suffice with probability q; inf where none does.
+
+        Args:
+            q: One probability or several, any shape.
+
+        Returns:
+            The numbers, in the shape of q, rising with q. Below the smallest size that was
+            measured nothing is told: that size is the least answer.
+
+        Raises:
+            ValueError: There is no target, or q is not between 0 and 1.
+        """
+        wanted = np.asarray(q, float)
+        if not np.all((wanted >= 0) & (wanted <= 1)):
+            raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
+        sizes, reached = self._reached_by
+        found = np.exp(np.interp(wanted, reached, np.log(sizes)))
+        return np.where(wanted <= reached[-1], found, np.inf)
+
+    @property
+    def prob_reachable(self) -> float:
+        """Probability that some number of examples, below 10,000 times the data, is enough."""
+        return float(self._reached_by[1][-1])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Numbers of examples between which the needed one lies, with probability `confidence`.
+
+        Its upper end is inf where the target may well never be reached.
+        """
+        reachable = self.prob_reachable
+        if reachable < self.confidence:
+            outside = min((1 - self.confidence) / 2, reachable / 2)
+            return float(self.quantile(outside)), np.inf
+        outside = (reachable - self.confidence) / 2
+        low, high = self.quantile([outside, reachable - outside])
+        return float(low), float(high)
+
+    @cached_property
+    def _reached_by(self) -> tuple[Array, Array]:
+        """Sizes on a grid, and the probability that the target is reached by each."""
+        last, first = self.posterior.n_last, self.posterior.evidence.sizes[0]
+        sizes = np.append(
+            np.geomspace(first, last, 24)[:-1] if first < last else [],
+            np.geomspace(last, last * FARTHEST, 100),
+        )
+        mean, variance = self.posterior.moments(sizes)
+        below = mixture_cdf(self.posterior.weights, mean, variance, self._log_target())
+        # A target that was reached stays reached; nothing is sure.
+        return sizes, np.clip(np.maximum.accumulate(below), 0.0, 1.0)
+
+    def _log_target(self) -> Array:
+        if self.target is None:
+            raise ValueError("there is no target: give one, data_needs(sizes, errors, target=0.02)")
+        return self.scale.log_error(np.asarray(float(self.target)))
+
+    def error_at(self, n: ArrayLike, *, noise: bool = False) -> Distribution:
+        """The metric at n examples.
+
+        Args:
+            n: Numbers of examples, at least 1, shape (m,) or one.
+            noise: Whether one measurement is meant, with its noise, rather than the expected
+                value.
+
+        Returns:
+            Distributions of m numbers.
+
+        Raises:
+            ValueError: A number is below 1 or not finite.
+        """
+        sizes = np.atleast_1d(np.asarray(n, float))
+        if not np.all(np.isfinite(sizes) & (sizes >= 1)):
+            raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+        return self._distribution(*self.posterior.moments(sizes, noise=noise))
+
+    @cached_property
+    def floor(self) -> Distribution:
+        """The metric with infinitely many examples: one number's distribution."""
+        return self._distribution(*self.posterior.floor_moments())
+
+    def _distribution(self, mean: Array, variance: Array) -> Distribution:
+        weights = self.posterior.weights
+        columns = zip(mean.T, variance.T, strict=True)
+        logs = np.array([_quantiles(weights, m, v) for m, v in columns])
+        edges = np.sort(self.scale.metric(logs), axis=1)
+        # Values at a bound are one; a histogram needs bins of some width.
+        least = 1e-12 * np.maximum(np.abs(edges).max(1, keepdims=True), 1e-12)
+        edges = edges + least * np.arange(edges.shape[1])
+        return Distribution(edges, np.tile(np.diff(_LEVELS), (len(edges), 1)))
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What can be said about the target.
+
+        - "reached": more likely than not, the largest size measured or a smaller one is enough.
+        - "unreachable": the probability to reach it is below (1 - confidence) / 2.
+        - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
+        - "unclear": neither, or there is no target.
+        """
+        if self.target is None:
+            return "unclear"
+        if self.quantile(0.5) <= self.posterior.n_last:
+            return "reached"
+        if self.prob_reachable < (1 - self.confidence) / 2:
+            return "unreachable"
+        low, high = self.interval
+        return "reachable" if high / low < _WIDEST else "unclear"
+
+    def information(self, n: ArrayLike) -> Array:
+        """Expected share of the doubt about the answer that one training at n takes away.
+
+        The answer is the size needed or, without a target, the error at 10 times the data.
+
+        Args:
+            n: Numbers of examples, shape (m,) or one.
+
+        Returns:
+            Shares between 0 and 1, shape (m,).
+        """
+        sizes = np.atleast_1d(np.asarray(n, float))
+        if not np.all(np.isfinite(sizes) & (sizes >= 1)):
+            raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+        goal = None if self.target is None else float(self._log_target())
+        return information(self.posterior, goal, sizes)
+
+    def rank(self, candidates: ArrayLike, seconds: ArrayLike | None = None) -> Array:
+        """Candidate sizes, the one that tells most per second of training first.
+
+        Args:
+            candidates: Numbers of examples, shape (m,).
+            seconds: How long training at each takes, shape (m,); without, as long as there are
+                examples.
+
+        Raises:
+            ValueError: There are no candidates, or seconds do not fit them or are not positive.
+        """
+        sizes = np.atleast_1d(np.asarray(candidates, float))
+        cost = sizes if seconds is None else np.atleast_1d(np.asarray(seconds, float))
+        if not len(sizes) or cost.shape != sizes.shape:
+            raise ValueError(f"{sizes.shape} candidates and {cost.shape} seconds: one each, please")
+        if not np.all(cost > 0):
+            raise ValueError("seconds of training are positive numbers")
+        return sizes[np.argsort(-self.information(sizes) / cost, kind="stable")]
+
+    @cached_property
+    def next_size(self) -> int:
+        """Where to train next, between the largest size measured and four times as much.
+
+        For candidates and costs of your own, see `rank`.
+        """
+        last = self.posterior.n_last
+        return int(_rounded(self.rank([last * factor for factor in _AHEAD])[0], last))
+
+    @property
+    def sentence(self) -> str:
+        """The answer in one sentence."""
+        last, level = self.posterior.n_last, f"{self.confidence:.0%}"
+        if self.target is None:
+            middle, low, high = self._three(self.error_at(10 * last))
+            return f"10x the data gives {middle} ({level} interval {low}-{high})"
+        goal = f"{self.target:g}"
+        if self.verdict == "reached":
+            return f"already reached: n = {np.ceil(self.size):,.0f} is enough for {goal}"
+        if self.verdict == "reachable":
+            low, high = (f"{x / last:.2g}" for x in self.interval)
+            middle = f"{self.size / last:.2g}"
+            return f"{middle}x the data ({level} interval {low}-{high}x) reaches {goal}"
+        if self.verdict == "unreachable":
+            middle, low, high = self._three(self.floor)
+            return f"more data will not get there: the floor is {middle} ({low}-{high})"
+        return f"not enough evidence: train at n = {self.next_size:,} next"
+
+    def _three(self, found: Distribution) -> tuple[str, str, str]:
+        """Median and interval of one number, with the digits that tell them apart."""
+        tail = (1 - self.confidence) / 2
+        numbers = found.quantile([0.5, tail, 1 - tail])[:, 0]
+        width = max(float(np.ptp(numbers)), 1e-9)
+        digits = int(np.clip(np.ceil(1 - np.log10(width)), 0, 6))
+        middle, low, high = (f"{x:.{digits}f}" for x in numbers)
+        return middle, low, high
+
+
+def data_needs(
+    sizes: ArrayLike,
+    errors: ArrayLike,
+    target: float | None = None,
+    *,
+    direction: Direction = "minimize",
+    bounds: tuple[float, float] | None = None,
+    confidence: float = 0.9,
+) -> DataNeeds:
+    """Estimates how error falls with training-set size, and how many examples a target needs.
+
+    A Bayesian average over scaling laws (power law, exponential, logarithmic power law, power law
+    with one break, each with a floor; and no progress at all) with noise and with strays from any
+    law: see `hpo.curves.scaling_laws` and `hpo.curves.scaling_posterior` for equations, priors and
+    sources. Laws are averaged on a grid with amplitudes integrated out, tens of milliseconds a
+    call, the same answer each time. How far forecasts are spread was calibrated on LCDB 1.0.
+
+    Errors are taken relative to the best value the metric can have: the bound or, without
+    `bounds`, 0 for errors that are never negative, 1 for scores between 0 and 1, and otherwise
+    a value three times as far from the measurements as they are apart.
+
+    One size, or constant errors, are answered with much doubt. The order of sizes does not
+    matter; several errors of one size are averaged. Errors that are 0 count as half the smallest
+    other one.
+
+    Args:
+        sizes: Training-set sizes, at least 1, shape (k,); repeats allowed.
+        errors: Errors at these sizes, shape (k,), or (k, n_seeds) for sizes without repeats;
+            NaN where missing.
+        target: The value of the metric to reach.
+        direction: "maximize" for scores such as accuracy.
+        bounds: Lowest and highest value that the metric can take.
+        confidence: Probability that intervals hold the truth.
+
+    Returns:
+        Sizes needed, errors at any size, the floor, a verdict and a sentence.
+
+    Raises:
+        ValueError: Sizes and errors do not fit; a size is below 1 or not finite; an error is
+            infinite or outside the bounds, or none is a number; the target is not finite or
+            outside the bounds; the confidence is not between 0 and 1.
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence lies between 0 and 1, such as 0.9, not {confidence}")
+    evidence, scale = read(sizes, errors, target, direction, bounds)
+    return DataNeeds(posterior(evidence), scale, target, confidence)
+
+
+def _quantiles(weights: Array, mean: Array, variance: Array) -> Array:
+    """Quantiles `_LEVELS` of a mixture of Gaussians, on a grid between its extremes."""
+    std = np.sqrt(variance)
+    x = np.linspace((mean - 4 * std).min(), (mean + 4 * std).max(), _GRID)
+    # Most of the mass lies in a small part of that: a second grid between its quantiles.
+    rough = np.maximum.accumulate(mixture_cdf(weights, mean[:, None], variance[:, None], x))
+    low, high = np.interp([1e-4, 1 - 1e-4], rough, x)
+    x = np.concatenate([x[:1], np.linspace(low, high, _GRID), x[-1:]])
+    below = mixture_cdf(weights, mean[:, None], variance[:, None], x)
+    below = np.maximum.accumulate(np.concatenate([[0.0], below[1:-1], [1.0]]))
+    return np.asarray(np.interp(_LEVELS, below, x))
+
+
+def _rounded(size: float, last: float) -> float:
+    """A size with two digits, unless it is the one that was measured."""
+    if size <= last:
+        return last
+    unit = 10.0 ** (np.floor(np.log10(size)) - 1)
+    return float(max(np.round(size / unit) * unit, np.floor(last) + 1))

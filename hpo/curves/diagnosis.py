@@ -1,0 +1,201 @@
+"""What bounds a model, bias or variance: read from its training and validation errors by size.
+
+The classical reading (A. Ng, Machine Learning Yearning, ch. 20-32; I. Goodfellow et al., Deep
+Learning, ch. 11): with the target E, the training error T and the validation error V at the
+largest size,
+
+    V - E  =  (T - E)  +  (V - T)
+    excess =  bias     +  variance
+
+Bias asks for more capacity, longer training, less regularisation; variance for more data or more
+regularisation. What no model could fit, noise in the labels, looks like bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hpo.curves.distributions import Array
+
+Kind = Literal["reached", "bias", "variance", "both", "unclear"]
+
+_MOSTLY = 2 / 3
+"""The share of the excess from which on it is called bias, or variance, alone."""
+
+_SURE = 0.8
+_NEAR = 4.0  # sizes of at least such a part of the largest have a spread like its own
+_DRAWS = 20_000
+_UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
+
+_REMEDIES = {
+    "bias": "More data will hardly help: train longer, or give the model more capacity or less "
+    "regularisation; if none of these lowers the training error, the labels are noisy.",
+    "variance": "More data or more regularisation will help; a larger model alone will not.",
+    "both": "The model is both too weak and too little constrained: more capacity or longer "
+    "training for the one, more data or regularisation for the other.",
+    "reached": "",
+    "unclear": "More seeds at the largest size would tell.",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What bounds a model.
+
+    Args:
+        kind: reached: the target is met; bias, variance or both: what keeps it from the target;
+            unclear: the seeds differ by too much to say.
+        probabilities: Of each kind but unclear, by the seeds' spread.
+        size: The largest size, at which it is read.
+        train: The mean of the metric there on the training part, and its standard error.
+        val: The same on the validation part.
+        gap_per_doubling: What each doubling of the data has multiplied the gap between them by;
+            None where that cannot be told.
+        target: What is wanted, or the best possible value where nothing was said.
+        is_wanted: Whether it was said.
+    """
+
+    kind: Kind
+    probabilities: dict[str, float]
+    size: float
+    train: tuple[float, float]
+    val: tuple[float, float]
+    target: float
+    is_wanted: bool
+    gap_per_doubling: float | None = field(default=None)
+
+    @property
+    def sentence(self) -> str:
+        """The reading in plain words, with the next thing to do."""
+        (t, dt), (v, dv) = self.train, self.val
+        goal = f"target {self.target:g}" if self.is_wanted else f"at best {self.target:g}"
+        at = f"training {t:.3g} ± {dt:.1g}, validation {v:.3g} ± {dv:.1g}, {goal}"
+        what = {
+            "reached": "Neither bias nor variance: the target is met",
+            "bias": "Bias: the training part itself is not learnt well enough",
+            "variance": "Variance: validation falls too far behind training",
+            "both": "Bias and variance: the training part is not learnt well enough, and "
+            "validation falls far behind it",
+            "unclear": "Bias or variance: not to be told yet",
+        }[self.kind]
+        said = f"{what} ({at})."
+        return " ".join(filter(None, (said, self._trend, _REMEDIES[self.kind])))
+
+    @property
+    def _trend(self) -> str:
+        factor = self.gap_per_doubling
+        if factor is None or self.kind == "reached":
+            return ""
+        if factor >= 1:
+            return "So far the gap does not shrink as data grows."
+        return f"So far each doubling of the data leaves {factor:.0%} of the gap."
+
+
+def diagnose(
+    sizes: ArrayLike,
+    train_errors: ArrayLike,
+    val_errors: ArrayLike,
+    target: float | None = None,
+    *,
+    best: float = 0.0,
+    direction: Literal["minimize", "maximize"] = "minimize",
+) -> Diagnosis:
+    """Tells whether bias or variance bounds a model, and how sure that is.
+
+    Standard errors are from the seeds' spread, pooled over the largest sizes, so that one which was
+    measured once has the spread of the others. The kinds' probabilities are their shares of draws
+    from Student's t.
+
+    Args:
+        sizes: Training-set sizes, shape (k,); repeats, of several seeds, allowed.
+        train_errors: The metric on the training part, shape (k,); NaN where missing.
+        val_errors: The metric on the validation part, shape (k,); NaN where missing.
+        target: The value to reach; without it, the reading is against `best`.
+        best: The best value that the metric can have: 0 of an error, 1 of an accuracy.
+        direction: "maximize" for scores.
+
+    Raises:
+        ValueError: the shapes differ, or no size has both errors.
+    """
+    n, t, v = (np.atleast_1d(np.asarray(a, float)) for a in (sizes, train_errors, val_errors))
+    if not n.shape == t.shape == v.shape or n.ndim != 1:
+        raise ValueError(
+            f"shapes differ: sizes {n.shape}, training {t.shape}, validation {v.shape}"
+        )
+    seen = np.isfinite(n) & np.isfinite(t) & np.isfinite(v)
+    n, t, v = n[seen], t[seen], v[seen]
+    if not len(n):
+        raise ValueError("no size has both a training and a validation error")
+    sign = -1.0 if direction == "maximize" else 1.0
+    goal = best if target is None else target
+    (bias, se_bias), (gap, se_gap), dof = _at_largest(n, sign * (t - goal), sign * (v - t))
+    # Fixed, so that the same errors give the same answer.
+    draws = np.random.default_rng(0).standard_t(dof, (2, _DRAWS))
+    shares = _shares(bias + se_bias * draws[0], gap + se_gap * draws[1])
+    kind = max(shares, key=lambda each: shares[each])
+    at = n == n.max()
+    return Diagnosis(
+        kind=kind if shares[kind] >= _SURE else "unclear",  # type: ignore[arg-type]
+        probabilities=shares,
+        size=float(n.max()),
+        train=(float(t[at].mean()), se_bias),
+        val=(float(v[at].mean()), _standard_error(n, v)[0]),
+        target=float(goal),
+        is_wanted=target is not None,
+        gap_per_doubling=_per_doubling(n, sign * (v - t)),
+    )
+
+
+def _at_largest(
+    n: Array, bias: Array, gap: Array
+) -> tuple[tuple[float, float], tuple[float, float], int]:
+    """Means at the largest size with their standard errors; degrees of freedom of these."""
+    at = n == n.max()
+    (se_bias, dof), (se_gap, _) = _standard_error(n, bias), _standard_error(n, gap)
+    return (float(bias[at].mean()), se_bias), (float(gap[at].mean()), se_gap), dof
+
+
+def _standard_error(n: Array, values: Array) -> tuple[float, int]:
+    """Of the mean at the largest size, from the spread within sizes near it; degrees of freedom.
+
+    Small sizes differ by more.
+    """
+    near = n >= n.max() / _NEAR
+    n, values = n[near], values[near]
+    unique, index = np.unique(n, return_inverse=True)
+    counts = np.bincount(index)
+    means = np.bincount(index, values) / counts
+    dof = len(n) - len(unique)
+    if dof:
+        spread = float(np.sqrt(((values - means[index]) ** 2).sum() / dof))
+    else:
+        spread = _UNKNOWN_SPREAD * float(np.abs(values[n == unique[-1]]).mean())
+    return spread / float(np.sqrt(counts[-1])), max(1, dof)
+
+
+def _shares(bias: Array, gap: Array) -> dict[str, float]:
+    """How often each kind is drawn."""
+    excess = bias + gap
+    of_gap = np.maximum(gap, 0.0) / (np.maximum(gap, 0.0) + np.maximum(bias, 0.0) + 1e-300)
+    reached = excess <= 0
+    found = {
+        "reached": reached,
+        "bias": ~reached & (of_gap <= 1 - _MOSTLY),
+        "variance": ~reached & (of_gap >= _MOSTLY),
+    }
+    shares = {kind: float(each.mean()) for kind, each in found.items()}
+    return {**shares, "both": 1.0 - sum(shares.values())}
+
+
+def _per_doubling(n: Array, gap: Array) -> float | None:
+    """What each doubling multiplies the gap by, by least squares on logarithms of its means."""
+    unique, index = np.unique(n, return_inverse=True)
+    means = np.bincount(index, gap) / np.bincount(index)
+    if len(unique) < 3 or (means <= 0).any():
+        return None
+    slope = np.polyfit(np.log2(unique), np.log2(means), 1)[0]
+    return float(2.0**slope)

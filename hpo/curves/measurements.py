@@ -1,0 +1,188 @@
+"""Errors at sizes as people have them, checked once and brought into one shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hpo.curves.distributions import Array, Direction
+from hpo.curves.scaling_posterior import Evidence
+
+_LARGEST = 1e100
+_MOST_SIZES = 48
+_ALL_ZERO = 1e-3
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a metric is turned into an error u >= 0 that falls towards 0, and back.
+
+    Args:
+        direction: Whether lower or higher values are better.
+        best: The best value that the metric can take; u is the distance from it.
+        worst: The worst; may be infinite.
+        resolution: Added to u, so that an error of 0 has a logarithm.
+    """
+
+    direction: Direction
+    best: float
+    worst: float
+    resolution: float
+
+    def log_error(self, metric: Array) -> Array:
+        """The logarithm of the error; -inf where the metric is at its best or beyond."""
+        u = self.best - metric if self.direction == "maximize" else metric - self.best
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(np.maximum(u, 0.0) + self.resolution))
+
+    def metric(self, log_error: Array) -> Array:
+        """The metric that has this logarithm of the error, within the bounds."""
+        u = np.maximum(np.exp(np.clip(log_error, -700.0, 700.0)) - self.resolution, 0.0)
+        if self.direction == "maximize":
+            return np.maximum(self.best - u, self.worst)
+        return np.minimum(self.best + u, self.worst)
+
+
+def read(
+    sizes: ArrayLike,
+    errors: ArrayLike,
+    target: float | None,
+    direction: Direction,
+    bounds: tuple[float, float] | None,
+) -> tuple[Evidence, Scale]:
+    """Checks and sorts measurements, and averages those of one size.
+
+    Raises:
+        ValueError: Something is wrong with them; see `hpo.data_needs`.
+    """
+    if direction not in ("minimize", "maximize"):
+        raise ValueError(f"direction is 'minimize' or 'maximize', not {direction!r}")
+    n, y = _paired(sizes, errors)
+    _check_sizes(n)
+    kept = ~np.isnan(y)
+    if not kept.any():
+        raise ValueError(
+            "no error is a number: give at least one, and NaN only where one is missing"
+        )
+    n, y = n[kept], y[kept]
+    _check_errors(n, y, bounds)
+    _check_target(target, bounds)
+    scale = _scale(y, target, direction, bounds)
+    return _thinned(_averaged(n, y, scale)), scale
+
+
+def _paired(sizes: ArrayLike, errors: ArrayLike) -> tuple[Array, Array]:
+    """One size for each error, both flat."""
+    n, y = np.atleast_1d(np.asarray(sizes, float)), np.atleast_1d(np.asarray(errors, float))
+    if n.ndim == 1 and y.ndim == 2 and len(y) == len(n):
+        if len(np.unique(n)) < len(n):
+            raise ValueError(
+                f"errors of shape {y.shape} hold all errors of a size in one row, but sizes "
+                "repeat: give each size once, or one size for each error"
+            )
+        return np.repeat(n, y.shape[1]), y.ravel()
+    if n.ndim != 1 or n.shape != y.shape:
+        raise ValueError(
+            f"sizes have shape {n.shape} and errors {y.shape}: give one error for each size, "
+            f"or errors of shape ({len(n)}, n_seeds)"
+        )
+    return n, y
+
+
+def _check_sizes(n: Array) -> None:
+    wrong = np.flatnonzero(~(np.isfinite(n) & (n >= 1) & (n <= _LARGEST)))
+    if len(wrong):
+        value = n[wrong[0]]
+        share = 0 < value < 1
+        advice = "multiply shares by the number of examples" if share else "leave it out"
+        raise ValueError(
+            f"size {value:g} at position {wrong[0]}: a training-set size is a number of "
+            f"examples, at least 1; {advice}"
+        )
+
+
+def _check_errors(n: Array, y: Array, bounds: tuple[float, float] | None) -> None:
+    wrong = np.flatnonzero(~(np.abs(y) <= _LARGEST))
+    if len(wrong):
+        raise ValueError(
+            f"error {y[wrong[0]]:g} at size {n[wrong[0]]:,.0f}: an error is a finite number; "
+            "give NaN for a training that diverged"
+        )
+    if bounds is None:
+        return
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"bounds are (lowest, highest), not {bounds}")
+    outside = np.flatnonzero((y < low) | (y > high))
+    if len(outside):
+        value = y[outside[0]]
+        percent = low == 0 and high == 1 < value <= 100
+        advice = f"; is it {value:g}%? Then give {value / 100:g}" if percent else ""
+        raise ValueError(
+            f"error {value:g} at size {n[outside[0]]:,.0f} is outside the bounds "
+            f"{low:g} to {high:g}{advice}"
+        )
+
+
+def _check_target(target: float | None, bounds: tuple[float, float] | None) -> None:
+    if target is None:
+        return
+    if not abs(target) <= _LARGEST:
+        raise ValueError(f"target {target:g}: a target is a finite number")
+    if bounds is not None and not bounds[0] <= target <= bounds[1]:
+        raise ValueError(
+            f"target {target:g} is outside the bounds {bounds[0]:g} to {bounds[1]:g} of the metric"
+        )
+
+
+def _scale(
+    y: Array, target: float | None, direction: Direction, bounds: tuple[float, float] | None
+) -> Scale:
+    """The scale of a metric; without bounds, what its values suggest."""
+    low, high = bounds if bounds is not None else _guessed_bounds(y, target, direction)
+    best, worst = (high, low) if direction == "maximize" else (low, high)
+    u = np.abs(y - best)
+    positive = u[u > 0]
+    if len(positive) == len(u):
+        resolution = 0.0
+    else:  # an error of 0 is below what is told apart
+        resolution = 0.5 * float(positive.min()) if len(positive) else _ALL_ZERO
+    return Scale(direction, best, worst, resolution)
+
+
+def _guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+    known = y if target is None else np.append(y, target)
+    # Without a bound, improvement beyond three times what is known counts as endless.
+    reach = 3.0 * float(np.ptp(known)) or max(abs(float(y[0])), 1.0)
+    if direction == "maximize":
+        a_share = known.min() >= 0 and known.max() <= 1
+        return (0.0, 1.0) if a_share else (-np.inf, float(known.max()) + reach)
+    return (0.0 if known.min() >= 0 else float(known.min()) - reach), np.inf
+
+
+def _averaged(n: Array, y: Array, scale: Scale) -> Evidence:
+    unique, index = np.unique(n, return_inverse=True)
+    counts = np.bincount(index).astype(float)
+    z = scale.log_error(np.bincount(index, y) / counts)
+    scatter = float(np.sum((scale.log_error(y) - z[index]) ** 2))
+    return Evidence(unique, z, counts, scatter)
+
+
+def _thinned(evidence: Evidence) -> Evidence:
+    """Neighbours averaged where there are more sizes than a law can tell apart."""
+    k = len(evidence.sizes)
+    if k <= _MOST_SIZES:
+        return evidence
+    log_n = np.log(evidence.sizes)
+    # The largest size stays alone: all laws hang on it.
+    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES)
+    group = np.minimum(np.searchsorted(edges, log_n, side="right") - 1, _MOST_SIZES - 2)
+    group[-1] = _MOST_SIZES - 1
+    _, group = np.unique(group, return_inverse=True)
+    counts = np.asarray(np.bincount(group, evidence.counts), float)
+    means = [np.bincount(group, x * evidence.counts) / counts for x in (log_n, evidence.z)]
+    sizes = np.exp(means[0])
+    sizes[-1] = evidence.sizes[-1]
+    return Evidence(sizes, means[1], counts, evidence.scatter)

@@ -1,0 +1,257 @@
+"""From what is typed to a question: which configuration, what is measured, what is wanted."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hpo import catalog, spec
+from hpo.catalog import StudyRecord
+from hpo.errors import HpoError
+from hpo.places import storage_url
+from hpo.requirements import requirement
+from hpo.sizing.question import PERCENT, Question
+from hpo.spec import Plan
+from hpo.storage import open_storage
+from hpo.study import job_of
+from trainers import goals
+
+_SIZE, _SHARE = re.compile(r"\d[\d_]*"), re.compile(r"\d+(\.\d*)?%")
+_OF_A_STUDY = ("run.", "objective.train_fraction=")  # what may be set: it changes no trial
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A configuration whose data needs are asked.
+
+    Args:
+        study: In whose folder everything is kept.
+        plan: How it is trained.
+        config: The configuration.
+        what: Which one it is, for people: ``the baseline``.
+    """
+
+    study: StudyRecord
+    plan: Plan
+    config: dict[str, Any]
+    what: str
+
+
+def subject_of(
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    trial: int | None = None,
+    storage: str | None = None,
+) -> Subject:
+    """What is meant by a study file, its baseline, or by a study, its best trial.
+
+    The study of a file is made where there is none yet, without trials.
+
+    Args:
+        name: A file, or a study.
+        overrides: ``a.b=value`` strings that win over the file; of a study, ``run.*`` alone.
+        trial: Of a study, another one than the best.
+        storage: URL of the storage; wins over file and environment.
+
+    Raises:
+        HpoError: there is no such thing, or no such configuration in it.
+    """
+    path = Path(name)
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        plan = spec.load(path, overrides)
+        refuse_objective(plan)
+        config = baseline_of(plan)
+        record = catalog.beside(open_storage(storage_url(storage or plan.spec.storage)), plan)
+        if trial is None:
+            which = "the only configuration" if plan.baseline is None else "the baseline"
+            return Subject(record, plan, config, which)
+        return _of_trial(record, plan, trial)
+    if wrong := [each for each in overrides if not each.startswith(_OF_A_STUDY)]:
+        raise HpoError(
+            f"--set {wrong[0]}: of a study, run.* alone may be set.",
+            "Change its file, and name that.",
+        )
+    record = catalog.find(open_storage(storage_url(storage), create=False), name)
+    plan = record.plan.overridden(overrides)
+    refuse_objective(plan)
+    return _of_trial(record, plan, trial)
+
+
+def _of_trial(record: StudyRecord, plan: Plan, number: int | None) -> Subject:
+    """A trial of a study, the best where none is named."""
+    trials = {each.number: each for each in record.trials()}
+    best = record.best()
+    if number is None and best is None:
+        step = "A file's baseline needs no trials: hpo data-needs FILE. Or search: hpo run FILE"
+        raise HpoError(record.why_no_best(), step)
+    if number is not None and number not in trials:
+        raise HpoError(f"'{record.name}' has no trial {number}.", f"See: hpo trials {record.name}")
+    chosen = trials[number] if number is not None else best
+    assert chosen is not None  # noqa: S101 - one of the two is there
+    which = f"trial {chosen.number}" + (", the best" if number is None else "")
+    return Subject(record, plan, dict(job_of(record, chosen).config), which)
+
+
+def baseline_of(plan: Plan) -> dict[str, Any]:
+    """The configuration of a file's baseline, or its only one.
+
+    Raises:
+        HpoError: there is no baseline, and more than one configuration.
+    """
+    if plan.baseline is not None:
+        return plan.config(plan.baseline)
+    if not plan.space.free:
+        return plan.config({})
+    defaults = " (the trainer's defaults)" if plan.spec.objective.trainer else ""
+    raise HpoError(
+        f"'{plan.spec.name}' has no baseline, and data needs are those of one configuration.",
+        f"Give it one, such as --set 'baseline={{}}'{defaults}, or search first: "
+        f"hpo run FILE, then hpo data-needs {plan.spec.name}",
+    )
+
+
+def target_of(plan: Plan, metric: str) -> float | None:
+    """What the gate demands of a metric, if it does."""
+    parsed = requirement(plan.spec.gate.get(metric, ""))
+    better = "<" if plan.spec.objective.direction_of(metric) == "minimize" else ">"
+    return parsed[1] if parsed and parsed[0].startswith(better) else None
+
+
+def refuse_target(metric: str, target: float, bounds: tuple[float, float] | None) -> None:
+    """Refuses a target that no model could have.
+
+    Raises:
+        HpoError: the metric is never so.
+    """
+    if math.isfinite(target) and (bounds is None or bounds[0] <= target <= bounds[1]):
+        return
+    low, high = bounds or (-math.inf, math.inf)
+    between = f"between {low:g} and {high:g}" if math.isfinite(low + high) else "a finite number"
+    if not math.isfinite(low + high) and math.isfinite(target):
+        between = f"at least {low:g}" if math.isfinite(low) else f"at most {high:g}"
+    raise HpoError(
+        f"{metric} cannot be {target:g}; it is {between}.", "Give another one: --target 0.02"
+    )
+
+
+def refuse_metric(plan: Plan, metric: str) -> None:
+    """Refuses a metric that a trainer does not know.
+
+    Raises:
+        HpoError: with the names that there are.
+    """
+    objective = plan.spec.objective
+    if objective.trainer is None:
+        return
+    if problem := goals.problem(metric, objective.task):
+        raise HpoError(problem)
+    if missing := [s for s in goals.needs([metric]) if getattr(objective, s) is None]:
+        raise HpoError(f"'{metric}' needs `objective.{missing[0]}`.")
+
+
+def ask(
+    subject: Subject,
+    *,
+    metric: str | None = None,
+    target: float | None = None,
+    examples: int | None = None,
+) -> Question:
+    """A question about a configuration, checked.
+
+    Args:
+        subject: The configuration.
+        metric: What is measured; the objective, the first of several, by default.
+        target: The value to reach; what the gate demands of the metric by default.
+        examples: How many training examples own code has.
+
+    Raises:
+        HpoError: metric, target or examples make no sense.
+    """
+    plan = subject.plan
+    metric = metric or plan.spec.objective.metrics[0]
+    refuse_metric(plan, metric)
+    n, n_classes, digest = _data_of(plan)
+    if n is None:
+        n = examples or PERCENT
+    elif examples is not None:
+        raise HpoError(f"hpo counts the examples itself: {n:,} to train on.", "Drop --examples.")
+    question = Question(
+        subject.study,
+        plan,
+        subject.config,
+        subject.what,
+        metric,
+        target_of(plan, metric) if target is None else target,
+        n,
+        is_counted=bool(digest) or examples is not None,
+        n_classes=n_classes,
+        digest=digest,
+    )
+    if question.target is not None:
+        refuse_target(metric, question.target, question.bounds)
+    return question
+
+
+def refuse_objective(plan: Plan) -> None:
+    """Refuses an objective that cannot train on a part of its data, or does not say so.
+
+    Raises:
+        HpoError: with how to say it.
+    """
+    kind = plan.spec.objective.kind or "function"
+    if not plan.takes_fraction:
+        raise HpoError(
+            f"the {kind} of '{plan.spec.name}' does not say that it can train on a part of its "
+            "data.",
+            _HOW[kind],
+        )
+
+
+_HOW = {
+    "function": "Let it train on the share trial.train_fraction of its training examples, and say "
+    "so: --set objective.train_fraction=true",
+    "command": "Let it train on such a share of its training examples, and say where it is told: "
+    "--fraction {train_fraction}",
+}
+
+
+def sizes_of(text: str, question: Question) -> list[int]:
+    """Sizes as they are typed: ``100,1000,50%``.
+
+    Raises:
+        ValueError: it is not of that form.
+        HpoError: there are not so many examples.
+    """
+    sizes = []
+    for part in (part.strip() for part in text.split(",")):
+        share = part.endswith("%")
+        if not (_SHARE if share else _SIZE).fullmatch(part):
+            raise ValueError(f"'{part}' is neither a size such as 100 nor a share such as 50%")
+        sizes.append(round(float(part[:-1]) * question.n / 100) if share else int(part))
+    if wrong := [size for size in sizes if not 2 <= size <= question.n]:
+        raise HpoError(
+            f"--sizes: {wrong[0]:,} is not between 2 and the {question.n:,} training examples.",
+            "Shares are written so: --sizes 25%,50%,100%",
+        )
+    return sizes
+
+
+def _data_of(plan: Plan) -> tuple[int | None, int, str]:
+    """Training examples, classes and digest of data that is ours; of other data nothing."""
+    kind = plan.spec.objective.kind
+    if kind == "trainer":
+        from hpo.objectives.trainer import folds_of
+
+        folds = folds_of(plan)
+    elif kind == "estimator":
+        from hpo.objectives.estimator import EstimatorObjective
+
+        folds = EstimatorObjective(plan).folds
+    else:
+        return None, 0, ""
+    return min(len(data.train) for data in folds), len(folds[0].classes), folds[0].digest

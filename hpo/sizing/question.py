@@ -1,0 +1,174 @@
+"""What is asked of a configuration: how its error falls with data; and what is answered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hpo.catalog import DATA_NEEDS, StudyRecord
+from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
+from hpo.errors import HpoError
+from hpo.places import TRAIN_FRACTION
+from hpo.sizing.fits import Fit
+from hpo.spec import Direction, Plan
+from trainers import goals
+
+PERCENT = 100
+"""The size of data whose number of examples nobody knows: sizes are per cent of it."""
+
+_OURS = ("trainer", "estimator")
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which configuration is to be trained, and what is asked of it.
+
+    Args:
+        study: In whose folder everything is kept.
+        plan: How it is trained.
+        config: The configuration.
+        what: Which one it is, for people: ``the baseline``.
+        metric: What is measured.
+        target: The value to reach; None asks for the curve alone.
+        n: All training examples, or `PERCENT` where nobody knows their number.
+        is_counted: Whether `n` and sizes are numbers of examples, and not per cent.
+        n_classes: Of the target; 0 in regression, and where nobody knows.
+        digest: Tells the data from others of its name; may be empty.
+    """
+
+    study: StudyRecord
+    plan: Plan
+    config: Mapping[str, Any]
+    what: str
+    metric: str
+    target: float | None
+    n: int
+    is_counted: bool = True
+    n_classes: int = 0
+    digest: str = ""
+
+    @property
+    def direction(self) -> Direction:
+        """Which way is better."""
+        return self.plan.spec.objective.direction_of(self.metric)
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Between which values the metric lies, if it is one of ours."""
+        return goals.bounds(self.metric) if self.is_ours else None
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether hpo trains it, and so measures what it likes."""
+        return self.plan.spec.objective.kind in _OURS
+
+    @property
+    def train_metric(self) -> str | None:
+        """The same of the training part; None where there is none."""
+        part, _, base = self.metric.partition("_")
+        if part != "val":
+            return None
+        objective = self.plan.spec.objective
+        # The trainer's train_loss is of the epoch as it was trained on, with dropout and all.
+        of_network = objective.trainer is not None and objective.task == "classification"
+        name = "train_log_loss" if base == "loss" and of_network else f"train_{base}"
+        return None if self.is_ours and goals.metric(name) is None else name
+
+    @cached_property
+    def key(self) -> str:
+        """Tells fits that may be put together from others."""
+        identity = dict(self.plan.identity["objective"])
+        for asked in ("metric", "direction"):
+            del identity[asked]
+        of = {
+            "config": {k: v for k, v in self.config.items() if k != TRAIN_FRACTION},
+            "objective": identity,
+            "seed": self.plan.spec.search.seed,
+            "n": self.n,
+            "data": self.digest,
+        }
+        text = json.dumps(of, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def directory(self) -> Path:
+        """Where its fits are kept."""
+        assert self.study.directory is not None  # noqa: S101 - a study with a plan has one
+        return self.study.directory / DATA_NEEDS / self.key
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was found.
+
+    Args:
+        question: What was asked.
+        fits: All that succeeded, those of earlier commands too.
+        failures: Those of this command that did not.
+        needs: What they tell of sizes.
+        diagnosis: What bounds the model; None without a metric of the training part.
+        state: finished, when all sizes were measured; budget, when the time was up; interrupted.
+        signal: The signal that interrupted it, if one did.
+    """
+
+    question: Question
+    fits: Sequence[Fit]
+    failures: Sequence[Fit]
+    needs: DataNeeds | None
+    diagnosis: Diagnosis | None
+    state: str
+    signal: int | None = None
+
+    @property
+    def is_unclear(self) -> bool:
+        """Whether a target was named, and cannot be told of."""
+        asked = self.question.target is not None
+        return asked and (self.needs is None or self.needs.verdict == "unclear")
+
+    @property
+    def largest(self) -> int:
+        """The largest size that was measured."""
+        return max(fit.size for fit in self.fits)
+
+
+def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
+    """What fits tell of data needs; None of fewer than two sizes, which tell nothing."""
+    having = [fit for fit in fits if question.metric in fit.metrics]
+    sizes = [fit.size for fit in having]
+    if len(set(sizes)) < 2:
+        return None
+    errors = [fit.metrics[question.metric] for fit in having]
+    try:
+        return data_needs(
+            sizes,
+            errors,
+            question.target,
+            direction=question.direction,
+            bounds=question.bounds,
+        )
+    except ValueError as error:
+        raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
+
+
+def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:
+    """Bias or variance; None where nothing was measured on the training part."""
+    metric, of_train = question.metric, question.train_metric
+    having = [f for f in fits if metric in f.metrics and of_train in f.metrics]
+    if of_train is None or not having:
+        return None
+    bounds = question.bounds or (0.0, 1.0)
+    return diagnose(
+        np.array([fit.size for fit in having]),
+        np.array([fit.metrics[of_train] for fit in having]),
+        np.array([fit.metrics[metric] for fit in having]),
+        question.target,
+        best=bounds[1] if question.direction == "maximize" else bounds[0],
+        direction=question.direction,
+    )

@@ -1,0 +1,217 @@
+"""What was found of data needs: as a sentence, a table, a chart, and JSON."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from hpo.curves import DataNeeds
+from hpo.reports.scaling import ScalingChart, write_png
+from hpo.reports.strict_json import dumps
+from hpo.sizing.fits import FITS, Fit
+from hpo.sizing.question import Answer
+from mlflow_server import BesideRun
+
+FACTORS = (1, 2, 5, 10)
+PNG, JSON = "data-needs.png", "data-needs.json"
+
+_QUANTILES = (0.05, 0.5, 0.95)
+_POINTS = 60
+_FARTHEST = 10.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is expected of so many times the data.
+
+    Args:
+        factor: How many times.
+        n: So many examples.
+        low: Where the 90% interval begins.
+        expected: The median.
+        high: Where it ends.
+    """
+
+    factor: float
+    n: float
+    low: float
+    expected: float
+    high: float
+
+
+def sentence(answer: Answer) -> str:
+    """The answer in one sentence; in two where not all of the data was trained on."""
+    question, needs = answer.question, answer.needs
+    if needs is None:
+        return f"not enough evidence: train at another size than {answer.largest:,}, too"
+    found = needs.sentence
+    if question.target is None:
+        found += "; name a --target to learn what it needs"
+    if answer.largest < question.n:
+        return f"measured up to {answer.largest:,} of {question.n:,}, and of those: {found}"
+    return found
+
+
+def table(answer: Answer) -> list[Row]:
+    """What is expected of one, two, five and ten times the data."""
+    if answer.needs is None:
+        return []
+    sizes = [factor * answer.question.n for factor in FACTORS]
+    low, middle, high = answer.needs.error_at(sizes).quantile(_QUANTILES)
+    return [
+        Row(factor, n, *map(float, each))
+        for factor, n, *each in zip(FACTORS, sizes, low, middle, high, strict=True)
+    ]
+
+
+def as_table(answer: Answer) -> Table:
+    """One line for each number of times the data."""
+    question = answer.question
+    found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("data", "examples", question.metric, "90% interval"):
+        found.add_column(column, justify="right", no_wrap=True)
+    for row in table(answer):
+        times = "now" if row.factor == 1 else f"{row.factor:g}x"
+        n = f"{row.n:,.0f}" if question.is_counted else f"{row.n:.0f}%"
+        found.add_row(times, n, f"{row.expected:.3g}", f"{row.low:.3g} - {row.high:.3g}")
+    return found
+
+
+def chart(answer: Answer) -> ScalingChart | None:
+    """The chart; None where one size was measured."""
+    question, needs = answer.question, answer.needs
+    if needs is None:
+        return None
+    first = min(fit.size for fit in answer.fits)
+    n = np.geomspace(first, _FARTHEST * question.n, _POINTS)
+    ahead = np.geomspace(answer.largest, _FARTHEST * question.n, _POINTS)
+    low, _, high = needs.error_at(ahead).quantile(_QUANTILES)
+    of_train = question.train_metric or ""
+    on_train = [fit for fit in answer.fits if of_train in fit.metrics]
+    return ScalingChart(
+        question.metric,
+        "training examples" if question.is_counted else "per cent of the training data",
+        [fit.size for fit in answer.fits],
+        [fit.metrics[question.metric] for fit in answer.fits],
+        [fit.size for fit in on_train],
+        [fit.metrics[of_train] for fit in on_train],
+        n.tolist(),
+        needs.error_at(n).quantile(0.5).tolist(),
+        ahead.tolist(),
+        low.tolist(),
+        high.tolist(),
+        question.n,
+        question.target,
+        sentence(answer),
+        rises=question.direction == "maximize",
+    )
+
+
+def by_size(answer: Answer) -> Iterator[tuple[int, list[Fit]]]:
+    """The fits of each size, rising."""
+    found: defaultdict[int, list[Fit]] = defaultdict(list)
+    for fit in answer.fits:
+        found[fit.size].append(fit)
+    yield from sorted(found.items())
+
+
+def as_json(answer: Answer) -> dict[str, Any]:
+    """Everything, under keys that stay."""
+    question, needs = answer.question, answer.needs
+    sizes = list(by_size(answer))
+    of_train = question.train_metric or ""
+    diagnosis = answer.diagnosis
+    return {
+        "study": question.study.name,
+        "of": question.what,
+        "config": dict(question.config),
+        "metric": question.metric,
+        "direction": question.direction,
+        "target": question.target,
+        "n": question.n,
+        "unit": "examples" if question.is_counted else "percent",
+        "state": answer.state,
+        "sentence": sentence(answer),
+        **_needs_json(needs, question.target),
+        "table": [asdict(row) for row in table(answer)],
+        "sizes": [size for size, _ in sizes],
+        "errors": [[fit.metrics[question.metric] for fit in fits] for _, fits in sizes],
+        "train_errors": [[fit.metrics.get(of_train) for fit in fits] for _, fits in sizes],
+        "seconds": [[round(fit.seconds, 4) for fit in fits] for _, fits in sizes],
+        "diagnosis": {**asdict(diagnosis), "sentence": diagnosis.sentence} if diagnosis else None,
+        "fits": [fit.as_json() for fit in answer.fits],
+        "failures": [fit.as_json() for fit in answer.failures],
+        "directory": str(question.directory),
+    }
+
+
+def _needs_json(needs: DataNeeds | None, target: float | None) -> dict[str, Any]:
+    none = ("verdict", "needed", "prob_reachable", "floor", "next_size")
+    if needs is None:
+        return {**dict.fromkeys(none), "verdict": "unclear"}
+    floor = _interval(needs.floor.quantile(_QUANTILES)[:, 0])
+    if target is None:
+        return {**dict.fromkeys(none), "floor": floor, "next_size": needs.next_size}
+    return {
+        "verdict": needs.verdict,
+        "needed": _interval([needs.interval[0], needs.size, needs.interval[1]]),
+        "prob_reachable": needs.prob_reachable,
+        "floor": floor,
+        "next_size": needs.next_size,
+    }
+
+
+def _interval(quantiles: Sequence[float] | np.ndarray[Any, Any]) -> dict[str, float | None]:
+    """A 90% interval; what is infinite is null: no number of examples is enough."""
+    low, middle, high = (float(q) if math.isfinite(q) else None for q in quantiles)
+    return {"low": low, "expected": middle, "high": high}
+
+
+def write(answer: Answer) -> list[Path]:
+    """Writes the chart and all numbers beside the fits.
+
+    Raises:
+        HpoError: a file cannot be written.
+    """
+    directory = answer.question.directory
+    files = [directory / JSON]
+    files[0].write_text(dumps(as_json(answer)), encoding="utf-8")
+    drawn = chart(answer)
+    if drawn is not None:
+        files.append(directory / PNG)
+        write_png(drawn, files[-1])
+    return files
+
+
+def as_run(answer: Answer, files: Sequence[Path], started_ms: int) -> BesideRun:
+    """The answer as a run in MLflow: metrics have the size as their step, means over seeds."""
+    question, needs = answer.question, answer.needs
+    points = []
+    for size, fits in by_size(answer):
+        for name in fits[0].metrics:
+            values = [fit.metrics[name] for fit in fits if name in fit.metrics]
+            points.append((name, float(np.mean(values)), size))
+    largest = answer.largest
+    points += [(f"expected_{row.factor:g}x", row.expected, largest) for row in table(answer)]
+    if needs is not None:
+        points.append(("floor", float(needs.floor.quantile(0.5)[0]), largest))
+        if question.target is not None:
+            points.append(("prob_reachable", needs.prob_reachable, largest))
+    tags = {"hpo.sentence": sentence(answer), "mlflow.note.content": sentence(answer)}
+    if needs is not None and question.target is not None:
+        tags["hpo.verdict"] = needs.verdict
+    if answer.diagnosis is not None:
+        tags["hpo.diagnosis"] = answer.diagnosis.sentence
+        tags["mlflow.note.content"] += f"\n\n{answer.diagnosis.sentence}"
+    asked = {"of": question.what, "metric": question.metric, "target": question.target}
+    params = {**question.config, **asked, "n": question.n}
+    paths = [str(file) for file in (*files, question.directory / FITS)]
+    return BesideRun("data-needs", question.key, params, tags, points, paths, started_ms)

@@ -1,0 +1,215 @@
+"""What holds for every answer of `hpo.data_needs`, whatever was measured."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hpo
+from hpo.curves.scaling_laws import POWER, Laws, bank, log_prior
+from hpo.curves.scaling_posterior import FARTHEST, Evidence, likelihoods, roughness_between
+
+_LEVELS = np.linspace(0, 1, 21)
+_SIZES = np.geomspace(100, 3200, 6)
+
+
+@st.composite
+def measurements(draw: st.DrawFn) -> dict[str, Any]:
+    """Arguments of `data_needs` that no one planned."""
+    k = draw(st.integers(1, 12))
+    sizes = draw(st.lists(st.floats(1, 1e9), min_size=k, max_size=k))
+    kind = draw(st.sampled_from(["shares", "small", "any", "constant", "coarse"]))
+    numbers = {
+        "shares": st.floats(0, 1),
+        "small": st.floats(0, 1e-30),
+        "any": st.floats(-1e9, 1e9),
+        "constant": st.just(draw(st.floats(-10, 10))),
+        "coarse": st.sampled_from([0.0, 0.5, 1.0]),
+    }[kind]
+    errors = draw(st.lists(numbers, min_size=k, max_size=k))
+    missing = draw(st.lists(st.booleans(), min_size=k, max_size=k))
+    errors[1:] = [np.nan if m else e for e, m in zip(errors[1:], missing[1:], strict=True)]
+    bounds = (0.0, 1.0) if kind in ("shares", "small", "coarse") and draw(st.booleans()) else None
+    target = st.floats(0, 1) if bounds else st.floats(-1e9, 1e9)
+    return {
+        "sizes": sizes,
+        "errors": errors,
+        "target": draw(st.none() | target),
+        "direction": draw(st.sampled_from(["minimize", "maximize"])),
+        "bounds": bounds,
+        "confidence": draw(st.floats(0.05, 0.99)),
+    }
+
+
+def law(n: Any, c: float = 0.02, a: float = 3.0, b: float = 0.5) -> Any:
+    return c + a * np.asarray(n, float) ** -b
+
+
+@settings(max_examples=50)
+@given(given_=measurements())
+def test_no_answer_is_nan_quantiles_rise_and_spreads_are_positive(given_: dict[str, Any]) -> None:
+    needs = hpo.data_needs(**given_)
+    n = np.geomspace(1, 1e10, 7)
+    for found in (needs.error_at(n), needs.error_at(n, noise=True), needs.floor):
+        assert np.isfinite(found.mean).all()
+        assert (found.std > 0).all()
+        quantiles = found.quantile(_LEVELS)
+        assert np.isfinite(quantiles).all()
+        assert (np.diff(quantiles, axis=0) >= 0).all()
+        if given_["bounds"]:
+            assert (quantiles >= -1e-9).all()
+            assert (quantiles <= 1 + 1e-9).all()
+    information = needs.information([*given_["sizes"], 1.0, 1e10])
+    assert ((information >= 0) & (information <= 1)).all()
+    assert needs.next_size >= 1
+    assert "nan" not in needs.sentence
+    if given_["target"] is None:
+        assert needs.verdict == "unclear"
+        return
+    sizes = needs.quantile(_LEVELS)
+    assert not np.isnan(sizes).any()
+    assert (sizes[1:] >= sizes[:-1]).all()
+    assert 0 <= needs.prob_reachable <= 1
+    low, high = needs.interval
+    assert 1 <= low <= high
+    assert needs.size >= low * (1 - 1e-9)
+    assert needs.verdict in ("reached", "reachable", "unreachable", "unclear")
+
+
+@settings(max_examples=20)
+@given(factor=st.floats(0.5, 1e6), target=st.sampled_from([0.08, 0.06, 0.04, 0.01]))
+def test_sizes_times_a_constant_need_sizes_times_the_constant(factor: float, target: float) -> None:
+    noisy = law(_SIZES) * [1.05, 0.97, 1.02, 0.99, 1.03, 0.98]
+    one, other = (hpo.data_needs(n, noisy, target) for n in (_SIZES, _SIZES * factor))
+    assert other.size == pytest.approx(one.size * factor, rel=1e-6)
+    np.testing.assert_allclose(other.quantile(_LEVELS), one.quantile(_LEVELS) * factor, rtol=1e-4)
+    assert one.verdict == other.verdict
+
+
+@settings(max_examples=20)
+@given(factor=st.floats(1e-6, 1e6))
+def test_errors_times_a_constant_forecast_errors_times_the_constant(factor: float) -> None:
+    one, other = (hpo.data_needs(_SIZES, law(_SIZES) * x, 0.06 * x) for x in (1.0, factor))
+    n = np.array([50, 5000, 1e6])
+    np.testing.assert_allclose(other.error_at(n).mean, one.error_at(n).mean * factor, rtol=1e-6)
+    assert other.size == pytest.approx(one.size, rel=1e-6)
+
+
+@settings(max_examples=30)
+@given(errors=st.lists(st.floats(0.01, 0.99), min_size=2, max_size=8), target=st.floats(0.01, 0.99))
+def test_a_score_is_one_minus_an_error(errors: list[float], target: float) -> None:
+    sizes, bounds = 10.0 * 2.0 ** np.arange(len(errors)), (0.0, 1.0)
+    error = hpo.data_needs(sizes, errors, target, bounds=bounds)
+    score = hpo.data_needs(
+        sizes, 1 - np.array(errors), 1 - target, direction="maximize", bounds=bounds
+    )
+    assert score.size == pytest.approx(error.size, rel=1e-3)
+    assert score.prob_reachable == pytest.approx(error.prob_reachable, abs=1e-4)
+    n = sizes[-1] * np.array([0.5, 2, 20])
+    np.testing.assert_allclose(score.error_at(n).mean, 1 - error.error_at(n).mean, atol=1e-3)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_order_and_missing_errors_do_not_matter(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    errors = law(_SIZES)[:, None] * np.exp(0.05 * rng.normal(size=(6, 3)))
+    flat, index = errors.ravel(), rng.permutation(18)
+    one = hpo.data_needs(_SIZES, errors, 0.05)
+    other = hpo.data_needs(
+        np.append(np.repeat(_SIZES, 3)[index], 7), np.append(flat[index], np.nan), 0.05
+    )
+    np.testing.assert_allclose(one.quantile(_LEVELS), other.quantile(_LEVELS), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0.3, 0.0), (0.5, 0.02), (1.0, 0.001)])
+def test_an_exact_power_law_is_found_and_more_of_it_narrows_the_answer(b: float, c: float) -> None:
+    a = 0.1 * 200**b
+    last_width = np.inf
+    for k in (4, 7, 10):
+        n = 200 * 2.0 ** np.arange(k)
+        target = float(law(4 * n[-1], c, a, b))
+        needs = hpo.data_needs(n, law(n, c, a, b), target)
+        assert needs.size == pytest.approx(4 * n[-1], rel=0.4)
+        ahead = needs.error_at(4 * n[-1])
+        # Laws are on a grid: exact measurements are met up to its step
+        assert ahead.quantile(0.5)[0] == pytest.approx(target, rel=0.1 if k == 4 else 0.03)
+        width = float(ahead.std[0]) / target
+        assert width < last_width
+        last_width = width
+
+
+def test_repeating_measurements_narrows_the_answer() -> None:
+    errors = law(_SIZES) * [1.1, 0.93, 1.05, 0.98, 1.07, 0.95]
+    once = hpo.data_needs(_SIZES, errors)
+    often = hpo.data_needs(np.repeat(_SIZES, 8), np.repeat(law(_SIZES), 8))
+    assert often.error_at(12800).std < once.error_at(12800).std
+
+
+def test_a_better_target_needs_no_less_data_and_is_no_more_likely() -> None:
+    needs = [hpo.data_needs(_SIZES, law(_SIZES), t) for t in np.linspace(0.2, 0.005, 12)]
+    for easier, harder in pairwise(needs):
+        assert (harder.quantile(_LEVELS) >= easier.quantile(_LEVELS) * (1 - 1e-9)).all()
+        assert harder.prob_reachable <= easier.prob_reachable + 1e-9
+
+
+def test_the_size_needed_and_the_error_there_say_the_same() -> None:
+    needs = hpo.data_needs(_SIZES, law(_SIZES), 0.05)
+    for q in (0.1, 0.5, 0.8):
+        n = float(needs.quantile(q))
+        assert needs.error_at(n).cdf(0.05)[0] == pytest.approx(q, abs=0.02)
+
+
+def test_likelihoods_are_those_of_a_gaussian_whose_mean_has_a_flat_prior() -> None:
+    rng = np.random.default_rng(0)
+    t, z, counts = np.array([-3.0, -1.5, -0.5, 0.0]), rng.normal(size=4), np.array([1.0, 2, 1, 3])
+    shapes = rng.normal(size=(2, 4))
+    s, q = 0.1, 0.15
+    evidence = Evidence(np.exp(t), z, counts, scatter=0.3)
+    logs, a, var_a = likelihoods(evidence, t, shapes, s, q)
+    covariance = q**2 * roughness_between(t) + np.diag(s**2 / counts)
+    inverse, rest = np.linalg.inv(covariance), z - shapes
+    grid = np.linspace(-30, 30, 60001)  # the integral over the amplitude, by sums
+    for j in range(2):
+        off = rest[j][:, None] - grid
+        squares = np.einsum("kg,kl,lg->g", off, inverse, off)
+        density = np.exp(-squares / 2)
+        evidence_j = density.sum() * (grid[1] - grid[0])
+        mean = (density * grid).sum() / density.sum()
+        assert a[j] == pytest.approx(mean, abs=1e-6)
+        assert var_a == pytest.approx((density * (grid - mean) ** 2).sum() / density.sum())
+        replicates = -(counts.sum() - 4) * np.log(s) - 0.3 / s**2 / 2
+        expected = np.log(evidence_j) - np.linalg.slogdet(covariance)[1] / 2 + replicates
+        assert logs[j] == pytest.approx(expected - np.log(2 * np.pi) / 2, abs=1e-6)
+
+
+def test_laws_are_one_at_the_largest_size_and_fall_to_their_floor() -> None:
+    laws = bank()
+    t = np.array([-8.0, -2.0, 0.0, 2.0, 8.0, 60.0])
+    found = laws.log_error(t)
+    np.testing.assert_allclose(found[:, 2], 0.0, atol=1e-12)
+    falling = laws.family >= POWER
+    assert (np.diff(found[falling], axis=1) <= 1e-12).all()
+    steep = falling & (laws.b1 >= 0.5)
+    np.testing.assert_allclose(found[steep, -1], laws.log_floor()[steep], atol=1e-6)
+    assert np.exp(log_prior()).sum() == pytest.approx(1.0)
+
+
+def test_a_broken_power_law_has_its_two_exponents_far_from_the_break() -> None:
+    one = Laws(*np.array([[4.0], [0.2], [0.8], [1.0], [0.4], [0.0]]))
+    before, after = one.log_error(np.array([-9.0, -8.0])), one.log_error(np.array([7.0, 8.0]))
+    assert np.diff(before)[0] == pytest.approx(-0.2, abs=1e-3)
+    assert np.diff(after)[0] == pytest.approx(-0.8, rel=0.1)  # the smallest floor shows
+
+
+def test_what_lies_beyond_the_farthest_size_counts_as_never() -> None:
+    needs = hpo.data_needs(_SIZES, 3 * _SIZES**-0.02, 1e-3)
+    assert needs.verdict == "unreachable"
+    assert needs.size == np.inf
+    assert np.isinf(needs.quantile(0.99))
+    assert FARTHEST == 1e4

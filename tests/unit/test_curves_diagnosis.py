@@ -1,0 +1,90 @@
+"""Bias, variance, or both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hpo.curves import diagnose
+
+SIZES = [50, 50, 100, 100, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "kind"),
+    [
+        ([0.00, 0.00, 0.00, 0.01, 0.01, 0.01], [0.3, 0.31, 0.2, 0.21, 0.15, 0.16], "variance"),
+        ([0.10, 0.11, 0.12, 0.13, 0.13, 0.14], [0.2, 0.21, 0.17, 0.18, 0.15, 0.16], "bias"),
+        ([0.08, 0.08, 0.09, 0.09, 0.09, 0.09], [0.3, 0.31, 0.2, 0.21, 0.15, 0.16], "both"),
+        ([0.00, 0.00, 0.00, 0.00, 0.00, 0.00], [0.1, 0.11, 0.04, 0.05, 0.01, 0.012], "reached"),
+        ([0.00, 0.00, 0.00, 0.00, 0.00, 0.00], [0.1, 0.13, 0.03, 0.06, 0.01, 0.04], "unclear"),
+    ],
+)
+def test_the_classical_reading(train: list[float], val: list[float], kind: str) -> None:
+    found = diagnose(SIZES, train, val, 0.02)
+    assert found.kind == kind
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    words = {
+        "variance": "Variance:",
+        "bias": "Bias:",
+        "both": "Bias and variance",
+        "reached": "met",
+    }
+    assert words.get(kind, "not to be told yet") in found.sentence
+
+
+SHARES = st.integers(0, 64).map(lambda k: k / 64)  # of which 1 - x is exact
+
+
+@given(
+    values=st.lists(st.tuples(st.sampled_from([10, 20, 40, 80]), SHARES, SHARES), min_size=1),
+    target=st.none() | SHARES,
+)
+def test_a_score_is_read_as_the_error_that_it_leaves(
+    values: list[tuple[int, float, float]], target: float | None
+) -> None:
+    sizes, train, val = map(np.array, zip(*values, strict=True))
+    error = diagnose(sizes, train, val, target)
+    goal = None if target is None else 1 - target
+    score = diagnose(sizes, 1 - train, 1 - val, goal, best=1.0, direction="maximize")
+    assert score.probabilities == error.probabilities
+    assert score.kind == error.kind
+    assert error.sentence
+    assert error.size == sizes.max()
+
+
+def test_what_was_measured_once_everywhere_is_read_with_a_guess_of_its_noise() -> None:
+    found = diagnose([50, 100, 200], [0.0, 0.0, 0.01], [0.3, 0.2, 0.15], 0.02)
+    assert found.kind == "variance"
+    assert found.val[1] > 0
+
+
+def test_the_gap_per_doubling_is_that_of_a_power_law() -> None:
+    sizes = np.array([25, 50, 100, 200])
+    found = diagnose(sizes, 0 * sizes, 2.0 * sizes**-0.5, 0.02)
+    assert found.gap_per_doubling == pytest.approx(2**-0.5)
+    assert "each doubling of the data leaves 71% of the gap" in found.sentence
+    flat = diagnose(sizes, 0 * sizes, 0.2 + 0 * sizes, 0.02)
+    assert "the gap does not shrink" in flat.sentence
+
+
+def test_missing_values_are_left_out() -> None:
+    found = diagnose([10, 20, 40], [0.0, np.nan, np.nan], [0.3, 0.2, 0.1], 0.01)
+    assert found.size == 10
+
+
+@pytest.mark.parametrize(
+    ("sizes", "train", "val", "message"),
+    [
+        ([10, 20], [0.1], [0.1, 0.2], "shapes differ"),
+        ([10], [np.nan], [0.1], "no size has both"),
+        ([], [], [], "no size has both"),
+    ],
+)
+def test_bad_input_is_one_clear_error(
+    sizes: list[float], train: list[float], val: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        diagnose(sizes, train, val)

@@ -1,0 +1,151 @@
+"""What `hpo.data_needs` says in words, and about what is wrong with its input."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hpo
+
+_N = np.geomspace(100, 12800, 8)
+_E = 0.02 + 3 * _N**-0.5
+
+
+def test_a_target_within_reach_is_so_many_times_the_data() -> None:
+    needs = hpo.data_needs(_N, _E, 0.04)
+    assert needs.verdict == "reachable"
+    assert re.fullmatch(
+        r"[\d.]+x the data \(90% interval [\d.]+-[\d.]+x\) reaches 0\.04", needs.sentence
+    )
+    low, high = needs.interval
+    assert low < needs.size < high < np.inf
+
+
+def test_a_target_below_the_floor_names_the_floor() -> None:
+    needs = hpo.data_needs(_N, _E, 0.002)
+    assert needs.verdict == "unreachable"
+    assert needs.size == np.inf
+    assert re.fullmatch(
+        r"more data will not get there: the floor is 0\.\d+ \(0\.\d+-0\.\d+\)", needs.sentence
+    )
+
+
+def test_two_points_are_not_enough_evidence() -> None:
+    needs = hpo.data_needs([500, 1000], [0.31, 0.28], 0.1)
+    assert needs.verdict == "unclear"
+    assert needs.sentence == f"not enough evidence: train at n = {needs.next_size:,} next"
+    assert 1000 <= needs.next_size <= 4000
+    assert 1 < needs.size < np.inf  # a best guess all the same
+
+
+def test_a_target_that_was_reached_is_said_to_be() -> None:
+    needs = hpo.data_needs(_N, _E, 0.1)
+    assert needs.verdict == "reached"
+    assert needs.size < _N[-1]
+    assert re.fullmatch(r"already reached: n = [\d,]+ is enough for 0\.1", needs.sentence)
+
+
+def test_without_a_target_the_sentence_looks_at_ten_times_the_data() -> None:
+    needs = hpo.data_needs(_N, _E)
+    assert re.fullmatch(r"10x the data gives 0\.\d+ \(90% interval 0\.\d+-0\.\d+\)", needs.sentence)
+    with pytest.raises(ValueError, match="there is no target"):
+        needs.quantile(0.5)
+
+
+def test_scores_that_rise_read_the_same_way() -> None:
+    needs = hpo.data_needs(_N, 1 - _E, 0.96, direction="maximize")
+    assert needs.verdict == "reachable"
+    assert needs.sentence.endswith("reaches 0.96")
+    assert needs.floor.quantile(0.5)[0] < 1
+
+
+def test_one_point_is_answered_with_much_doubt() -> None:
+    needs = hpo.data_needs([1000], [0.3], 0.1)
+    assert needs.verdict == "unclear"
+    assert needs.error_at(10_000).std[0] > 0.03
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0, -2.0])
+def test_constant_errors_are_no_reason_to_be_sure(value: float) -> None:
+    needs = hpo.data_needs(_N, np.full(8, value), value - 0.1)
+    assert needs.verdict in ("unreachable", "unclear")
+    assert (needs.error_at([1, 1e6]).std > 0).all()
+
+
+def test_several_seeds_tell_how_noisy_a_measurement_is() -> None:
+    rng = np.random.default_rng(0)
+    seeds = _E[:, None] * np.exp(0.1 * rng.normal(size=(8, 5)))
+    seeds[2, 3] = np.nan
+    needs = hpo.data_needs(_N, seeds, 0.04)
+    expected, measured = needs.error_at(25_600), needs.error_at(25_600, noise=True)
+    assert measured.std[0] > expected.std[0]
+    more = np.sqrt(measured.std[0] ** 2 - expected.std[0] ** 2) / expected.mean[0]
+    assert 0.04 < more < 0.25  # true: 0.1; noises are on a grid of factors of 3
+
+
+def test_many_sizes_are_as_good_as_some() -> None:
+    n = np.geomspace(100, 12800, 500)
+    needs = hpo.data_needs(n, 0.02 + 3 * n**-0.5, 0.04)
+    assert needs.size == pytest.approx(22_500, rel=0.25)
+
+
+def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
+    needs = hpo.data_needs(_N[:4], _E[:4], 0.04)
+    candidates = [1600.0, 3200.0, 12800.0]
+    assert set(needs.rank(candidates)) == set(candidates)
+    assert needs.rank(candidates, [1e6, 1e6, 1.0])[0] == 12800
+    assert needs.rank(candidates, [1.0, 1e6, 1e6])[0] == 1600
+    assert needs.information(12800)[0] > needs.information(1600)[0]
+    with pytest.raises(ValueError, match="one each"):
+        needs.rank(candidates, [1.0])
+    with pytest.raises(ValueError, match="positive"):
+        needs.rank([100.0], [0.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sizes": [10, 20]}, r"sizes have shape \(2,\) and errors \(3,\)"),
+        ({"sizes": [[10, 20, 30]]}, "sizes have shape"),
+        ({"sizes": [0, 20, 30]}, "size 0 at position 0: .* at least 1; leave it out"),
+        ({"sizes": [0.1, 0.5, 1]}, "multiply shares by the number of examples"),
+        ({"sizes": [10, np.inf, 30]}, "size inf at position 1"),
+        ({"sizes": [10, np.nan, 30]}, "size nan at position 1"),
+        ({"sizes": [], "errors": []}, "no error is a number"),
+        ({"errors": [np.nan] * 3}, "no error is a number"),
+        ({"errors": [0.3, np.inf, 0.1]}, "error inf at size 20: .* give NaN"),
+        ({"errors": [0.3, 12.0, 0.1], "bounds": (0, 1)}, r"outside the bounds 0 to 1; is it 12%"),
+        ({"errors": [0.3, -1.0, 0.1], "bounds": (0, 1)}, "error -1 at size 20"),
+        ({"bounds": (1, 0)}, r"bounds are \(lowest, highest\)"),
+        ({"target": 2.0, "bounds": (0, 1)}, "target 2 is outside the bounds 0 to 1"),
+        ({"target": np.nan}, "target nan"),
+        ({"direction": "down"}, "'minimize' or 'maximize', not 'down'"),
+        ({"confidence": 90}, "such as 0.9, not 90"),
+        ({"sizes": [10, 10], "errors": [[0.1, 0.2], [0.3, 0.4]]}, "give each size once"),
+    ],
+)
+def test_what_is_wrong_is_one_sentence(arguments: dict[str, Any], message: str) -> None:
+    given: dict[str, Any] = {
+        "sizes": [10, 20, 30],
+        "errors": [0.3, 0.2, 0.1],
+        "target": 0.05,
+    } | arguments
+    with pytest.raises(ValueError, match=message):
+        hpo.data_needs(**given)
+
+
+@pytest.mark.parametrize("n", [0, -1, np.inf, np.nan])
+def test_errors_are_asked_for_at_numbers_of_examples(n: float) -> None:
+    needs = hpo.data_needs(_N, _E, 0.04)
+    with pytest.raises(ValueError, match="at least 1"):
+        needs.error_at(n)
+    with pytest.raises(ValueError, match="at least 1"):
+        needs.information(n)
+
+
+def test_a_quantile_is_of_a_probability() -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        hpo.data_needs(_N, _E, 0.04).quantile(1.5)
