@@ -129,7 +129,7 @@ def _found_in_time(study: str, storage: str | None, wait: str) -> StudyRecord:
     url = storage_url(storage)
     parse(url)  # what is no URL of a storage will not become one
     try:
-        deadline = time.monotonic() + (float(wait) if wait.isdecimal() else spec.seconds(wait))
+        deadline = time.monotonic() + spec.seconds(wait)
     except ValueError as error:
         raise typer.BadParameter(f"--wait: {error}") from error
     store, has_said = None, False

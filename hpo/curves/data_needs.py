@@ -41,16 +41,28 @@ class DataNeeds:
     target: float | None
     confidence: float
 
-    @property
+    @cached_property
     def size(self) -> float:
-        """The number of examples that reaches the target: the median where it can be reached.
+        """The best single guess of the number of examples that the target needs.
 
-        It is the best single guess, also where `prob_reachable` is below one half and
-        `quantile(0.5)` therefore infinite; inf itself if the verdict is "unreachable".
+        The number near which, within a factor e and the nearer the more, the needed one most
+        probably lies: the mode of its density in log n, smoothed by Epanechnikov's kernel. On
+        real curves that is within a factor 2 of the truth more often than a median. It is finite
+        wherever the target may be reached, even if `quantile(0.5)` is not; it is inf if the
+        verdict is "unreachable", and the median if it is "reached".
         """
         if self.verdict == "unreachable":
             return np.inf
-        return float(self.quantile(self.prob_reachable / 2))
+        if self.verdict == "reached":
+            return float(self.quantile(self.prob_reachable / 2))
+        sizes, reached = self._reached_by
+        last = np.log(self.posterior.n_last)
+        log_n = np.linspace(last, np.log(sizes[-1]), 800)
+        masses = np.diff(np.interp(log_n, np.log(sizes), reached))
+        step = log_n[1] - log_n[0]
+        x = np.arange(-np.floor(1 / step), np.floor(1 / step) + 1) * step
+        near = np.convolve(masses, 1 - x**2, mode="same")
+        return float(np.clip(np.exp(log_n[np.argmax(near)] + step / 2), *self.interval))
 
     def quantile(self, q: ArrayLike) -> Array:
         """Numbers of examples that suffice with probability q; inf where none does.
