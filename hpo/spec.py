@@ -47,7 +47,10 @@ from trainers.goals import Task
 DEFAULT_TRIALS = 50
 
 SamplerName = Literal["grid", "random", "sobol", "tpe", "gp", "skopt", "bayesian"]
-RuleName = Literal["none", "median", "percentile", "asha"]
+RuleName = Literal[
+    "none", "forecast", "median", "percentile", "asha", "hyperband", "patience", "wilcoxon"
+]
+WrappedName = Literal["none", "forecast", "median", "percentile", "asha", "hyperband"]
 Direction = Literal["minimize", "maximize"]
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
@@ -291,20 +294,85 @@ class SearchSpec(_Model):
 class StoppingSpec(_Model):
     """Which trials are stopped early, judged by the metric at each step."""
 
-    rule: RuleName = Field("none", description="Optuna's pruners.")
+    rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
+    threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
+        0.15,
+        description="forecast: the probability to beat the best finished trial below which a "
+        "trial is stopped.",
+    )
+    tolerance: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = Field(
+        0.0, description="forecast: what an improvement has to exceed, in the metric's unit."
+    )
+    audit: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
+        0.05,
+        description="forecast: the share of the trials to be stopped that is run to the end all "
+        "the same, so that the forecasts can be judged.",
+    )
     startup_trials: Annotated[int, Field(ge=0)] = Field(
-        5, description="median, percentile: finished trials before any is stopped."
+        5, description="forecast, median, percentile: finished trials before any is stopped."
     )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="median, percentile: steps before a trial may be stopped."
     )
+    interval_steps: Annotated[int, Field(ge=1)] = Field(
+        1, description="median, percentile: a trial is judged every so many steps."
+    )
+    min_trials: Annotated[int, Field(ge=1)] = Field(
+        1, description="median, percentile: finished trials that must have reported a step."
+    )
     percentile: Annotated[float, Field(ge=0, le=100, strict=False)] = Field(
         25.0, description="percentile: the share of trials that goes on."
     )
-    min_steps: Annotated[int, Field(ge=1)] = Field(1, description="asha: steps of the first rung.")
-    reduction: Annotated[int, Field(ge=2)] = Field(
-        3, description="asha: one in so many goes on to the next rung."
+    min_steps: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="asha, hyperband: steps of the first rung; forecast: reports before a trial "
+        "may be stopped.",
     )
+    max_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="hyperband: steps of a whole trial, by default its epochs."
+    )
+    reduction: Annotated[int, Field(ge=2)] = Field(
+        3, description="asha, hyperband: one in so many goes on to the next rung."
+    )
+    min_early_stopping_rate: Annotated[int, Field(ge=0)] = Field(
+        0, description="asha: how many of the first rungs are left out."
+    )
+    bootstrap_count: Annotated[int, Field(ge=0)] = Field(
+        0, description="asha, hyperband: trials that must reach a rung before any passes it."
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        5, description="patience: steps without an improvement before a trial is stopped."
+    )
+    min_delta: Annotated[float, Field(ge=0, strict=False)] = Field(
+        0.0, description="patience: what counts as no worse, in the metric's unit."
+    )
+    wrapped: WrappedName = Field(
+        "none", description="patience: the rule that has to agree, with its own options beside."
+    )
+    p_threshold: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
+        0.1, description="wilcoxon: the p-value below which a trial counts as worse."
+    )
+    startup_steps: Annotated[int, Field(ge=0)] = Field(
+        2, description="wilcoxon: steps before a trial may be stopped."
+    )
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rule, and the one that it wraps."""
+        return (self.rule, self.wrapped) if self.rule == "patience" else (self.rule,)
+
+
+RULE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "forecast": ("threshold", "tolerance", "audit", "startup_trials", "min_steps"),
+    "median": ("startup_trials", "warmup_steps", "interval_steps", "min_trials"),
+    "percentile": ("percentile", "startup_trials", "warmup_steps", "interval_steps", "min_trials"),
+    "asha": ("min_steps", "reduction", "min_early_stopping_rate", "bootstrap_count"),
+    "hyperband": ("min_steps", "max_steps", "reduction", "bootstrap_count"),
+    "patience": ("patience", "min_delta", "wrapped"),
+    "wilcoxon": ("p_threshold", "startup_steps"),
+}
+"""What can be said of each stopping rule."""
 
 
 _OF_PROCESSES = ("workers", "gpus_per_trial", "trials_per_gpu", "trial_timeout")
@@ -437,6 +505,24 @@ class Plan:
             wanted = search.trials
         return min((n for n in (wanted, size) if n is not None), default=None)
 
+    def epochs(self, params: Mapping[str, Any]) -> int | None:
+        """How many epochs the trial of some params takes; None where nothing says it."""
+        said = self.config(params).get("epochs", self._usual_epochs)
+        return said if isinstance(said, int) else None
+
+    @property
+    def longest(self) -> int | None:
+        """How many epochs a trial takes at the most; None where nothing says it."""
+        if self.spec.objective.epochs is not None or "epochs" not in self.space.by_name:
+            return self.spec.objective.epochs or self._usual_epochs
+        values = _extremes(self.space.by_name["epochs"].domain)
+        return max((value for value in values if isinstance(value, int)), default=None)
+
+    @property
+    def _usual_epochs(self) -> int | None:
+        usual = FIELDS["epochs"].default if self.spec.objective.trainer else None
+        return usual if isinstance(usual, int) else None
+
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration that runs for sampled `params`."""
         return {**self.space.arranged(self.space.complete(params)), **self._given}
@@ -478,6 +564,10 @@ class Plan:
             SpecError: the result cannot be run.
         """
         values = {key: value for key, value in self.as_stored().items() if key != "folder"}
+        for override in overrides:  # another rule begins with its own defaults
+            key, _, rule = override.partition("=")
+            if key == "stopping.rule":
+                values["stopping"] = _of_rule(values["stopping"], rule.strip())
         name = f"study {self.spec.name}"
         return check(studyfile.from_values(values, name, self.folder, overrides))
 
@@ -498,7 +588,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Plan:
 def from_stored(stored: Mapping[str, Any]) -> Plan:
     """The plan of a study in the storage; the inverse of `Plan.as_stored`."""
     values = {key: value for key, value in stored.items() if key != "folder"}
+    stopping = values.get("stopping", {})
+    values["stopping"] = _of_rule(stopping, stopping.get("rule", "none"))
     return check(StudyFile("the stored study", Path(stored["folder"]), values))
+
+
+def _of_rule(stopping: Mapping[str, Any], rule: str) -> dict[str, Any]:
+    """What stands under ``stopping:``, but for what is said of other rules than this one."""
+    wrapped = RULE_OPTIONS.get(stopping.get("wrapped", "none"), ()) if rule == "patience" else ()
+    options = {"rule", *RULE_OPTIONS.get(rule, ()), *wrapped}
+    return {key: value for key, value in stopping.items() if key in options}
 
 
 def check(file: StudyFile) -> Plan:
@@ -528,6 +627,7 @@ def check(file: StudyFile) -> Plan:
     stopping = _part(StoppingSpec, values.get("stopping", {}))
     if objective and len(objective.metrics) > 1:
         mistakes += _several_mistakes(file, search, stopping)
+    mistakes += _stopping_mistakes(file, objective, space, stopping)
     mistakes += _run_mistakes(file, objective, _part(RunSpec, values.get("run", {})))
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
@@ -592,6 +692,38 @@ def _several_mistakes(
     if stopping and stopping.rule != "none":
         message = f"{stopping.rule} judges by one metric; with several, none can be used."
         yield file.mistake(("stopping", "rule"), message)
+
+
+def _stopping_mistakes(
+    file: StudyFile,
+    objective: ObjectiveSpec | None,
+    space: SearchSpace | None,
+    stopping: StoppingSpec | None,
+) -> Iterator[Mistake]:
+    """Options that the rule does not have, and what a rule needs to know."""
+    if stopping is None:
+        return
+    fields, rules = StoppingSpec.model_fields, stopping.rules
+    known = [option for rule in rules for option in RULE_OPTIONS[rule]]
+    takes = f"it takes {', '.join(known)}" if known else "it takes no options"
+    for key in fields.keys() - {"rule", *known}:
+        if getattr(stopping, key) != fields[key].default:
+            of = ", ".join(rule for rule, options in RULE_OPTIONS.items() if key in options)
+            message = f"`rule: {stopping.rule}` knows no `{key}`, which is of {of}; {takes}."
+            yield file.mistake(("stopping", key), message)
+    if "hyperband" in rules and objective and space:
+        longest = (
+            stopping.max_steps
+            or Plan(StudySpec.model_construct(objective=objective), space, file.folder).longest
+        )
+        if longest is None:
+            message = (
+                "hyperband must know how long a trial is; give max_steps, or objective.epochs."
+            )
+            yield file.mistake(("stopping", "rule"), message)
+        elif longest < stopping.min_steps:
+            message = f"{stopping.min_steps}: a trial has no more than {longest} steps."
+            yield file.mistake(("stopping", "min_steps"), message)
 
 
 def _run_mistakes(

@@ -22,6 +22,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 METRICS = "metrics"  # a user attribute, since users look for it; the others are system attributes
 WALL_SECONDS = "hpo:wall_seconds"
 STOPPED_BY = "hpo:stopped_by"
+FORECAST = "hpo:forecast"  # of a condemned trial, what was expected of it (`hpo.pruners.Decision`)
 FAILURE = "hpo:failure"
 ATTEMPTS = "hpo:attempts"
 DRIVER = "hpo:driver"

@@ -4,6 +4,7 @@ A metric of the data's parts has the part's name in front: `val_error`, `test_er
 as `latency_ms`, belong to the model. `trainers.metrics` computes them; this module imports nothing.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,15 +27,19 @@ class Metric:
         direction: Which way is better.
         why: What it is.
         task: The only one it has a meaning in; None for both.
+        bounds: The lowest and the highest value that it can have.
     """
 
     direction: Direction
     why: str
     task: Task | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
 
 _C: Task = "classification"
 _R: Task = "regression"
+_SHARE = 0.0, 1.0
+_POSITIVE = 0.0, math.inf
 
 OF_PART: Mapping[str, Metric] = MappingProxyType(
     {
@@ -42,52 +47,62 @@ OF_PART: Mapping[str, Metric] = MappingProxyType(
             "minimize",
             "what training minimises, without penalties: the mean cross entropy, or "
             "the mean squared error of the standardised target",
+            bounds=_POSITIVE,
         ),
         "error": Metric(
             "minimize",
             "the share of wrong answers",
             _C,
+            bounds=_SHARE,
         ),
         "accuracy": Metric(
             "maximize",
             "the share of right answers",
             _C,
+            bounds=_SHARE,
         ),
         "balanced_accuracy": Metric(
             "maximize",
             "the mean of each class's recall",
             _C,
+            bounds=_SHARE,
         ),
         "precision": Metric(
             "maximize",
             "of the answers that name a class, the share that is right",
             _C,
+            bounds=_SHARE,
         ),
         "recall": Metric(
             "maximize",
             "of a class's examples, the share that is found",
             _C,
+            bounds=_SHARE,
         ),
         "f1": Metric(
             "maximize",
             "the harmonic mean of precision and recall; f2 and f0.5 weigh recall "
             "twice and half as much",
             _C,
+            bounds=_SHARE,
         ),
         "pr_auc": Metric(
             "maximize",
             "the area under the curve of precision over recall, as the average precision",
             _C,
+            bounds=_SHARE,
         ),
         "roc_auc": Metric(
             "maximize",
             "the chance that an example of the class has a higher score than another",
             _C,
+            bounds=_SHARE,
         ),
         "log_loss": Metric(
             "minimize",
             "the mean of -log p of the right class",
             _C,
+            bounds=_POSITIVE,
         ),
         "cost": Metric(
             "minimize",
@@ -98,21 +113,25 @@ OF_PART: Mapping[str, Metric] = MappingProxyType(
             "maximize",
             "the share of examples that can be answered at the `required_accuracy`",
             _C,
+            bounds=_SHARE,
         ),
         "rmse": Metric(
             "minimize",
             "the root of the mean squared error, in the target's unit",
             _R,
+            bounds=_POSITIVE,
         ),
         "mae": Metric(
             "minimize",
             "the mean absolute error, in the target's unit",
             _R,
+            bounds=_POSITIVE,
         ),
         "r2": Metric(
             "maximize",
             "the share of the target's variance that is explained",
             _R,
+            bounds=(-math.inf, 1.0),
         ),
     }
 )
@@ -144,6 +163,12 @@ def metric(name: str) -> Metric | None:
     if part == "val":
         return OF_PART["f1"] if beta(base) is not None else OF_PART.get(base)
     return OF_MODEL.get(name)
+
+
+def bounds(name: str) -> tuple[float, float] | None:
+    """The lowest and the highest value of a metric, with or without its part; None if unknown."""
+    found = metric(name) or OF_PART.get(name.removeprefix("test_"))
+    return None if found is None or found.bounds == (-math.inf, math.inf) else found.bounds
 
 
 def beta(base: str) -> float | None:
