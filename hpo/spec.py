@@ -507,21 +507,13 @@ class Plan:
 
     def epochs(self, params: Mapping[str, Any]) -> int | None:
         """How many epochs the trial of some params takes; None where nothing says it."""
-        said = self.config(params).get("epochs", self._usual_epochs)
+        said = self.config(params).get("epochs", _usual_epochs(self.spec.objective))
         return said if isinstance(said, int) else None
 
     @property
     def longest(self) -> int | None:
         """How many epochs a trial takes at the most; None where nothing says it."""
-        if self.spec.objective.epochs is not None or "epochs" not in self.space.by_name:
-            return self.spec.objective.epochs or self._usual_epochs
-        values = _extremes(self.space.by_name["epochs"].domain)
-        return max((value for value in values if isinstance(value, int)), default=None)
-
-    @property
-    def _usual_epochs(self) -> int | None:
-        usual = FIELDS["epochs"].default if self.spec.objective.trainer else None
-        return usual if isinstance(usual, int) else None
+        return _longest(self.spec.objective, self.space)
 
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration that runs for sampled `params`."""
@@ -591,6 +583,20 @@ def from_stored(stored: Mapping[str, Any]) -> Plan:
     stopping = values.get("stopping", {})
     values["stopping"] = _of_rule(stopping, stopping.get("rule", "none"))
     return check(StudyFile("the stored study", Path(stored["folder"]), values))
+
+
+def _usual_epochs(objective: ObjectiveSpec) -> int | None:
+    """How many epochs a trial takes where neither file nor space says it."""
+    usual = FIELDS["epochs"].default if objective.trainer else None
+    return usual if isinstance(usual, int) else None
+
+
+def _longest(objective: ObjectiveSpec, space: SearchSpace) -> int | None:
+    """How many epochs a trial takes at the most; None where nothing says it."""
+    if "epochs" not in space.by_name:
+        return objective.epochs or _usual_epochs(objective)
+    values = _extremes(space.by_name["epochs"].domain)
+    return max((value for value in values if isinstance(value, int)), default=None)
 
 
 def _of_rule(stopping: Mapping[str, Any], rule: str) -> dict[str, Any]:
@@ -712,14 +718,9 @@ def _stopping_mistakes(
             message = f"`rule: {stopping.rule}` knows no `{key}`, which is of {of}; {takes}."
             yield file.mistake(("stopping", key), message)
     if "hyperband" in rules and objective and space:
-        longest = (
-            stopping.max_steps
-            or Plan(StudySpec.model_construct(objective=objective), space, file.folder).longest
-        )
+        longest = stopping.max_steps or _longest(objective, space)
         if longest is None:
-            message = (
-                "hyperband must know how long a trial is; give max_steps, or objective.epochs."
-            )
+            message = "hyperband must know a trial's length; give max_steps or objective.epochs."
             yield file.mistake(("stopping", "rule"), message)
         elif longest < stopping.min_steps:
             message = f"{stopping.min_steps}: a trial has no more than {longest} steps."

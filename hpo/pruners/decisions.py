@@ -93,8 +93,12 @@ class Decision:
         beat = f"{self.incumbent:.3g}" + (f" by {self.tolerance:g}" if self.tolerance else "")
         return (
             f"{unit} {self.step:g} of {self.horizon:g}: {_percent(self.probability)} chance to "
-            f"beat {beat} (forecast {self.mean:.3g}, 90% interval {self.low:.3g}-{self.high:.3g})"
+            f"beat {beat} (forecast {self.mean:.3g}, 90% interval {self._interval})"
         )
+
+    @property
+    def _interval(self) -> str:
+        return f"{self.low:.3g}{'-' if self.low >= 0 else ' to '}{self.high:.3g}"
 
     def beats_incumbent(self, value: float, direction: Direction) -> bool:
         """Whether a final value is better than the incumbent by more than the tolerance."""
@@ -223,6 +227,6 @@ def as_arrays(curve: Curve) -> Steps:
 def _percent(probability: float) -> str:
     """12%, 0.8%, less than 0.1%."""
     percent = 100 * probability
-    if percent < 0.1:  # noqa: PLR2004 - the least that one digit after the point shows
+    if percent < 0.1:
         return "less than 0.1%"
-    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"  # noqa: PLR2004
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"
