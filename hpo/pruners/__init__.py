@@ -11,12 +11,22 @@ from optuna.trial import FrozenTrial
 
 from hpo.pruners import optunas
 from hpo.pruners.base import Rule
-from hpo.pruners.decisions import Decision
-from hpo.pruners.forecast import ForecastPruner
+from hpo.pruners.decisions import Decision, ForecastRule, Past, Steps
+from hpo.pruners.forecast import ForecastPruner, audits, curve
 from hpo.spec import Plan, StoppingSpec
 from trainers import goals
 
-__all__ = ["Decision", "ForecastPruner", "Rule", "build"]
+__all__ = [
+    "Decision",
+    "ForecastPruner",
+    "ForecastRule",
+    "Past",
+    "Rule",
+    "Steps",
+    "audits",
+    "build",
+    "curve",
+]
 
 
 def build(plan: Plan) -> Rule:

@@ -146,19 +146,19 @@ class _Known:
             n_finished=len(finished),
             incumbent=better((v for v in values if math.isfinite(v)), default=None),
             history=[curve(trial) for trial in told[-_MOST_CURVES:]],
-            audits=[(d.probability, beat) for d, beat in audits(finished, direction)],
+            audits=[
+                (decision.probability, decision.beats_incumbent(value, direction))
+                for decision, value in audits(finished)
+            ],
         )
         return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
 
 
-def audits(
-    finished: Iterable[FrozenTrial], direction: Direction
-) -> Iterator[tuple[Decision, bool]]:
-    """The trials that were condemned and run to their end, and whether they beat the incumbent."""
+def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
+    """Of trials that were condemned and run to their end, what was expected, and the value."""
     for trial in finished:
         if is_audit(trial) and trial.state is TrialState.COMPLETE and trial.value is not None:
-            decision = Decision.from_json(trial.system_attrs[FORECAST])
-            yield decision, decision.beats_incumbent(trial.value, direction)
+            yield Decision.from_json(trial.system_attrs[FORECAST]), trial.value
 
 
 def is_audit(trial: FrozenTrial) -> bool:

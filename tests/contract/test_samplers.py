@@ -16,8 +16,9 @@ from hpo.errors import HpoError, SpaceExhaustedError
 from hpo.samplers import SpaceSampler
 from hpo.samplers.coordinates import coordinates
 from hpo.samplers.experience import Experience
-from hpo.samplers.model_based import _penalised
-from hpo.trial import FAILURE
+from hpo.samplers.memory import Memory
+from hpo.samplers.model_based import _Observed, _penalised
+from hpo.trial import FAILURE, FORECAST
 from search_spaces import GridError, SearchSpace, parse
 
 NAMES = samplers.NAMES
@@ -415,8 +416,8 @@ def test_a_model_bears_trials_of_which_it_does_not_know_whether_they_keep_constr
 
 
 def test_skopt_is_told_that_infeasible_trials_are_worse_than_all_others() -> None:
-    history = [({"x": x}, value) for x, value in enumerate((3.0, 0.0, 5.0, 1.0))]
-    told = [value for _, value in _penalised(history, [0.0, 0.5, 0.0, 4.0])]
+    history = [_Observed({"x": x}, value) for x, value in enumerate((3.0, 0.0, 5.0, 1.0))]
+    told = [observed.value for observed in _penalised(history, [0.0, 0.5, 0.0, 4.0])]
     assert told[0] == 3.0
     assert told[2] == 5.0
     assert 5.0 < told[1] < told[3] < 5.0 + (5.0 - 3.0)
