@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from hpo.pruners import optunas
 from hpo.pruners.base import Rule
-from hpo.pruners.decisions import Decision, ForecastRule, Past, Steps
+from hpo.pruners.decisions import Decision, ForecastRule, Past, Steps, is_audited
 from hpo.pruners.forecast import ForecastPruner, audits, curve
 from hpo.spec import Plan, StoppingSpec
 from trainers import goals
@@ -26,6 +26,7 @@ __all__ = [
     "audits",
     "build",
     "curve",
+    "is_audited",
 ]
 
 

@@ -18,7 +18,8 @@ Steps: TypeAlias = tuple[Array, Array]
 THRESHOLD = 0.15
 """Below this probability to beat the incumbent a trial is condemned; benchmarks/curves has why."""
 
-_DOUBT = 1.0  # audits' worth of belief that forecasts say what is so
+_TAIL = 0.05  # on either side of a 90% interval
+_DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _AUDITS = 7  # keeps the lots of audits apart from other randomness of the same seed
 
 
@@ -30,25 +31,14 @@ class Past:
         n_finished: How many there are.
         incumbent: The best value among them; None while there is none.
         history: Their curves, or a sample of these.
-        audits: Of each trial that was condemned and run to its end all the same: the probability
-            that was stated, and whether it beat the incumbent of then.
+        audits: Of each trial that was condemned and run to its end all the same: what was expected
+            of it, and its final value.
     """
 
     n_finished: int
     incumbent: float | None
     history: Sequence[Curve] = ()
-    audits: Sequence[tuple[float, bool]] = ()
-
-    @property
-    def contradiction(self) -> float:
-        """How many times as often as was stated audited trials beat the incumbent; at least 1.
-
-        Of probabilities p_i that sum to P, y came true: y ~ Poisson(r P), r ~ Gamma(a, a), so
-        E[r | y] = (a + y) / (a + P).
-        """
-        stated = sum(probability for probability, _ in self.audits)
-        came_true = sum(beat for _, beat in self.audits)
-        return max(1.0, (_DOUBT + came_true) / (_DOUBT + stated))
+    audits: Sequence[tuple[Decision, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +94,10 @@ class Decision:
         """Whether a final value is better than the incumbent by more than the tolerance."""
         ahead = value - self.incumbent if direction == "maximize" else self.incumbent - value
         return ahead > self.tolerance
+
+    def undersells(self, value: float, direction: Direction) -> bool:
+        """Whether a final value is better than the 90% interval, which has a probability of 5%."""
+        return value > self.high if direction == "maximize" else value < self.low
 
     def holds(self, value: float) -> bool:
         """Whether a final value lies in the 90% interval."""
@@ -192,8 +186,23 @@ class ForecastRule:
             high=float(high),
             incumbent=incumbent,
             tolerance=self.tolerance,
-            threshold=self.threshold / past.contradiction,
+            threshold=self.threshold / self.contradiction(past.audits),
         )
+
+    def contradiction(self, audits: Sequence[tuple[Decision, float]]) -> float:
+        """How many times as often as stated audited trials did better than stated; at least 1.
+
+        A decision states two chances: p_i to beat the incumbent, and 5% to end better than its
+        90% interval. Of all these, which sum to S, n came true: n ~ Poisson(r S), with
+        r ~ Gamma(a, a), so that E[r | n] = (a + n) / (a + S).
+        """
+        stated = sum(decision.probability + _TAIL for decision, _ in audits)
+        came_true = sum(
+            decision.beats_incumbent(value, self.direction)
+            + decision.undersells(value, self.direction)
+            for decision, value in audits
+        )
+        return max(1.0, (_DOUBT + came_true) / (_DOUBT + stated))
 
     def _bounds(self, curves: Sequence[Steps]) -> tuple[float, float] | None:
         """The metric's bounds, unless values show that it is another of the same name."""

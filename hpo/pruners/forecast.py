@@ -146,10 +146,7 @@ class _Known:
             n_finished=len(finished),
             incumbent=better((v for v in values if math.isfinite(v)), default=None),
             history=[curve(trial) for trial in told[-_MOST_CURVES:]],
-            audits=[
-                (decision.probability, decision.beats_incumbent(value, direction))
-                for decision, value in audits(finished)
-            ],
+            audits=list(audits(finished)),
         )
         return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
 
