@@ -507,8 +507,13 @@ class Plan:
 
     def epochs(self, params: Mapping[str, Any]) -> int | None:
         """How many epochs the trial of some params takes; None where nothing says it."""
-        said = self.config(params).get("epochs", _usual_epochs(self.spec.objective))
-        return said if isinstance(said, int) else None
+        if self.spec.objective.epochs is not None:
+            return self.spec.objective.epochs
+        said = params.get("epochs")
+        if said is None and "epochs" in self.space.by_name:
+            domain = self.space.by_name["epochs"].domain
+            said = domain.value if isinstance(domain, Fixed) else None
+        return said if isinstance(said, int) else _usual_epochs(self.spec.objective)
 
     @property
     def longest(self) -> int | None:
@@ -700,6 +705,12 @@ def _several_mistakes(
         yield file.mistake(("stopping", "rule"), message)
 
 
+def _is_right(stopping: StoppingSpec, values: Mapping[str, Any]) -> bool:
+    """Whether the rules are those that were asked for; of a misspelt one nothing else is said."""
+    return all(values.get(key, getattr(stopping, key)) == getattr(stopping, key)
+               for key in ("rule", "wrapped"))  # fmt: skip
+
+
 def _stopping_mistakes(
     file: StudyFile,
     objective: ObjectiveSpec | None,
@@ -707,12 +718,12 @@ def _stopping_mistakes(
     stopping: StoppingSpec | None,
 ) -> Iterator[Mistake]:
     """Options that the rule does not have, and what a rule needs to know."""
-    if stopping is None:
+    if stopping is None or not _is_right(stopping, file.values.get("stopping", {})):
         return
     fields, rules = StoppingSpec.model_fields, stopping.rules
     known = [option for rule in rules for option in RULE_OPTIONS[rule]]
     takes = f"it takes {', '.join(known)}" if known else "it takes no options"
-    for key in fields.keys() - {"rule", *known}:
+    for key in [key for key in fields if key not in ("rule", *known)]:
         if getattr(stopping, key) != fields[key].default:
             of = ", ".join(rule for rule, options in RULE_OPTIONS.items() if key in options)
             message = f"`rule: {stopping.rule}` knows no `{key}`, which is of {of}; {takes}."

@@ -213,6 +213,7 @@ def run(console: Console, data: Path, *, quick: bool) -> None:
         quick: Fewer seeds and rules.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    wide = Console(width=max(_WIDTH, console.width), file=console.file)
     seeds = range(_QUICK_SEEDS if quick else _SEEDS)
     for name, problems in (("TaskSet", taskset(data)), ("DeepOBS", deepobs(data))):
         table = _table(f"{name}: {len(problems)} tasks, {len(seeds)} seeds, {_TRIALS} trials each")
@@ -221,7 +222,7 @@ def run(console: Console, data: Path, *, quick: bool) -> None:
             replays = [replay(p.drawn(seed), seed) for p in problems for seed in seeds]
             seconds = (time.perf_counter() - began) / len(replays)
             table.add_row(rule, *_cells(replays), f"{seconds:.2f}")
-        console.print(table, width=_WIDTH, crop=False)
+        wide.print(table)
 
 
 def taskset(data: Path) -> list[Problem]:
@@ -267,7 +268,7 @@ def _table(title: str) -> Table:
     )  # fmt: skip
     table.add_column("rule", no_wrap=True)
     for column in _COLUMNS:
-        table.add_column(column, justify="right", overflow="fold")
+        table.add_column(column, justify="right")
     return table
 
 

@@ -77,6 +77,8 @@ class ForecastPruner(Rule):
         if startup_trials < 0 or min_steps < 1:
             least = f"startup_trials {startup_trials}, min_steps {min_steps}"
             raise ValueError(f"startup_trials is 0 or more and min_steps 1 or more, not {least}")
+        if not (horizon is None or callable(horizon) or horizon > 0):
+            raise ValueError(f"horizon is a trial's last step, not {horizon}")
         if bounds is not None and not bounds[0] < bounds[1]:
             raise ValueError(f"bounds are the lowest and the highest value, not {bounds}")
         self.audit = audit
