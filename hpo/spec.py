@@ -1029,7 +1029,7 @@ def _as_mistake(file: StudyFile, details: ErrorDetails) -> Mistake:
             message = f"{value!r} should be a mapping of keys to values."
         case "value_error":
             message = details["msg"].removeprefix("Value error, ") + "."
-        case "int_type" | "float_type" | "int_from_float":
+        case "int_type" | "float_type" | "float_parsing" | "int_from_float":
             kind = "a whole number" if "int" in details["type"] else "a number"
             quoted = isinstance(value, str) and re.fullmatch(r"[-+.\de]+", value)
             message = f"{value!r} should be {kind}{'; remove the quotes' if quoted else ''}."
