@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Direction = Literal["minimize", "maximize"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Distribution:
     def mean(self) -> Array:
         """Means, shape (m,)."""
         centres: Array = (self.edges[:, 1:] + self.edges[:, :-1]) / 2
-        return np.einsum("mk,mk->m", self.masses, centres)
+        mean: Array = np.einsum("mk,mk->m", self.masses, centres)
+        return mean
 
     @property
     def std(self) -> Array:
@@ -35,7 +39,8 @@ class Distribution:
         mean = self.mean[:, None]
         # Var = sum p ((centre - mean)^2 + width^2 / 12)
         spread = ((low + high) / 2 - mean) ** 2 + (high - low) ** 2 / 12
-        return np.sqrt(np.einsum("mk,mk->m", self.masses, spread))
+        std: Array = np.sqrt(np.einsum("mk,mk->m", self.masses, spread))
+        return std
 
     def cdf(self, x: ArrayLike) -> Array:
         """P(number <= x), shape (m,).
@@ -62,7 +67,7 @@ class Distribution:
         """
         probabilities = np.asarray(q, float)
         if not np.all((probabilities >= 0) & (probabilities <= 1)):
-            raise ValueError(f"a probability lies between 0 and 1, not {q}")
+            raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
         wanted = np.atleast_1d(probabilities)
         rows = [
             np.interp(wanted, below, edges)
@@ -70,6 +75,39 @@ class Distribution:
         ]
         found: Array = np.stack(rows, axis=-1)
         return found if probabilities.ndim else found[0]
+
+    def density(self, x: ArrayLike) -> Array:
+        """Probability densities at x, shape (m,); 0 outside of all bins.
+
+        Args:
+            x: One number, or one for each, shape (m,).
+        """
+        at = np.broadcast_to(np.asarray(x, float), (len(self.edges),))
+        inside = (self.edges[:, :-1] <= at[:, None]) & (at[:, None] <= self.edges[:, 1:])
+        heights = self.masses / np.maximum(np.diff(self.edges), 1e-300)
+        found: Array = np.where(inside, heights, 0.0).max(axis=1)
+        return found
+
+    def crps(self, x: ArrayLike) -> Array:
+        """Continuous ranked probability scores, shape (m,): how far off, in units of x.
+
+        The integral of (F(z) - 1[z >= x])^2 over z (Matheson and Winkler 1976).
+
+        Args:
+            x: What happened; one number, or one for each, shape (m,).
+        """
+        at = np.broadcast_to(np.asarray(x, float), (len(self.edges),))[:, None]
+        low, width = self.edges[:, :-1], np.diff(self.edges)
+        share = np.clip((at - low) / np.maximum(width, 1e-300), 0, 1)
+        a, b = self._below[:, :-1], self._below[:, 1:]
+        c = a + (b - a) * share  # F at x, or at the bin's end beyond which x lies
+        # A linear function from a to c has the mean square (a^2 + ac + c^2) / 3
+        before = share * (a**2 + a * c + c**2)
+        after = (1 - share) * ((1 - c) ** 2 + (1 - c) * (1 - b) + (1 - b) ** 2)
+        inside = np.sum(width * (before + after), axis=1) / 3
+        beyond = np.maximum(at - self.edges[:, -1:], 0) + np.maximum(self.edges[:, :1] - at, 0)
+        scores: Array = inside + beyond[:, 0]
+        return scores
 
     @property
     def _below(self) -> Array:

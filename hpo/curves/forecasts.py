@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array, Distribution
+from hpo.curves import features, network
+from hpo.curves.distributions import Array, Direction, Distribution
+from hpo.curves.scales import LOWEST, Scale, scale_of
+from hpo.curves.seen import Curve, Seen, check_bounds, check_times
 
-Direction = Literal["minimize", "maximize"]
-
-Curve = ArrayLike | tuple[ArrayLike, ArrayLike]
-"""Values at the steps 1, 2, ...; or a pair: steps, values."""
-
-_BINS = 60
+MOST_HISTORY = 50
+"""Finished curves that are looked at; of more, so many that are spread evenly over them."""
+_AT_ONCE = 64  # curves that the network is given together
+_KNOTS = 24  # future steps that the network is asked for; between them it is interpolated
 
 
 @dataclass(frozen=True)
@@ -58,25 +59,28 @@ def forecast(
 ) -> Forecast:
     """Forecasts a learning curve.
 
+    The distributions come from a network that was trained on curves drawn from a broad prior
+    (`hpo.curves.prior`). A value that is NaN, or infinite on the bad side, is a run that diverged:
+    the worst there is. One that is followed by finite values was not measured, and is left out.
+
     Args:
-        values: What was seen, shape (n,).
-        horizon: The last step of the curve.
-        steps: Steps of the values, shape (n,); without, 1 to n.
+        values: What was seen, shape (n,); one point is enough.
+        horizon: The last step that there will be.
+        steps: Steps of the values, above 0 and rising, shape (n,); without, 1 to n.
         direction: Whether lower or higher values are better.
-        history: Finished curves of the same study; the more, the better the forecast.
-        bounds: Lowest and highest value that the metric can take.
-        at: Steps to forecast; without, all that come after the last one, up to the horizon.
+        history: Finished curves of the same study, each to its own end; at most 50 are looked at.
+        bounds: Lowest and highest possible value, infinite where there is none. Without, they are
+            guessed: values that are never negative stay so, scores between 0 and 1 do, too.
+        at: Steps to forecast, shape (m,); without, all that come after the last one up to the
+            horizon, as far apart as those that were seen.
+
+    Raises:
+        ValueError: there is nothing finite among the values, steps do not rise, the horizon has
+            passed, or a value is out of bounds; it says which.
     """
-    y = np.asarray(values, float)
-    t = np.arange(1.0, len(y) + 1) if steps is None else np.asarray(steps, float)
-    future = (
-        np.arange(t[-1] + 1, horizon + 1) if at is None else np.atleast_1d(np.asarray(at, float))
-    )
-    spread = max(float(np.std(y)), 0.01 * abs(float(y[-1])), 1e-6)
-    widths = spread * np.sqrt(1 + (future - t[-1]) / t[-1])
-    edges = y[-1] + np.linspace(-3, 3, _BINS + 1)[None] * widths[:, None]
-    masses = np.exp(-(np.linspace(-3, 3, _BINS) ** 2) / 2)
-    return Forecast(edges, np.tile(masses / masses.sum(), (len(future), 1)), future, direction)
+    seen = Seen.of(values if steps is None else (steps, values), direction, "values")
+    wanted = _future(seen, horizon) if at is None else np.atleast_1d(np.asarray(at, float))
+    return _forecast_all([seen], horizon, direction, history, bounds, wanted)[0]
 
 
 def forecast_batch(
@@ -88,19 +92,207 @@ def forecast_batch(
     bounds: tuple[float, float] | None = None,
     at: ArrayLike | None = None,
 ) -> list[Forecast]:
-    """Forecasts many curves of one study at once; `at` is the horizon unless it is given."""
-    wanted = horizon if at is None else at
-    found = []
-    for curve in curves:
-        steps, values = curve if isinstance(curve, tuple) else (None, curve)
-        made = forecast(
-            values,
-            horizon,
-            steps=steps,
-            direction=direction,
-            history=history,
-            bounds=bounds,
-            at=wanted,
+    """Forecasts many curves of one study at once, as `forecast` does each.
+
+    Args:
+        curves: What was seen of each.
+        horizon: The last step that there will be.
+        direction: Whether lower or higher values are better.
+        history: Finished curves of the same study.
+        bounds: Lowest and highest possible value.
+        at: Steps to forecast, shape (m,); without, the horizon alone.
+
+    Raises:
+        ValueError: as `forecast` does; it says which curve.
+    """
+    seen = [Seen.of(curve, direction, f"curve {i}") for i, curve in enumerate(curves)]
+    wanted = np.atleast_1d(np.asarray(horizon if at is None else at, float))
+    return _forecast_all(seen, horizon, direction, history, bounds, wanted)
+
+
+def _forecast_all(
+    seen: Sequence[Seen],
+    horizon: float,
+    direction: Direction,
+    history: Sequence[Curve] | None,
+    bounds: tuple[float, float] | None,
+    wanted: Array,
+) -> list[Forecast]:
+    if direction not in ("minimize", "maximize"):
+        raise ValueError(f"direction is minimize or maximize, not {direction!r}")
+    check_times(seen, horizon, wanted)
+    past = [Seen.of(c, direction, f"history {i}") for i, c in enumerate(_some(history or []))]
+    check_bounds([*seen, *past], bounds)
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for i, curve in enumerate(seen):
+        alike[curve.steps.tobytes()].append(i)
+    found: dict[int, Forecast] = {}
+    for members in alike.values():
+        for some in _parts(members, _AT_ONCE):
+            group = _Group([seen[i] for i in some], past, horizon, direction, bounds)
+            found.update(zip(some, group.forecasts(wanted), strict=True))
+    return [found[i] for i in range(len(seen))]
+
+
+class _Group:
+    """Curves that were seen at the same steps, and the finished ones beside them."""
+
+    def __init__(
+        self,
+        curves: Sequence[Seen],
+        past: Sequence[Seen],
+        horizon: float,
+        direction: Direction,
+        bounds: tuple[float, float] | None,
+    ) -> None:
+        self._steps = curves[0].steps
+        self._now = float(self._steps[-1])
+        self._horizon = horizon
+        self._past = past
+        self._direction = direction
+        values = [p.values for p in past]
+        self._scales = [scale_of(c.values, values, direction, bounds) for c in curves]
+        self._v = np.stack(
+            [s.goodness(c.values) for s, c in zip(self._scales, curves, strict=True)]
         )
-        found.append(made)
-    return found
+
+    def forecasts(self, wanted: Array) -> list[Forecast]:
+        """The forecasts at the wanted steps, one for each curve."""
+        knots = _knots(self._now, wanted)
+        averages, x, _ = features.of_curve(self._v, self._steps, self._horizon)
+        described = features.of_query(self._now, knots, self._horizon)
+        queries = np.broadcast_to(described, (len(x), *described.shape))
+        pairs, residuals = self._history(averages, knots) if self._past else (None, None)
+        p = network.masses(network.shipped_weights(), x, queries, pairs, residuals)
+        return [
+            self._read(_between(one, knots, wanted, self._now), last, scale, wanted)
+            for one, last, scale in zip(p, self._v[:, -1], self._scales, strict=True)
+        ]
+
+    def _history(self, averages: Array, knots: Array) -> tuple[Array, Array]:
+        """Finished curves beside each, (r, k, n_of_pair), and how they went on, (r, k, q)."""
+        share, shares = self._now / self._horizon, knots / self._horizon
+        others = {s: _others(self._past, share, shares, s) for s in set(self._scales)}
+        mine = [others[scale] for scale in self._scales]
+        pairs = features.of_pair(
+            averages,
+            self._v[:, -1],
+            np.stack([o.averages for o in mine]),
+            np.stack([o.last for o in mine]),
+            np.stack([o.rough for o in mine]),
+        )
+        return pairs, np.stack([o.residuals for o in mine])
+
+    def _read(self, p: Array, last: float, scale: Scale, wanted: Array) -> Forecast:
+        edges, p = _within(last + network.RIMS, p, scale)
+        rims = scale.values(edges)
+        if self._direction == "minimize":
+            rims, p = rims[::-1], p[:, ::-1]
+        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction)
+
+
+@dataclass(frozen=True)
+class _Others:
+    """Finished curves up to some share of their horizons, and what came of them."""
+
+    averages: Array
+    last: Array
+    rough: Array
+    residuals: Array
+
+
+def _others(past: Sequence[Seen], share: float, shares: Array, scale: Scale) -> _Others:
+    """Finished curves, each up to the same share of its own horizon.
+
+    Args:
+        past: The curves, k of them.
+        share: Of the horizon, up to which another curve was seen.
+        shares: Those of the future steps, shape (q,).
+        scale: The study's.
+    """
+    k = len(past)
+    averages, residuals = np.empty((k, features.N_WINDOWS)), np.empty((k, len(shares)))
+    last, rough = np.empty(k), np.empty(k)
+    alike: dict[bytes, list[int]] = defaultdict(list)
+    for i, curve in enumerate(past):
+        alike[curve.steps.tobytes()].append(i)
+    for rows in alike.values():
+        steps = past[rows[0]].steps
+        v = scale.goodness(np.stack([past[i].values for i in rows]))
+        now, later = share * steps[-1], shares * steps[-1]
+        n = max(int(np.searchsorted(steps, now * (1 + 1e-9), side="right")), 1)
+        averages[rows] = v[:, :n] @ features.windows(steps[:n], now).T
+        rough[rows] = features.noise(v[:, :n])[:, 1]
+        last[rows] = _at(now, steps, v)[:, 0]
+        residuals[rows] = _at(later, steps, v) - last[rows, None]
+    return _Others(averages, last, rough, residuals)
+
+
+def _at(wanted: float | Array, steps: Array, v: Array) -> Array:
+    """Values of curves between their steps, shape (k, q)."""
+    where = np.interp(np.atleast_1d(wanted), steps, np.arange(float(len(steps))))
+    low = np.minimum(where.astype(int), max(len(steps) - 2, 0))
+    share = where - low
+    high = np.minimum(low + 1, len(steps) - 1)
+    between: Array = (1 - share) * v[:, low] + share * v[:, high]
+    return between
+
+
+def _some(history: Sequence[Curve]) -> list[Curve]:
+    """At most 50 of the finished curves, spread evenly over them."""
+    if len(history) <= MOST_HISTORY:
+        return list(history)
+    return [history[int(i)] for i in np.linspace(0, len(history) - 1, MOST_HISTORY).round()]
+
+
+def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
+    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
+
+
+def _future(seen: Seen, horizon: float) -> Array:
+    """Steps from the last one to the horizon, which is one of them."""
+    gap, last = seen.spacing, float(seen.steps[-1])
+    n = min((horizon - last) / gap * (1 + 1e-9), 100_000.0) if horizon > last else 0
+    steps: Array = last + gap * np.arange(1.0, int(n) + 1)
+    if n < 1 or horizon - steps[-1] > 1e-6 * gap:
+        return np.append(steps, horizon)
+    steps[-1] = horizon
+    return steps
+
+
+def _knots(now: float, wanted: Array) -> Array:
+    """The steps that the network is asked for: the wanted ones, or some between them."""
+    if len(wanted) <= _KNOTS:
+        return wanted
+    first, last = wanted.min() - now, wanted.max() - now
+    knots: Array = now + np.geomspace(first, last, _KNOTS)
+    knots[0], knots[-1] = wanted.min(), wanted.max()
+    return knots
+
+
+def _between(p: Array, knots: Array, wanted: Array, now: float) -> Array:
+    """Probabilities at the wanted steps, shape (m, n_bins), from those at knots."""
+    if knots is wanted:
+        return p
+    at = np.interp(np.log(wanted - now), np.log(knots - now), np.arange(len(knots)))
+    low = np.minimum(at.astype(int), len(knots) - 2)
+    share = (at - low)[:, None]
+    mixed: Array = (1 - share) * p[low] + share * p[low + 1]
+    return mixed
+
+
+def _within(edges: Array, p: Array, scale: Scale) -> tuple[Array, Array]:
+    """Cuts off bins where no value can be.
+
+    Returns:
+        The rims that are left, shape (k + 1,), and their bins' probabilities, shape (m, k).
+    """
+    low = 0.0 if scale.has_floor else LOWEST - 0.2
+    high = 1.0 if scale.has_ceiling else np.inf
+    cut = np.clip(edges, low, high)
+    share = np.diff(cut) / np.diff(edges)
+    kept = share > 1e-9
+    first, last = np.flatnonzero(kept)[[0, -1]]
+    left = (p * share)[:, first : last + 1]
+    rims = cut[first : last + 2]
+    return rims, left / left.sum(axis=1, keepdims=True)

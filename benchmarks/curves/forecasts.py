@@ -1,0 +1,223 @@
+"""Forecasts of the final value after 10, 20 and 50% of a curve, beside simple ways."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from scipy.optimize import least_squares
+from scipy.stats import norm
+
+from benchmarks.curves.real import GROUPS, Family
+from hpo.curves import Distribution, forecast_batch
+from hpo.curves.distributions import Array
+
+SHARES = (0.1, 0.2, 0.5)
+"""Of a curve, that are seen."""
+SEED = 0
+TIE = 0.003
+"""An outcome so near to an interval counts as inside: flat curves repeat their value exactly."""
+MOST_LIKELY = 200.0
+"""Densities are counted up to this, so that flat curves do not decide the likelihood."""
+_QUICK = 60  # curves of a problem
+
+Way = Callable[[Array, int, Sequence[Array]], Sequence[Distribution]]
+"""Curves (r, n) seen so far, the horizon, and for each the finished ones -> final values."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well the final values of one problem were forecast."""
+
+    crps: float
+    log_likelihood: float
+    coverage: float
+    milliseconds: float
+
+
+def run(console: Console, data: Path, *, quick: bool) -> None:
+    """Prints a table for each group of problems."""
+    for group, load in GROUPS.items():
+        families = [f.moving for f in load(data)]
+        n_curves = ", ".join(f"{f.name[-24:]} {len(f.scores)}" for f in families)
+        console.print(f"{group}, curves that move: {n_curves}", highlight=False, soft_wrap=True)
+        rng = np.random.default_rng(SEED)
+        if quick:
+            families = [_sample(f, rng) for f in families]
+        table = _table(f"{group}: the final value after 10 / 20 / 50% of the curve")
+        for name, (way, k) in WAYS.items():
+            if quick and name.startswith("least"):
+                continue
+            scores = [[_score(way, f, share, k) for share in SHARES] for f in families]
+            _add(table, name, scores)
+        console.print(table)
+        each = _milliseconds_in_batches(families[0])
+        console.print(f"hpo, 30 finished, 100 curves at a time: {each:.2f} ms a curve\n")
+
+
+def _milliseconds_in_batches(family: Family) -> float:
+    """Median over halves of curves, of ten turns."""
+    history = list(family.scores[:30])
+    horizon = family.scores.shape[1]
+    rows = np.resize(np.arange(len(family.scores)), 100)
+    seen = list(family.scores[rows, : horizon // 2])
+    turns = []
+    for _ in range(10):
+        began = time.perf_counter()
+        forecast_batch(seen, horizon, direction="maximize", history=history, bounds=(0, 1))
+        turns.append((time.perf_counter() - began) / len(rows) * 1e3)
+    return float(np.median(turns))
+
+
+def _sample(family: Family, rng: np.random.Generator) -> Family:
+    rows = rng.permutation(len(family.scores))[:_QUICK]
+    return Family(family.name, family.scores[rows])
+
+
+def _score(way: Way, family: Family, share: float, k: int) -> Scores:
+    rng = np.random.default_rng(SEED)
+    scores = family.scores
+    n_curves, horizon = scores.shape
+    n = max(1, round(share * horizon))
+    past = [scores[_others(rng, n_curves, i)[:k]] for i in range(n_curves)]
+    began = time.perf_counter()
+    found = way(scores[:, :n], horizon, past)
+    took = time.perf_counter() - began
+    final = scores[:, -1]
+    pairs = list(zip(found, final, strict=True))
+    inside = [d.quantile(0.05)[0] - TIE <= y <= d.quantile(0.95)[0] + TIE for d, y in pairs]
+    density = np.array([d.density(y)[0] for d, y in pairs])
+    return Scores(
+        float(np.mean([d.crps(y)[0] for d, y in pairs])),
+        float(np.mean(np.log(np.clip(density, 1e-50, MOST_LIKELY)))),
+        float(np.mean(inside)),
+        took / n_curves * 1e3,
+    )
+
+
+def _others(rng: np.random.Generator, n_curves: int, i: int) -> NDArray[np.intp]:
+    order: NDArray[np.intp] = np.arange(n_curves - 1)
+    order[i:] += 1
+    return rng.permutation(order)
+
+
+# --- the ways ---
+
+
+def _ours(seen: Array, horizon: int, past: Sequence[Array]) -> list[Distribution]:
+    return [
+        forecast_batch([v], horizon, direction="maximize", history=list(h), bounds=(0, 1))[0]
+        for v, h in zip(seen, past, strict=True)
+    ]
+
+
+def _last(seen: Array, _: int, __: Sequence[Array]) -> list[Distribution]:
+    return [_points(v[-1:]) for v in seen]
+
+
+def _residuals(seen: Array, _: int, past: Sequence[Array]) -> list[Distribution]:
+    n = seen.shape[1]
+    return [
+        _points(np.clip(v[-1] + h[:, -1] - h[:, n - 1], 0, 1))
+        for v, h in zip(seen, past, strict=True)
+    ]
+
+
+def _least_squares(shapes: Sequence[str]) -> Way:
+    def way(seen: Array, horizon: int, _: Sequence[Array]) -> list[Distribution]:
+        return [_fitted(v, horizon, shapes) for v in seen]
+
+    return way
+
+
+def _shape(name: str, t: Array, p: Array) -> Array:
+    """C - a g(t; b): scores that rise to c."""
+    c, a, log_b, d = p
+    b = np.exp(np.clip(log_b, -8, 8))
+    shapes: dict[str, Callable[[], Array]] = {
+        "power": lambda: c - a * t**-b,
+        "exponential": lambda: c - a * np.exp(-b * t),
+        "weibull": lambda: c - a * np.exp(-((b * t) ** np.clip(d, 0.1, 3))),
+        "mmf": lambda: c - a / (1 + (b * t) ** np.clip(d, 0.1, 3)),
+        "log power": lambda: c - a / (1 + (t * b) ** 0.5),
+        "janoschek": lambda: c - a * np.exp(-b * t ** np.clip(d, 0.1, 2)),
+    }
+    return shapes[name]()
+
+
+SHAPES = ("power", "exponential", "weibull", "mmf", "log power", "janoschek")
+
+
+def _fitted(v: Array, horizon: int, shapes: Sequence[str]) -> Distribution:
+    """Normal distributions of the fits' residuals around their predictions, equally mixed."""
+    t = np.arange(1.0, len(v) + 1)
+    centres, spreads = [], []
+    for name in shapes:
+        start = np.array([v[-1], v[-1] - v[0] + 1e-3, np.log(0.5), 1.0])
+
+        def off(p: Array, shape: str = name) -> Array:
+            return np.nan_to_num(_shape(shape, t, p) - v)
+
+        fit = least_squares(off, start, max_nfev=60)
+        centre = float(np.clip(_shape(name, np.array([float(horizon)]), fit.x)[0], 0, 1))
+        centres.append(centre)
+        spreads.append(max(float(np.sqrt(np.mean(fit.fun**2))), 1e-3))
+    return _normals(np.array(centres), np.array(spreads))
+
+
+def _points(values: Array) -> Distribution:
+    """Each value alike, as narrow bins."""
+    return _normals(values, np.full(len(values), 5e-4))
+
+
+def _normals(centres: Array, spreads: Array) -> Distribution:
+    around = np.concatenate(
+        [c + s * np.linspace(-4, 4, 33) for c, s in zip(centres, spreads, strict=True)]
+    )
+    edges = np.unique(np.concatenate([around, [-0.5, 1.5]]))
+    below = norm.cdf((edges[:, None] - centres) / spreads).mean(axis=1)
+    masses = np.diff(below)
+    return Distribution(edges[None], (masses / masses.sum())[None])
+
+
+WAYS: dict[str, tuple[Way, int]] = {
+    "last value": (_last, 0),
+    "last value + residuals of 30 finished": (_residuals, 30),
+    "least squares, power law": (_least_squares(SHAPES[:1]), 0),
+    "least squares, 6 shapes": (_least_squares(SHAPES), 0),
+    "hpo, no history": (_ours, 0),
+    "hpo, 5 finished": (_ours, 5),
+    "hpo, 30 finished": (_ours, 30),
+}
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, box=box.SIMPLE, title_justify="left")
+    table.add_column("way")
+    for column in ("CRPS", "log-likelihood", "90% covers", "least, most", "ms"):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _add(table: Table, name: str, scores: Sequence[Sequence[Scores]]) -> None:
+    """A row: means over problems, and the extremes of coverage."""
+    covers = [s.coverage for row in scores for s in row]
+    table.add_row(
+        name,
+        _three([np.mean([row[i].crps for row in scores]) for i in range(3)], "{:.3f}"),
+        _three([np.mean([row[i].log_likelihood for row in scores]) for i in range(3)], "{:.2f}"),
+        _three([np.mean([row[i].coverage for row in scores]) for i in range(3)], "{:.2f}"),
+        f"{min(covers):.2f}, {max(covers):.2f}",
+        f"{np.mean([s.milliseconds for row in scores for s in row]):.2f}",
+    )
+
+
+def _three(numbers: Sequence[float | np.floating], form: str) -> str:
+    return " / ".join(form.format(float(x)) for x in numbers)

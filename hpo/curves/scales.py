@@ -1,0 +1,117 @@
+"""Every metric on one scale: goodness, from 0 to 1, higher is better."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hpo.curves.distributions import Array, Direction
+
+LOWEST = -2.0
+"""Goodness of what is as bad as can be told, NaN included."""
+_BEYOND = 1e100  # a value of a larger magnitude is as good as infinite
+_ALIKE = 0.02  # a study all of whose values lie so close together is looked at in its own range
+_ENOUGH = 5  # finished curves that are needed to say so
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A monotone map between a metric's values and goodness.
+
+    g = (value - worst) / (best - worst), and -log(1 - g) below 0, where a diverging loss goes.
+
+    Args:
+        worst: Value of goodness 0.
+        best: Value of goodness 1.
+        has_floor: No value is worse than `worst`.
+        has_ceiling: No value is better than `best`.
+    """
+
+    worst: float
+    best: float
+    has_floor: bool
+    has_ceiling: bool
+
+    def goodness(self, values: Array) -> Array:
+        """Goodness of values; NaN and what is infinitely bad have the lowest."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            g = (values - self.worst) / (self.best - self.worst)
+        g = np.nan_to_num(g, nan=-np.inf, posinf=1.0, neginf=-np.inf)
+        squeezed = np.where(g < 0, -np.log1p(np.maximum(-g, 0.0)), g)
+        clipped: Array = np.clip(squeezed, 0.0 if self.has_floor else LOWEST, 1.5)
+        return clipped
+
+    def values(self, goodness: Array) -> Array:
+        """Values of goodness, the inverse."""
+        g = np.where(goodness < 0, -np.expm1(np.minimum(-goodness, 50.0)), goodness)
+        back: Array = self.worst + g * (self.best - self.worst)
+        return back
+
+
+def scale_of(
+    curve: Array,
+    past: Sequence[Array],
+    direction: Direction,
+    bounds: tuple[float, float] | None,
+) -> Scale:
+    """The scale on which a curve is compared with finished ones of its study.
+
+    A side that has a finite bound ends there. Without bounds, values that are never negative have
+    0 as one, and scores between 0 and 1 have both. Where the worst value is unknown, it is where
+    curves typically begin; where the best one is unknown, as far away again as they have come.
+
+    Args:
+        curve: Its values.
+        past: Values of the finished curves.
+        direction: Whether lower or higher values are better.
+        bounds: Lowest and highest possible value; may be infinite.
+    """
+    sign = 1.0 if direction == "maximize" else -1.0
+    everything = sign * np.concatenate([curve, *past])
+    finite = everything[np.isfinite(everything)]
+    low, high = _bounds(sign * finite, direction, bounds)
+    worst, best = (low, high) if direction == "maximize" else (-high, -low)
+    firsts = [(sign * c)[np.isfinite(c)][:1] for c in past or [curve]]
+    has_floor, has_ceiling = bool(np.isfinite(worst)), bool(np.isfinite(best))
+    if not has_floor:
+        worst = float(np.median(np.concatenate(firsts)))
+    if has_ceiling and _all_alike(finite, len(past), best - worst):
+        has_ceiling = False
+    if not has_ceiling:
+        best = _out_of_reach(finite, worst)
+    if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
+        worst = best - max(1e-3 * abs(best), 1e-9)
+        has_floor = False
+    return Scale(sign * worst, sign * best, has_floor, has_ceiling)
+
+
+def _bounds(
+    values: Array, direction: Direction, bounds: tuple[float, float] | None
+) -> tuple[float, float]:
+    if bounds is not None:
+        return bounds
+    low, high = float(values.min()), float(values.max())
+    if direction == "maximize":
+        return (0.0, 1.0) if low >= 0 and high <= 1 else (-np.inf, 0.0 if high <= 0 else np.inf)
+    return (0.0 if low >= 0 else -np.inf), np.inf
+
+
+def _all_alike(finite: Array, n_curves: int, width: float) -> bool:
+    """Whether a study's values differ so little that its bounds are far away."""
+    spread = np.subtract(*np.quantile(finite, [0.98, 0.02]))
+    return n_curves >= _ENOUGH and bool(spread < _ALIKE * width)
+
+
+def _out_of_reach(finite: Array, worst: float) -> float:
+    """A value that is better than all by as much as they are better than the worst ones."""
+    best = float(finite.max())
+    spread = max(best - worst, float(np.subtract(*np.quantile(finite, [0.9, 0.1]))))
+    return best + max(spread, 1e-3 * abs(best), 1e-9)
+
+
+def finite_or_nan(values: Array) -> Array:
+    """Values with those beyond all measure as infinite ones."""
+    cleaned: Array = np.where(np.abs(values) > _BEYOND, np.copysign(np.inf, values), values)
+    return cleaned

@@ -1,0 +1,95 @@
+"""Curves as they were given, checked once: what is not clear is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hpo.curves.distributions import Array, Direction
+from hpo.curves.scales import finite_or_nan
+
+Curve = ArrayLike | tuple[ArrayLike, ArrayLike]
+"""Values at the steps 1, 2, ...; or a pair: steps, values."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A curve whose values are finite, or infinitely bad where it diverged.
+
+    Args:
+        steps: Rising, shape (n,).
+        values: Shape (n,).
+        spacing: Steps between two values, typically.
+    """
+
+    steps: Array
+    values: Array
+    spacing: float
+
+    @classmethod
+    def of(cls, curve: Curve, direction: Direction, name: str) -> Seen:
+        """Checks a curve and drops what was not measured.
+
+        Raises:
+            ValueError: it says what is wrong with it.
+        """
+        if isinstance(curve, tuple):
+            steps, values = (np.asarray(part, float) for part in curve)
+        else:
+            values = np.asarray(curve, float)
+            steps = np.arange(1.0, values.size + 1)
+        if values.ndim != 1 or steps.shape != values.shape:
+            shapes = f"{values.shape} and steps of shape {steps.shape}"
+            raise ValueError(f"{name}: one value a step is needed, not values of shape {shapes}")
+        if not (np.all(np.isfinite(steps)) and np.all(steps > 0) and np.all(np.diff(steps) > 0)):
+            raise ValueError(
+                f"{name}: steps are above 0 and rise, each is there once: {few(steps)}"
+            )
+        values = finite_or_nan(values)
+        good = -np.inf if direction == "minimize" else np.inf
+        if np.any(values == good):
+            raise ValueError(f"{name}: {good} is too good to be true; leave such values out")
+        finite = np.isfinite(values)
+        if not finite.any():
+            raise ValueError(f"{name}: nothing in it is finite; a forecast needs one value that is")
+        ended = np.arange(len(values)) > np.flatnonzero(finite)[-1]
+        kept = ~np.isnan(values) | ended
+        spacing = float(np.median(np.diff(steps))) if len(steps) > 1 else float(steps[0])
+        return cls(steps[kept], np.where(finite, values, -good)[kept], spacing)
+
+
+def check_times(seen: Sequence[Seen], horizon: float, wanted: Array) -> None:
+    """Refuses a horizon that has passed, and future steps that are not."""
+    if not np.isfinite(horizon):
+        raise ValueError(f"the horizon is a step, not {horizon}")
+    for curve in seen:
+        last = curve.steps[-1]
+        if horizon <= last:
+            passed = f"the horizon {horizon:g} has passed: the last step is {last:g}"
+            raise ValueError(f"{passed}; there is nothing left to forecast")
+        if wanted.ndim != 1 or not np.all((wanted > last) & (wanted <= horizon)):
+            between = f"between the last step {last:g} and the horizon {horizon:g}"
+            raise ValueError(f"steps to forecast lie {between}: {few(wanted.ravel())}")
+
+
+def check_bounds(curves: Sequence[Seen], bounds: tuple[float, float] | None) -> None:
+    """Refuses values out of bounds."""
+    if bounds is None:
+        return
+    low, high = bounds
+    if not low < high:
+        raise ValueError(f"bounds are a lower and a higher value, not {bounds}")
+    for curve in curves:
+        finite = curve.values[np.isfinite(curve.values)]
+        out = finite[(finite < low) | (finite > high)]
+        if out.size:
+            raise ValueError(f"{few(out)} lies outside the bounds {low:g} to {high:g}")
+
+
+def few(numbers: Array) -> str:
+    """Some numbers for a message."""
+    shown = ", ".join(f"{x:g}" for x in numbers[:4])
+    return f"{shown}, ..." if len(numbers) > 4 else shown

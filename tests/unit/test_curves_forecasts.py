@@ -1,0 +1,146 @@
+"""Forecasts of curves whose continuation is plain, and input that is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import hpo
+from hpo.curves import forecast_batch, network
+from hpo.curves.prior import Prior
+from hpo.curves.training import Network, draw, loss_of
+
+_T = np.arange(1.0, 101)
+
+
+def test_a_power_law_goes_on_as_a_power_law() -> None:
+    loss = 0.2 + 0.8 * _T**-0.5
+    found = hpo.forecast(loss[:40], 100, at=100)
+    low, high = found.quantile([0.05, 0.95])[:, 0]
+    assert low < loss[-1] < high
+    assert found.mean[0] == pytest.approx(loss[-1], abs=0.03)
+
+
+def test_it_is_surer_of_the_near_than_of_the_far() -> None:
+    score = 0.9 - 0.8 * np.exp(-_T / 20)
+    found = hpo.forecast(score[:20], 100, direction="maximize")
+    assert found.steps.tolist() == list(range(21, 101))
+    assert found.std[0] < found.std[-1]
+    assert found.final.mean[0] == found.mean[-1]
+
+
+def test_a_flat_curve_is_expected_to_stay_but_not_for_sure() -> None:
+    found = hpo.forecast(np.full(30, 0.693), 60, bounds=(0, 2), at=60)
+    assert found.quantile(0.5)[0] == pytest.approx(0.693, abs=0.01)
+    assert found.std[0] > 0
+
+
+def test_a_run_that_diverged_is_expected_to_stay_bad() -> None:
+    loss = [0.7, 0.6, 0.55, np.nan, np.nan, np.nan]
+    assert hpo.forecast(loss, 20, at=20).prob_better_than(0.55)[0] < 0.15
+
+
+def test_a_gap_is_not_a_divergence() -> None:
+    gap, whole = [0.7, np.nan, 0.6, 0.57], [0.7, 0.6, 0.57]
+    one = hpo.forecast(gap, 20, at=20)
+    other = hpo.forecast(whole, 20, steps=[1, 3, 4], at=20)
+    assert np.array_equal(one.mean, other.mean)
+
+
+def test_finished_curves_say_how_this_one_goes_on() -> None:
+    """In this study every curve jumps at step 50, which nobody could know beforehand."""
+    height = np.linspace(0.3, 0.5, 8)
+    jumped = [h - 0.2 * np.exp(-_T / 10) + 0.3 * (_T > 50) for h in height]
+    kwargs: dict[str, Any] = {"direction": "maximize", "bounds": (0, 1), "at": 100}
+    seen, final = jumped[3][:40], jumped[3][-1]
+    without = hpo.forecast(seen, 100, **kwargs)
+    informed = hpo.forecast(seen, 100, history=jumped[:3] + jumped[4:], **kwargs)
+    assert informed.crps(final)[0] < 0.5 * without.crps(final)[0]
+
+
+def test_steps_may_be_far_apart_and_uneven() -> None:
+    steps = np.array([10, 25, 70, 100, 180, 200.0])
+    found = hpo.forecast(0.3 + steps**-0.5, 1000, steps=steps)
+    assert found.steps[-1] == 1000
+    assert np.all(np.diff(found.steps) > 0)
+    assert found.final.mean[0] == pytest.approx(0.3 + 1000**-0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 2000])
+def test_any_number_of_points_will_do(n: int) -> None:
+    rng = np.random.default_rng(0)
+    loss = 0.3 + np.arange(1.0, n + 1) ** -0.5 + rng.normal(0, 0.005, n)
+    found = hpo.forecast(loss, 2 * n, at=2 * n)
+    assert np.isfinite(found.mean[0])
+    assert found.std[0] > 0
+
+
+_REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({"values": []}, "nothing in it is finite"),
+    "all NaN": ({"values": [np.nan, np.nan]}, "nothing in it is finite"),
+    "too good": ({"values": [1.0, -np.inf]}, "too good to be true"),
+    "unsorted": ({"values": [1, 2], "steps": [2, 1]}, "steps are above 0 and rise"),
+    "repeated": ({"values": [1, 2], "steps": [1, 1]}, "each is there once"),
+    "step 0": ({"values": [1, 2], "steps": [0, 1]}, "steps are above 0"),
+    "other length": ({"values": [1, 2], "steps": [1]}, "one value a step"),
+    "a table": ({"values": [[1, 2], [3, 4]]}, "one value a step"),
+    "passed": ({"values": [1, 2, 3], "horizon": 3}, "the horizon 3 has passed"),
+    "no horizon": ({"values": [1, 2, 3], "horizon": np.inf}, "the horizon is a step"),
+    "beyond it": ({"values": [1, 2], "at": [11]}, "between the last step 2 and the horizon 10"),
+    "the past": ({"values": [1, 2], "at": [1]}, "between the last step 2 and the horizon 10"),
+    "out of bounds": ({"values": [0.5, 1.2], "bounds": (0, 1)}, "1.2 lies outside the bounds"),
+    "bounds reversed": ({"values": [0.5], "bounds": (1, 0)}, "a lower and a higher value"),
+    "direction": ({"values": [1, 2], "direction": "down"}, "minimize or maximize"),
+    "history": ({"values": [1, 2], "history": [[1, 2], []]}, "history 1: nothing in it"),
+}
+
+
+@pytest.mark.parametrize("case", _REFUSED)
+def test_what_makes_no_sense_is_refused_in_one_sentence(case: str) -> None:
+    kwargs, message = _REFUSED[case]
+    with pytest.raises(ValueError, match=message):
+        hpo.forecast(**{"horizon": 10, **kwargs})
+
+
+def test_a_batch_says_which_curve_is_wrong() -> None:
+    with pytest.raises(ValueError, match="curve 1: nothing in it is finite"):
+        forecast_batch([[1.0, 2.0], [np.nan]], 10)
+
+
+def test_the_arithmetic_is_that_of_the_trained_network() -> None:
+    """NumPy's pass equals PyTorch's, with random weights in every layer."""
+    torch.manual_seed(0)
+    net = Network()
+    for layer in (net.out, net.gate):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    batch = draw(np.random.default_rng(0))
+    batch.mask[:] = True
+    weights = {name: w.detach().numpy() for name, w in net.state_dict().items()}
+    curves, queries = batch.curves.numpy().astype(float), batch.queries.numpy().astype(float)
+    pairs, residuals = batch.pairs.numpy().astype(float), batch.residuals.numpy().astype(float)
+    ours = network.masses(weights, curves, queries, pairs, residuals)
+    with torch.no_grad():
+        assert np.allclose(ours, net(batch).numpy(), atol=1e-5)
+        batch.mask[:] = False
+        alone = network.masses(weights, curves, queries)
+        assert np.allclose(alone, net(batch).numpy(), atol=1e-5)
+
+
+def test_the_losses_of_training_are_those_of_distributions() -> None:
+    batch = draw(np.random.default_rng(1))
+    p = torch.softmax(torch.randn(*batch.outcomes.shape, network.N_BINS), -1)
+    _, crps = loss_of(p, batch.outcomes)
+    edges = np.tile(network.RIMS, (len(p), 1))
+    masses = p[:, 0].numpy().astype(float)
+    expected = hpo.curves.Distribution(edges, masses).crps(batch.outcomes[:, 0].numpy())
+    assert np.allclose(crps[:, 0].numpy(), expected, atol=1e-4)
+
+
+def test_the_prior_is_drawn_the_same_from_the_same_seed() -> None:
+    one, other = (Prior(np.random.default_rng(3), 5, 4, 30).curves() for _ in range(2))
+    assert one.shape == (5, 4, 30)
+    assert np.array_equal(one, other)
+    assert np.all((one > -2.01) & (one < 1.01))
