@@ -148,7 +148,8 @@ class ForecastRule:
         decisions: list[Decision | None] = [None] * len(curves)
         if past.incumbent is None or past.n_finished < self.startup_trials:
             return decisions
-        seen, history = [*map(as_arrays, curves)], [*map(as_arrays, past.history)]
+        seen = [as_arrays(curve) for curve in curves]
+        history = [each for each in map(as_arrays, past.history) if np.isfinite(each[1]).any()]
         undecided = [
             i
             for i, (steps, _) in enumerate(seen)
@@ -225,12 +226,13 @@ def is_audited(seed: int, number: int, share: float) -> bool:
 
 
 def as_arrays(curve: Curve) -> Steps:
-    """Steps and values of a curve."""
+    """Steps and values of a curve; what is infinite was not measured."""
     if isinstance(curve, tuple):
-        steps, values = curve
-        return np.asarray(steps, float), np.asarray(values, float)
-    values = np.asarray(curve, float)
-    return np.arange(1.0, len(values) + 1), values
+        steps, values = (np.asarray(part, float) for part in curve)
+    else:
+        values = np.asarray(curve, float)
+        steps = np.arange(1.0, len(values) + 1)
+    return steps, np.where(np.isinf(values), np.nan, values)
 
 
 def _percent(probability: float) -> str:

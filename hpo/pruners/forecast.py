@@ -18,7 +18,7 @@ from hpo.trial import FORECAST
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
-_MOST_CURVES = 50  # of the history: so that a forecast costs the same in any study
+_MOST_CURVES = 50  # as many as `hpo.curves` looks at
 
 
 class ForecastPruner(Rule):
@@ -143,14 +143,24 @@ class _Known:
         """Gathers it from COMPLETE trials, by number."""
         better = max if direction == "maximize" else min
         values = [t.value for t in finished if t.value is not None and _is_feasible(t)]
-        told = [trial for trial in finished if trial.intermediate_values]
+        told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
         past = Past(
             n_finished=len(finished),
             incumbent=better((v for v in values if math.isfinite(v)), default=None),
-            history=[curve(trial) for trial in told[-_MOST_CURVES:]],
+            history=[curve(trial) for trial in _spread(told)],
             audits=list(audits(finished)),
         )
         return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
+
+
+def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """So many trials that a forecast costs the same in any study.
+
+    The first finished before anything was stopped, and so stand for all configurations; the last
+    are like those that a model suggests by now.
+    """
+    n = min(len(trials), _MOST_CURVES)
+    return [trials[int(i)] for i in np.linspace(0, len(trials) - 1, n).round()]
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
