@@ -188,9 +188,9 @@ class Prior:
 
     def _thrown_off(self, v: Array, z: Array, time: Array) -> Array:
         """At the start far below where it began, then back, or never."""
-        thrown = self._some(0.22) & (_sigmoid(1.7 * z[..., 15:16]) < 0.7 * self._study())
+        thrown = self._some(0.3) & (_sigmoid(1.7 * z[..., 15:16]) < 0.7 * self._study())
         speed = self._log_trial(0.01, 1) * np.exp(0.5 * z[..., 13:14])
-        waits = 0.5 * self._trial() * (self._trial() < 0.4)
+        waits = 0.8 * self._trial() * (self._trial() < 0.5)
         x = np.maximum(time - waits, 0) / speed
         left = np.exp(-(x ** np.exp(0.4 * self._trial_normal())))
         left = np.where(self._trial() < 0.4, 1.0, left)
@@ -224,7 +224,7 @@ class Prior:
         low = chance + (top - chance) * (0.9 * self._study() - 0.2)
         high = np.maximum(top + (1 - top) * self._study(), low + 0.02)
         part = np.clip((v - low) / (high - low), 0, 1)
-        v = np.where(self._some(0.15) & bounded, part, v)
+        v = np.where(self._some(0.2) & bounded, part, v)
         untrained = np.clip(chance * (1 + 0.1 * self._trial_normal()), 0, 1)
         v[..., :1] = np.where(self._some(0.15), untrained, v[..., :1])
         share = 0.1 + 0.9 * self._study()
