@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -15,7 +16,7 @@ import hpo
 from hpo import pruners, samplers, spec, studyfile
 from hpo.curves.forecasts import Direction
 from hpo.pruners import ForecastPruner, Rule
-from hpo.spec import Plan
+from hpo.spec import RULE_OPTIONS, Plan, RuleName, StoppingSpec
 from hpo.storage import open_storage
 from hpo.trial import FORECAST
 
@@ -121,6 +122,18 @@ def test_a_rule_goes_with_every_sampler(name: str, sampler: str) -> None:
 
     assert len({trial.params["x"] for trial in study.trials}) == 12
     assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_defaults_are_the_same_in_a_file_and_in_python() -> None:
+    known = inspect.signature(ForecastPruner).parameters
+    for option in RULE_OPTIONS["forecast"]:
+        assert StoppingSpec.model_fields[option].default == known[option].default, option
+
+
+def test_every_option_belongs_to_a_rule() -> None:
+    options = {option for options in RULE_OPTIONS.values() for option in options}
+    assert options | {"rule"} == StoppingSpec.model_fields.keys()
+    assert RULE_OPTIONS.keys() == set(get_args(RuleName))
 
 
 # --- forecasts, in plain Optuna ---
