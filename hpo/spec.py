@@ -296,7 +296,7 @@ class StoppingSpec(_Model):
 
     rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
-        0.15,
+        0.025,
         description="forecast: the probability to beat the best finished trial below which a "
         "trial is stopped.",
     )
@@ -308,8 +308,10 @@ class StoppingSpec(_Model):
         description="forecast: the share of the trials to be stopped that is run to the end all "
         "the same, so that the forecasts can be judged.",
     )
-    startup_trials: Annotated[int, Field(ge=0)] = Field(
-        5, description="forecast, median, percentile: finished trials before any is stopped."
+    startup_trials: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="forecast, median, percentile: finished trials before any is stopped; 5, and "
+        "of forecast 3.",
     )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="median, percentile: steps before a trial may be stopped."

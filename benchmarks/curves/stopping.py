@@ -29,13 +29,13 @@ Array: TypeAlias = NDArray[np.float64]
 Direction: TypeAlias = Literal["minimize", "maximize"]
 
 _TRIALS = 50
-_STARTUP = 5
+_STARTUP = 5  # finished trials before a peer stops any
 _NEAR = 0.01  # trials within this of the best are nearly as good
 _MOVES = 0.02  # a curve whose best value gains less than this on its first stays where it began
 _CHUNKS = (4, 8, 16, 32, 64)  # steps that are judged at once; most trials end in the first
 _AUDIT = 0.05
 _HISTORY = 50
-_THRESHOLDS = (0.05, 0.15, 0.25)
+_THRESHOLDS = (0.01, THRESHOLD, 0.05, 0.15)
 _WIDTH = 118  # of the tables
 _SEED_OF_THE_SEARCH = 42  # the others are repetitions of the best
 _SEEDS, _QUICK_SEEDS = 10, 2
@@ -153,9 +153,7 @@ def by_residuals(below: float, problem: Problem, seed: int) -> Replay:  # noqa: 
 
 def by_forecasts(threshold: float, audit: float, problem: Problem, seed: int) -> Replay:
     """Replays a search under `ForecastRule`."""
-    rule = ForecastRule(
-        problem.direction, threshold, startup_trials=_STARTUP, bounds=problem.bounds
-    )
+    rule = ForecastRule(problem.direction, threshold, bounds=problem.bounds)
     better = min if problem.direction == "minimize" else max
     horizon = problem.curves.shape[1]
     finished: list[Array] = []
@@ -199,9 +197,9 @@ def rules(horizon: int, *, quick: bool) -> Iterator[tuple[str, Replayer]]:
     yield "median (Optuna)", partial(by_optuna, median)
     yield "ASHA, reduction 3 (Optuna)", partial(by_optuna, halving)
     yield "residuals of finished trials 5%", partial(by_residuals, 0.05)
-    yield f"forecast (hpo) {THRESHOLD:.0%}, audit 5%", partial(by_forecasts, THRESHOLD, _AUDIT)
+    yield f"forecast (hpo) {THRESHOLD:.1%}, audit 5%", partial(by_forecasts, THRESHOLD, _AUDIT)
     for threshold in () if quick else _THRESHOLDS:
-        yield f"forecast (hpo) {threshold:.0%}, no audit", partial(by_forecasts, threshold, 0.0)
+        yield f"forecast (hpo) {threshold:.1%}, no audit", partial(by_forecasts, threshold, 0.0)
 
 
 def run(console: Console, data: Path, *, quick: bool) -> None:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 from hpo.pruners import optunas
 from hpo.pruners.base import Rule
-from hpo.pruners.decisions import Decision, ForecastRule, Past, Steps, is_audited
+from hpo.pruners.decisions import STARTUP_TRIALS, Decision, ForecastRule, Past, Steps, is_audited
 from hpo.pruners.forecast import ForecastPruner, audits, curve
 from hpo.spec import Plan, StoppingSpec
 from trainers import goals
@@ -65,7 +65,9 @@ def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
         threshold=stopping.threshold,
         tolerance=stopping.tolerance,
         audit=stopping.audit,
-        startup_trials=stopping.startup_trials,
+        startup_trials=STARTUP_TRIALS
+        if stopping.startup_trials is None
+        else stopping.startup_trials,
         min_steps=stopping.min_steps,
         horizon=horizon,
         bounds=goals.bounds(plan.spec.objective.metrics[0]),

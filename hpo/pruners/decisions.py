@@ -15,8 +15,11 @@ from hpo.curves.forecasts import Direction
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.15
+THRESHOLD = 0.025
 """Below this probability to beat the incumbent a trial is condemned; benchmarks/curves has why."""
+
+STARTUP_TRIALS = 3
+"""Finished trials before any is condemned; forecasts do without examples, better with some."""
 
 _TAIL = 0.05  # on either side of a 90% interval
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
@@ -129,7 +132,7 @@ class ForecastRule:
     direction: Direction
     threshold: float = THRESHOLD
     tolerance: float = 0.0
-    startup_trials: int = 5
+    startup_trials: int = STARTUP_TRIALS
     min_steps: int = 1
     bounds: tuple[float, float] | None = None
 

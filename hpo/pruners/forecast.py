@@ -13,7 +13,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.curves.forecasts import Direction
 from hpo.pruners.base import Rule
-from hpo.pruners.decisions import THRESHOLD, Decision, ForecastRule, Past, Steps, is_audited
+from hpo.pruners.decisions import (
+    STARTUP_TRIALS,
+    THRESHOLD,
+    Decision,
+    ForecastRule,
+    Past,
+    Steps,
+    is_audited,
+)
 from hpo.trial import FORECAST
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
@@ -61,7 +69,7 @@ class ForecastPruner(Rule):
         threshold: float = THRESHOLD,
         tolerance: float = 0.0,
         audit: float = 0.05,
-        startup_trials: int = 5,
+        startup_trials: int = STARTUP_TRIALS,
         min_steps: int = 1,
         horizon: Horizon = None,
         bounds: tuple[float, float] | None = None,

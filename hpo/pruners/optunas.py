@@ -15,6 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from hpo.pruners.base import Rule
 from hpo.spec import StoppingSpec
 
+_STARTUP_TRIALS = 5  # Optuna's default
+
 
 class OptunaRule(Rule):
     """One of Optuna's pruners and the words for what it does.
@@ -62,7 +64,7 @@ def percentile(stopping: StoppingSpec, *, median: bool = False) -> Rule:
 
     pruner = optuna.pruners.PercentilePruner(
         best,
-        stopping.startup_trials,
+        _STARTUP_TRIALS if stopping.startup_trials is None else stopping.startup_trials,
         stopping.warmup_steps,
         stopping.interval_steps,
         n_min_trials=stopping.min_trials,

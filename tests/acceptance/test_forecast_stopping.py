@@ -72,6 +72,7 @@ REASON = re.compile(
 
 
 def study(function: str = "train", metric: str = "loss", **stopping: Any) -> Study:
+    """A study whose first five trials are good and finish, and whose others are hopeless."""
     return {
         "name": "s",
         "objective": {
@@ -82,7 +83,7 @@ def study(function: str = "train", metric: str = "loss", **stopping: Any) -> Stu
         },
         "space": {"x": {"float": [0, 1]}},
         "search": {"sampler": "random", "trials": N, "seed": 2},
-        "stopping": {"rule": "forecast", **stopping},
+        "stopping": {"rule": "forecast", "startup_trials": 5, **stopping},
     }
 
 
@@ -127,7 +128,7 @@ def test_hopeless_trials_are_stopped_and_some_run_on_as_an_audit(
     assert told["share_saved"] == pytest.approx(1 - steps / (12 * N))
     assert told["audited"] == len(audited)
     assert told["wrongly_condemned"] == 0
-    assert 0 <= told["expected_wrong"] < 0.15 * len(audited)
+    assert 0 <= told["expected_wrong"] < 0.1 * len(audited)
     assert 0 <= told["coverage"] <= 1
     assert 0 <= told["coverage_finished"] <= 1
     assert told == folder.hpo("show", "s", "--json").json["early_stopping"]
