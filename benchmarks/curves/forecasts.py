@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.optimize import least_squares
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from benchmarks.curves.real import GROUPS, Family
 from hpo.curves import Distribution, forecast_batch
@@ -172,6 +173,51 @@ def _fitted(v: Array, horizon: int, shapes: Sequence[str]) -> Distribution:
     return _normals(np.array(centres), np.array(spreads))
 
 
+def _averaged(seen: Array, horizon: int, _: Sequence[Array]) -> list[Distribution]:
+    """A Bayesian average over shapes y = c + a g(t), with c, a and the noise integrated out.
+
+    Under y | c, a, s ~ N(c + a g, s^2), (c, a) | s ~ N(m, s^2 V) and 1 / s^2 ~ Gamma, each shape
+    predicts a Student t, and its evidence is closed (Bishop 2006, section 3.5; Murphy 2007).
+    """
+    n = seen.shape[1]
+    t = np.arange(1.0, horizon + 1)
+    shapes = np.stack(
+        [t**-b for b in (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)]
+        + [np.exp(-((t / (k * horizon)) ** b)) for k in _KS for b in (0.5, 1.0)]
+        + [1 / (1 + (t / (k * horizon)) ** b) for k in _KS for b in (0.5, 1.0, 2.0)]
+        + [1 / np.log(t + np.e)]
+    )
+    return [_evidence(v, shapes, n) for v in seen]
+
+
+_KS = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+def _evidence(v: Array, shapes: Array, n: int) -> Distribution:
+    prior_mean, precision = np.array([0.5, -0.3]), np.eye(2) * 1e-3
+    a0, b0 = 1.5, 1.5e-4
+    logs, centres, spreads, freedoms = [], [], [], []
+    for g in shapes:
+        x = np.stack([np.ones(n), g[:n]], axis=1)
+        posterior = x.T @ x + precision
+        mean = np.linalg.solve(posterior, x.T @ v + precision @ prior_mean)
+        a = a0 + n / 2
+        b = b0 + 0.5 * (v @ v + prior_mean @ precision @ prior_mean - mean @ posterior @ mean)
+        log_det = np.linalg.slogdet(posterior)[1]
+        logs.append(-0.5 * log_det - a * np.log(max(b, 1e-12)))
+        ahead = np.array([1.0, g[-1]])
+        centres.append(float(ahead @ mean))
+        variance = b / a * (1 + ahead @ np.linalg.solve(posterior, ahead))
+        spreads.append(float(np.sqrt(max(variance, 1e-8))))
+        freedoms.append(2 * a)
+    weights = np.exp(np.array(logs) - max(logs))
+    edges = np.concatenate([[-0.5], np.linspace(0, 1, 400), [1.5]])
+    z = (edges[:, None] - np.array(centres)) / np.array(spreads)
+    below = student.cdf(z, np.array(freedoms)) @ (weights / weights.sum())
+    masses = np.maximum(np.diff(below), 0) + 1e-9
+    return Distribution(edges[None], (masses / masses.sum())[None])
+
+
 def _points(values: Array) -> Distribution:
     """Each value alike, as narrow bins."""
     return _normals(values, np.full(len(values), 5e-4))
@@ -192,6 +238,7 @@ WAYS: dict[str, tuple[Way, int]] = {
     "last value + residuals of 30 finished": (_residuals, 30),
     "least squares, power law": (_least_squares(SHAPES[:1]), 0),
     "least squares, 6 shapes": (_least_squares(SHAPES), 0),
+    "Bayesian average over shapes": (_averaged, 0),
     "hpo, no history": (_ours, 0),
     "hpo, 5 finished": (_ours, 5),
     "hpo, 30 finished": (_ours, 30),
