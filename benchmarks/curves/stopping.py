@@ -22,7 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from hpo.pruners import Decision, ForecastRule, Past, is_audited
+from hpo.pruners import Decision, ForecastRule, Past, is_audited, is_due
 from hpo.pruners.decisions import THRESHOLD
 
 Array: TypeAlias = NDArray[np.float64]
@@ -32,13 +32,13 @@ _TRIALS = 50
 _STARTUP = 5  # finished trials before a peer stops any
 _NEAR = 0.01  # trials within this of the best are nearly as good
 _MOVES = 0.02  # a curve whose best value gains less than this on its first stays where it began
-_CHUNKS = (4, 8, 16, 32, 64)  # steps that are judged at once; most trials end in the first
+_AT_ONCE = 5  # moments that are judged at once; most trials end in the first few
 _AUDIT = 0.05
 _HISTORY = 50
-_THRESHOLDS = (0.01, THRESHOLD, 0.05, 0.15)
+_THRESHOLDS = (0.01, THRESHOLD, 0.05)
 _WIDTH = 118  # of the tables
 _SEED_OF_THE_SEARCH = 42  # the others are repetitions of the best
-_SEEDS, _QUICK_SEEDS = 10, 2
+_SEEDS, _QUICK_SEEDS = 6, 1
 
 
 @dataclass(frozen=True)
@@ -179,13 +179,12 @@ def _condemned(rule: ForecastRule, curve: Array, past: Past) -> Decision | None:
     """The first decision against a trial; None where there is none."""
     if past.n_finished < rule.startup_trials:
         return None
-    horizon, seen = len(curve), 0
-    for n in _CHUNKS:
-        prefixes = [curve[:k] for k in range(seen + 1, min(seen + n, horizon - 1) + 1)]
-        for decision in rule.decide(prefixes, horizon, past):
+    due = [n for n in range(1, len(curve)) if is_due(n)]
+    for first in range(0, len(due), _AT_ONCE):
+        prefixes = [curve[:n] for n in due[first : first + _AT_ONCE]]
+        for decision in rule.decide(prefixes, len(curve), past):
             if decision is not None and decision.condemns:
                 return decision
-        seen += n
     return None
 
 
@@ -266,7 +265,7 @@ def _table(title: str) -> Table:
     )  # fmt: skip
     table.add_column("rule", no_wrap=True)
     for column in _COLUMNS:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", min_width=6)
     return table
 
 

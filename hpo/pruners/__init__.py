@@ -11,7 +11,15 @@ from optuna.trial import FrozenTrial
 
 from hpo.pruners import optunas
 from hpo.pruners.base import Rule
-from hpo.pruners.decisions import STARTUP_TRIALS, Decision, ForecastRule, Past, Steps, is_audited
+from hpo.pruners.decisions import (
+    STARTUP_TRIALS,
+    Decision,
+    ForecastRule,
+    Past,
+    Steps,
+    is_audited,
+    is_due,
+)
 from hpo.pruners.forecast import ForecastPruner, audits, curve
 from hpo.spec import Plan, StoppingSpec
 from trainers import goals
@@ -27,6 +35,7 @@ __all__ = [
     "build",
     "curve",
     "is_audited",
+    "is_due",
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
@@ -9,8 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hpo.curves import Curve, Forecast, forecast_batch
-from hpo.curves.distributions import Array
-from hpo.curves.forecasts import Direction
+from hpo.curves.distributions import Array, Direction
 
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
@@ -23,6 +23,8 @@ STARTUP_TRIALS = 3
 
 _TAIL = 0.05  # on either side of a 90% interval
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
+_EACH_UP_TO = 10  # reports
+_PACE = 1.1  # and from there on, a judgement for each so many times as many
 _AUDITS = 7  # keeps the lots of audits apart from other randomness of the same seed
 
 
@@ -216,6 +218,18 @@ class ForecastRule:
         values = np.concatenate([values for _, values in curves])
         finite = values[np.isfinite(values)]
         return self.bounds if np.all((finite >= low) & (finite <= high)) else None
+
+
+def is_due(n_reports: int) -> bool:
+    """Whether a trial is judged after so many reports: after each of the first, then more rarely.
+
+    A tenth more reports tell little more, and a trial of thousands must not cost thousands of
+    forecasts.
+    """
+    if n_reports <= _EACH_UP_TO:
+        return True
+    now, before = (math.floor(math.log(n, _PACE)) for n in (n_reports, n_reports - 1))
+    return now > before
 
 
 def is_audited(seed: int, number: int, share: float) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.curves.forecasts import Direction
+from hpo.curves.distributions import Direction
 from hpo.pruners.base import Rule
 from hpo.pruners.decisions import (
     STARTUP_TRIALS,
@@ -21,6 +21,7 @@ from hpo.pruners.decisions import (
     Past,
     Steps,
     is_audited,
+    is_due,
 )
 from hpo.trial import FORECAST
 
@@ -33,7 +34,8 @@ class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
     Hardly: the probability that its final value is better, by more than the tolerance, is below the
-    threshold. The curve is forecast by `hpo.curves`, which learns from the study's finished trials.
+    threshold. The curve is forecast by `hpo.curves`, which learns from the study's finished trials,
+    after each of the first ten reports, and then after every tenth more.
     A share of the trials that would be stopped is run to the end all the same. When more of
     these beat the incumbent than was stated, the threshold is divided by how many times as many.
 
@@ -108,6 +110,8 @@ class ForecastPruner(Rule):
         steps, values = curve(trial)
         if not math.isfinite(values[-1]):
             return True  # it diverged; hpo fails such a trial before it asks
+        if not is_due(len(steps)):
+            return False
         decision = self._decide(study, trial, (steps, values))
         if decision is None or not decision.condemns:
             return False

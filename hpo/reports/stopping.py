@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.catalog import SPEC, StudyRecord
-from hpo.curves.forecasts import Direction
+from hpo.curves.distributions import Direction
 from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve
 from hpo.spec import Plan
 from trainers import goals

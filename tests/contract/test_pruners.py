@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 import hpo
 from hpo import pruners, samplers, spec, studyfile
-from hpo.curves.forecasts import Direction
+from hpo.curves.distributions import Direction
 from hpo.pruners import ForecastPruner, Rule
 from hpo.pruners.decisions import THRESHOLD
 from hpo.spec import RULE_OPTIONS, Plan, RuleName, StoppingSpec

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.curves.forecasts import Direction
+from hpo.curves.distributions import Direction
 from hpo.pruners import Decision, ForecastRule, Past
 
 HORIZON = 12

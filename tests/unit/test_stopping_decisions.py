@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpo.curves.forecasts import Direction
-from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past, is_audited
+from hpo.curves.distributions import Direction
+from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past, is_audited, is_due
 
 HORIZON = 50
 
@@ -133,6 +134,13 @@ def test_bounds_that_values_break_are_another_metrics() -> None:
     percent = Past(5, 10.0, [100 * curve for curve in FINISHED])
 
     assert only(rule, 100 * HOPELESS, past=percent).mean > 1.0
+
+
+def test_a_trial_of_many_reports_is_judged_ever_more_rarely() -> None:
+    due = [n for n in range(1, 5001) if is_due(n)]
+    assert due[:12] == [*range(1, 11), *due[10:12]]
+    assert len(due) < 100
+    assert all(later <= 1.1 * n + 1 for n, later in itertools.pairwise(due))
 
 
 # --- words ---
