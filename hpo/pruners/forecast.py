@@ -137,10 +137,10 @@ class ForecastPruner(Rule):
     def _know(self, study: Study) -> _Known:
         """What the finished trials say; gathered anew only when there are more of them."""
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key = study._study_id, len(finished)
-        if self._known is None or self._known[0] != key:
-            self._known = key, _Known.of(finished, direction_of(study))
-        return self._known[1]
+        key, known = (study._study_id, len(finished)), self._known  # which threads may share
+        if known is None or known[0] != key:
+            known = self._known = key, _Known.of(finished, direction_of(study))
+        return known[1]
 
 
 @dataclass(frozen=True)
