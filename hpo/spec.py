@@ -296,7 +296,7 @@ class StoppingSpec(_Model):
 
     rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
-        0.025,
+        0.01,
         description="forecast: the probability to beat the best finished trial below which a "
         "trial is stopped.",
     )

@@ -15,7 +15,7 @@ from hpo.curves.distributions import Array, Direction
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.025
+THRESHOLD = 0.01
 """Below this probability to beat the incumbent a trial is condemned; benchmarks/curves has why."""
 
 STARTUP_TRIALS = 3

@@ -243,7 +243,7 @@ def test_a_trial_that_diverged_is_stopped() -> None:
 
 
 def test_an_infeasible_trial_is_no_incumbent() -> None:
-    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0, threshold=0.3))
     search(study, [0.3, 0.4, 0.35, 0.32])
     study.add_trial(
         optuna.trial.create_trial(
