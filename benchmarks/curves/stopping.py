@@ -36,7 +36,7 @@ _AT_ONCE = 5  # moments that are judged at once; most trials end in the first fe
 _AUDIT = 0.05
 _HISTORY = 50
 _THRESHOLDS = (THRESHOLD, 0.025, 0.05)
-_WIDTH = 118  # of the tables
+_WIDTH = 124  # of the tables
 _SEED_OF_THE_SEARCH = 42  # the others are repetitions of the best
 _SEEDS, _QUICK_SEEDS = 6, 1
 
@@ -195,7 +195,7 @@ def rules(horizon: int, *, quick: bool) -> Iterator[tuple[str, Replayer]]:
     halving = partial(optuna.pruners.SuccessiveHalvingPruner, wait, reduction_factor=3)
     yield "median (Optuna)", partial(by_optuna, median)
     yield "ASHA, reduction 3 (Optuna)", partial(by_optuna, halving)
-    yield "residuals of finished trials 5%", partial(by_residuals, 0.05)
+    yield "residuals of finished, 5%", partial(by_residuals, 0.05)
     yield f"forecast (hpo) {THRESHOLD:.1%}, audit 5%", partial(by_forecasts, THRESHOLD, _AUDIT)
     for threshold in () if quick else _THRESHOLDS:
         yield f"forecast (hpo) {threshold:.1%}, no audit", partial(by_forecasts, threshold, 0.0)
@@ -249,23 +249,24 @@ def deepobs(data: Path) -> list[Problem]:
     ]
 
 
-_COLUMNS = ("epochs", "saved", "regret", "worst", "best stopped", f"within {_NEAR:g} stopped",
-            "stated", "came true", "held 90%", "s")  # fmt: skip
+_COLUMNS = ("epochs", "saved", "regret", "worst", "best lost", "near lost", "stated", "came true",
+            "held 90%", "s")  # fmt: skip
 
 
 def _table(title: str) -> Table:
     caption = (
         "epochs: share that was run. saved: epochs of a search. regret: of the best trial that was "
-        "finished, scaled. stated: mean chance to beat the incumbent, of condemned trials; came "
-        "true: those that would have. held 90%: those that would have ended in their interval."
+        "finished, scaled. lost: the best trial of all was stopped, and of those within "
+        f"{_NEAR:g} of it the share. stated: mean chance to beat the incumbent, of condemned trials; "
+        "came true: those that would have. held 90%: those that would have ended in their interval."
     )
     table = Table(
         box=box.SIMPLE_HEAD, title=title, title_justify="left", caption=caption,
-        caption_justify="left",
+        caption_justify="left", padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("rule", no_wrap=True)
     for column in _COLUMNS:
-        table.add_column(column, justify="right", min_width=6)
+        table.add_column(column, justify="right", no_wrap=True)
     return table
 
 
