@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from hpo.requirements import Check, checked
+from hpo.storage import TWIN
 from hpo.trial import (
     ATTEMPTS,
     BASELINE,
@@ -161,8 +162,12 @@ class Aims:
 
 
 def _put_back(trial: FrozenTrial) -> str | None:
-    history = trial.system_attrs.get(HISTORY)
-    return str(history[-1]["ended"]) if history and trial.state.name == "WAITING" else None
+    if trial.state.name != "WAITING":
+        return None
+    if history := trial.system_attrs.get(HISTORY):
+        return str(history[-1]["ended"])
+    twin = trial.system_attrs.get(TWIN)
+    return None if twin is None else f"for the end of trial {twin}, which is the same"
 
 
 def _as_ms(local: datetime | None) -> int | None:

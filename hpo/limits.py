@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 
 from optuna.trial import TrialState
 
 from hpo.catalog import StudyRecord
 from hpo.listeners import Outcome
-from hpo.trial import DRIVER, GPU_SECONDS, TrialRecord
+from hpo.storage import DatabaseAwayError, FailureLimits
+from hpo.trial import DRIVER, GPU_SECONDS
 
 FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
@@ -26,7 +28,8 @@ class Limits:
     def __init__(self, record: StudyRecord) -> None:
         self._record = record
         self._run, self._search = record.plan.spec.run, record.plan.spec.search
-        self._failures_in_a_row = 0
+        self._n_failed = 0  # when it was looked last whether they are too many in a row
+        self._in_a_row = False
         self._deadline = math.inf
 
     def begin(self) -> None:
@@ -35,10 +38,14 @@ class Limits:
             left = self._search.timeout - self._record.seconds_driven
             self._deadline = time.monotonic() + left
 
-    def count(self, trial: TrialRecord) -> None:
-        """Counts a trial that has ended here."""
-        if trial.state != "WAITING":
-            self._failures_in_a_row = self._failures_in_a_row + 1 if trial.state == "FAIL" else 0
+    def of_failures(self, *, since: float) -> FailureLimits:
+        """How many trials may fail; the database refuses one more.
+
+        Args:
+            since: When the study was taken up: whoever goes on with one that has failed wants to
+                see whether it does better now.
+        """
+        return FailureLimits(self._run.max_failures, FAILURES_IN_A_ROW, since)
 
     def reached(self, gpu_seconds: Mapping[int, float]) -> Outcome | None:
         """How the study is to end now; None while further trials may start.
@@ -48,7 +55,7 @@ class Limits:
         """
         counts, most = self._record.storage.counts(self._record.id), self._run.max_failures
         failed = counts[TrialState.FAIL]
-        if self._failures_in_a_row >= FAILURES_IN_A_ROW:
+        if self._have_failed_in_a_row(failed):
             return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
         if most is not None and failed > most:
             return Outcome("failed", f"{failed} trials failed, more than max_failures = {most}")
@@ -66,6 +73,14 @@ class Limits:
         if failed and failed == sum(counts.values()):
             return Outcome("failed", "every trial failed")
         return Outcome("finished", reason)
+
+    def _have_failed_in_a_row(self, n_failed: int) -> bool:
+        """Whether the newest trials failed all, which only another failure can bring about."""
+        if n_failed >= FAILURES_IN_A_ROW and n_failed > self._n_failed:
+            with suppress(DatabaseAwayError):
+                self._in_a_row = self._record.storage.have_failed_in_a_row(self._record.id)
+                self._n_failed = n_failed
+        return self._in_a_row
 
     def _gpu_seconds(self, here: Mapping[int, float]) -> float:
         """What all trials took of GPUs, those that run included."""

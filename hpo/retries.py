@@ -8,7 +8,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.storage import Storage
+from hpo.storage import Storage, TooManyFailuresError
 from hpo.trial import ATTEMPTS, DRIVER, FAILURE, GPU_SECONDS, HISTORY, MLFLOW_RUN, Failure
 
 
@@ -35,10 +35,16 @@ def put_back(storage: Storage, trial_id: int, why: str, gpu_seconds: float = 0.0
     storage.put_back(trial_id)
 
 
+def fail(storage: Storage, trial_id: int, failure: Failure) -> None:
+    """Fails a trial; where as many have failed as may, it is put back."""
+    if not _is_failed(storage, trial_id, failure):
+        put_back(storage, trial_id, f"{failure.summary}, when the study had failed already")
+
+
 def retry(
     storage: Storage, trial_id: int, failure: Failure, most: int, gpu_seconds: float = 0.0
 ) -> bool:
-    """Puts a trial back whose process died; if that was too often, it has failed.
+    """Puts a trial back whose process died; if that was too often, it has failed (`fail`).
 
     Args:
         storage: Where the trial is; this process writes it.
@@ -57,9 +63,21 @@ def retry(
         return True
     times = f"{failure.message}; it was tried {lost} time{'s' * (lost > 1)} (max_retries = {most})"
     given_up = Failure(failure.kind, times, failure.traceback)
-    storage.set_trial_system_attr(trial_id, FAILURE, asdict(given_up))
-    storage.set_trial_state_values(trial_id, TrialState.FAIL)
-    return False
+    if _is_failed(storage, trial_id, given_up):
+        return False
+    storage.put_back(trial_id)
+    return True
+
+
+def _is_failed(storage: Storage, trial_id: int, failure: Failure) -> bool:
+    """Fails a trial, unless as many have failed as may; returns whether it has."""
+    storage.set_trial_system_attr(trial_id, FAILURE, asdict(failure))
+    try:
+        storage.set_trial_state_values(trial_id, TrialState.FAIL)
+    except TooManyFailuresError:
+        storage.set_trial_system_attr(trial_id, FAILURE, None)
+        return False
+    return True
 
 
 def _note_end(storage: Storage, trial_id: int, why: str, *, lost: bool, gpu_seconds: float) -> None:

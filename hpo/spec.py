@@ -130,14 +130,21 @@ _NAME_LENGTH = 250
 _TRIAL_ATTRIBUTES = ("checkpoint_dir", "config", "device", "directory", "number", "report", "seed")
 
 
+def seconds(said: str) -> float:
+    """A duration as people write it: 90s, 30m, 1h30m.
+
+    Raises:
+        ValueError: it is none.
+    """
+    match = _DURATION.fullmatch(said.strip())
+    if not match or not any(match.groups()):
+        raise ValueError(f"'{said}' is not a duration; write 90s, 30m, 1h30m or seconds")
+    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + rest
+
+
 def _seconds(value: object) -> object:
-    if isinstance(value, str):
-        match = _DURATION.fullmatch(value.strip())
-        if not match or not any(match.groups()):
-            raise ValueError(f"'{value}' is not a duration; write 90s, 30m, 1h30m or seconds")
-        hours, minutes, seconds = (float(part or 0) for part in match.groups())
-        return 3600 * hours + 60 * minutes + seconds
-    return value
+    return seconds(value) if isinstance(value, str) else value
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]

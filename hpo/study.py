@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
@@ -29,12 +29,11 @@ from hpo.metrics_log import MetricsLog
 from hpo.pruners import Rule
 from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
-from hpo.storage import Driver, LeaseLostError
+from hpo.storage import Driver, LeaseLostError, TooManyFailuresError
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
     ENQUEUED,
-    FAILURE,
     GPU_SECONDS,
     METRICS,
     MICRO_BATCH,
@@ -158,7 +157,8 @@ class Study:
             self._said_waiting = True
             for listener in self._listeners:
                 listener.waiting(n_elsewhere)
-        return n_elsewhere == 0
+        # The last of them may just have ended that a trial here waits for.
+        return n_elsewhere == 0 and not self._wants_more()
 
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
@@ -173,15 +173,15 @@ class Study:
     def _wants_more(self) -> bool:
         if self._limits.reached(self._gpu_seconds) is not None:
             return False
-        counts = self._storage.counts(self._record.id)
-        if counts[TrialState.WAITING]:
+        if self._storage.n_ready(self._record.id):
             return True
+        counts = self._storage.counts(self._record.id)
         wanted = self._plan.trials
         has_room = wanted is None or sum(counts.values()) < wanted
         return has_room and not self._sampler.exhausted(self._optuna)
 
     def _ask(self) -> Job | None:
-        """Asks for a trial and writes it; None if another driver was faster."""
+        """Asks for a trial and writes it; None if another driver was faster, or it has to wait."""
         trial = self._optuna.ask()
         trial_id, space = trial._trial_id, self._plan.space
         retries.begin_attempt(self._storage, trial_id, self._about)
@@ -189,6 +189,9 @@ class Study:
         try:
             params = self._suggest(trial)
         except SpaceExhaustedError:
+            return None
+        except TooManyFailuresError as refused:  # it was enqueued in part, and the space exhausted
+            retries.put_back(self._storage, trial_id, str(refused))
             return None
         except (SpaceError, TypeError, ValueError) as error:
             if ENQUEUED not in attrs:
@@ -227,9 +230,7 @@ class Study:
 
     def _refuse(self, trial_id: int, why: str) -> None:
         """Fails a trial that cannot be run."""
-        failure = asdict(Failure(FailureKind.CRASHED, why))
-        self._storage.set_trial_system_attr(trial_id, FAILURE, failure)
-        self._storage.set_trial_state_values(trial_id, TrialState.FAIL)
+        retries.fail(self._storage, trial_id, Failure(FailureKind.CRASHED, why))
         self._announce(self._read(trial_id))
 
     def _start(self, job: Job) -> None:
@@ -328,8 +329,7 @@ class Study:
                 storage.set_trial_system_attr(trial_id, STOPPED_BY, reason)
                 self._optuna.tell(running.trial, state=TrialState.PRUNED)
             case Failure() as failure:
-                storage.set_trial_system_attr(trial_id, FAILURE, asdict(failure))
-                self._optuna.tell(running.trial, state=TrialState.FAIL)
+                retries.fail(storage, trial_id, failure)
         self._end(number)
 
     def _lose(self, number: int, failure: Failure) -> None:
@@ -388,7 +388,6 @@ class Study:
         return [metrics[name] for name in self._aims.metrics]
 
     def _announce(self, trial: TrialRecord) -> None:
-        self._limits.count(trial)
         self._compare()
         for listener in self._listeners:
             listener.ended(trial, self._best)
@@ -425,7 +424,7 @@ class Study:
         self._storage.database.patience_seconds = self._plan.spec.run.storage_retry
         driver = self._storage.leases.enter(self._record.id, self._about, self._record.is_alive)
         self._driver = driver
-        self._storage.drive(driver.id)
+        self._storage.drive(driver.id, self._limits.of_failures(since=driver.since))
         self._sampler.place = driver.place
         self._limits.begin()
         return driver

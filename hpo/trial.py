@@ -247,7 +247,7 @@ class TrialRecord:
         ended_ms: When it ended.
         is_baseline: Whether it is what would be run without a search.
         checks: Its metrics, held against the study's constraints.
-        put_back: Why its last attempt ended, while it is WAITING to be taken up again.
+        put_back: Why its last attempt ended, or why it has to wait, while it is WAITING.
         micro_batch: Examples that are trained at once, since more did not fit into memory.
         rank: Its place among the feasible, from 1, where it was asked for (`StudyRecord.ranked`).
     """

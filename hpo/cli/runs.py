@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
@@ -24,14 +25,18 @@ from hpo.cli.app import (
     stderr,
 )
 from hpo.cli.studies import find
+from hpo.errors import StorageError, StudyNotFoundError
 from hpo.places import DEFAULT_TRACKING
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hpo.api import Result
+    from hpo.catalog import StudyRecord
     from hpo.spec import Plan
 
+
+_SECONDS_BETWEEN_LOOKS = 1.0  # for a study that is not there yet
 
 WorkersOption = Annotated[
     str | None,
@@ -90,14 +95,20 @@ def worker(
     ] = None,
     storage: StorageOption = None,
     tracking: TrackingOption = None,
+    wait: Annotated[
+        str | None,
+        typer.Option(
+            "--wait", metavar="DURATION", help="Wait so long for the study to be there: 10m"
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Help with a study that exists: run trials of it until it is done.
 
     Any number of these may run, on any machine that reaches the storage. None of them judges the
-    gate.
+    gate. With --wait they may be started before the study is.
     """
-    record = find(study, storage)
+    record = find(study, storage) if wait is None else _found_in_time(study, storage, wait)
     said = _said(overrides, workers)
     for override in said:
         if not override.startswith("run."):
@@ -106,6 +117,33 @@ def worker(
     if folder is not None or not plan.folder.is_dir():
         plan = replace(plan, folder=(folder or Path.cwd()).resolve())
     _run(plan, storage, tracking or record.tracking, as_json=as_json, joins=True)
+
+
+def _found_in_time(study: str, storage: str | None, wait: str) -> StudyRecord:
+    """The study of that name, which somebody may be about to make, and its database too."""
+    from hpo import catalog, spec
+    from hpo.places import storage_url
+    from hpo.storage import open_storage
+    from hpo.storage.urls import parse
+
+    url = storage_url(storage)
+    parse(url)  # what is no URL of a storage will not become one
+    try:
+        deadline = time.monotonic() + (float(wait) if wait.isdecimal() else spec.seconds(wait))
+    except ValueError as error:
+        raise typer.BadParameter(f"--wait: {error}") from error
+    store, said = None, False
+    while True:
+        try:
+            store = store or open_storage(url, create=False)
+            return catalog.find(store, study)
+        except (StorageError, StudyNotFoundError) as error:
+            if time.monotonic() >= deadline:
+                raise
+            if not said:
+                stderr().print(f"Waiting for up to {wait}: {error.message}", markup=False)
+            said = True
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _said(overrides: list[str] | None, workers: str | None) -> list[str]:

@@ -77,7 +77,8 @@ class ProcessExecutor:
             self._dismiss(worker)
             worker = self._hire(worker.slot.number)
         timeout = self._run.trial_timeout or math.inf
-        worker.run(RunningJob(job, time.monotonic(), timeout, deaths.oom_kills()))
+        oom_kills = deaths.OomKills(worker.pid)
+        worker.run(RunningJob(job, time.monotonic(), timeout, oom_kills))
         if self._told_to_drain:
             worker.drain()
 
@@ -216,9 +217,9 @@ class ProcessExecutor:
             self._note_failed_start(ObjectiveError(message, "Try one step: hpo check FILE"))
         if running is None:
             return None
-        memory_ran_out = deaths.oom_kills() > running.oom_kills
         output = running.job.directory / OUTPUT
-        return _lost(running, deaths.why(code, memory_ran_out=memory_ran_out, output=output))
+        failure = deaths.why(code, memory_ran_out=running.oom_kills.any, output=output)
+        return _lost(running, failure)
 
     def _check(self, worker: WorkerProcess) -> Event | None:
         """Ends a worker that is due."""

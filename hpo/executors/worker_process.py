@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
+from hpo.executors.deaths import OomKills
 from hpo.executors.messages import Drain, End, FromWorker, Run, Setup, Stop, ToWorker
 from hpo.executors.slots import Slot
 from hpo.objectives.process_group import ProcessGroup
@@ -33,13 +34,13 @@ class RunningJob:
         job: The job.
         started: When, by the monotonic clock.
         timeout: How long it may take.
-        oom_kills: The kernel's count at its start.
+        oom_kills: Whether the kernel has ended processes for want of memory since its start.
     """
 
     job: Job
     started: float
     timeout: float
-    oom_kills: int
+    oom_kills: OomKills
 
     def __post_init__(self) -> None:
         self.last_step: int | None = None

@@ -37,6 +37,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         "suggested": _suggested(record, attrs),
         "steps": {str(step): value for step, value in sorted(frozen.intermediate_values.items())},
         "history": attrs.get(HISTORY, []),
+        "put_back": record.put_back,
         "driver": attrs.get(DRIVER),
         "micro_batch": record.micro_batch,
         "traceback": record.failure.traceback if record.failure else None,
@@ -77,6 +78,8 @@ def _lines(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, s
         )
         who = f" ({named(attempt['driver'])})" if attempt["driver"] else ""
         yield f"attempt {i}{who}", f"ended {until}: {attempt['ended']}"
+    if told["put_back"] and not told["history"]:
+        yield "waits", told["put_back"]
     if told["driver"] and told["state"] != "WAITING":
         where = named(told["driver"])
         yield f"attempt {told['attempts']}", f"{_how(told['state'])} in {where}"

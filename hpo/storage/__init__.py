@@ -16,20 +16,32 @@ tables are Optuna's own: every Optuna tool reads what hpo writes, and the other 
 
 from hpo.storage.database import Database, DatabaseAwayError
 from hpo.storage.leases import Driver, Lease, LeaseLostError, Leases
+from hpo.storage.rows import FailureLimits
 from hpo.storage.schema import upgrade
-from hpo.storage.storage import KEY, WRITE_INTERVAL_SECONDS, Storage, demand_file, open_storage
+from hpo.storage.storage import (
+    KEY,
+    TWIN,
+    WRITE_INTERVAL_SECONDS,
+    Storage,
+    TooManyFailuresError,
+    demand_file,
+    open_storage,
+)
 from hpo.storage.urls import masked
 
 __all__ = [
     "KEY",
+    "TWIN",
     "WRITE_INTERVAL_SECONDS",
     "Database",
     "DatabaseAwayError",
     "Driver",
+    "FailureLimits",
     "Lease",
     "LeaseLostError",
     "Leases",
     "Storage",
+    "TooManyFailuresError",
     "demand_file",
     "masked",
     "open_storage",

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -120,6 +120,25 @@ class Database:
 
         return self._run(run, patient=patient)
 
+    def ask(self, sql: str, values: Sequence[Any], *, patient: bool = True) -> Any:
+        """What a query in SQL finds first, with ``%s`` where values go.
+
+        Args:
+            sql: The query, for one value.
+            values: Its values.
+            patient: Whether to wait while the database is away.
+
+        Raises:
+            DatabaseAwayError: it is away, and nobody is to wait.
+            StorageError: it is away for longer than patience lasts.
+        """
+
+        def run() -> Any:
+            with self._reader.connect() as connection:
+                return connection.exec_driver_sql(self._spelt(sql), tuple(values)).scalar()
+
+        return self._run(run, patient=patient)
+
     def transact(self, write: Callable[[], Script], *, patient: bool = True) -> sa.Row[Any]:
         """Runs a transaction that is written down before; gives what its last statement finds.
 
@@ -148,8 +167,11 @@ class Database:
     def _run_one_by_one(self, script: Script) -> sa.Row[Any]:
         with self.engine.begin() as connection:
             for sql, values in script.statements:
-                result = connection.exec_driver_sql(sql.replace("%s", "?"), tuple(values))
+                result = connection.exec_driver_sql(self._spelt(sql), tuple(values))
             return _first(result)
+
+    def _spelt(self, sql: str) -> str:
+        return sql if self.is_postgresql else sql.replace("%s", "?")
 
     def upsert(
         self, connection: sa.Connection, table: sa.Table, unique: tuple[str, ...], rows: Any

@@ -21,7 +21,6 @@ from hpo.storage.database import Database, DatabaseAwayError
 
 _NUMBER = attrgetter("number")
 _STALE_SECONDS = 0.25  # a trial that runs elsewhere is read again after so long
-_NO_TRIAL = -1
 _FINISHED = frozenset(state for state in TrialState if state.is_finished())
 
 _trials = schema.trials.c
@@ -57,7 +56,9 @@ class KnownStudy:
         self._finished: dict[int, FrozenTrial] = {}  # that were read
         self._in_order: list[FrozenTrial] = []  # the same, by number
         self._counts: Counter[TrialState] = Counter()  # of all that have ended
+        self._ahead: set[int] = set()  # failures that are newer than the newest that was seen
         self._running: dict[int, tuple[FrozenTrial, float]] = {}  # as others had it, and when
+        self._twins: dict[int, int] = {}  # by id: the trial that ran when this one was to run
         self._refreshed_at = -1.0
 
     def get(self, row_id: int) -> FrozenTrial | None:
@@ -90,6 +91,8 @@ class KnownStudy:
             self.forget(row_id)
             self._unread[row_id] = state
             self._counts[state] += 1
+            if state is TrialState.FAIL and row_id > self.last_id:  # this process's own
+                self._ahead.add(row_id)
             self.finished_ids.append(row_id)
 
     def forget(self, row_id: int) -> None:
@@ -115,8 +118,7 @@ class KnownStudy:
         asked = {
             "study_id": self.study_id,
             "last_id": self.last_id,
-            # An empty list would become a subquery, for which PostgreSQL reads all trials.
-            "unfinished": [_NO_TRIAL, *self._elsewhere],
+            "unfinished": [rows.NO_TRIAL, *self._elsewhere],
         }
         try:
             found = database.read(
@@ -126,6 +128,7 @@ class KnownStudy:
             return
         self._refreshed_at = time.monotonic()
         self.last_id = max((row_id for row_id, _ in found), default=self.last_id)
+        self._ahead = {row_id for row_id in self._ahead if row_id > self.last_id}
         for gone in self._elsewhere.keys() - {row_id for row_id, _ in found}:
             self.forget(gone)
         for row_id, state in found:
@@ -183,6 +186,31 @@ class KnownStudy:
         for trial in unfinished:  # few, and most often the last ones
             insort(found, trial, key=_NUMBER)
         return found
+
+    def wait(self, row_id: int, twin: int) -> None:
+        """Lets a trial wait while another runs, which is the same."""
+        self._twins[row_id] = twin
+
+    def has_to_wait(self, row_id: int, mine: Container[int]) -> bool:
+        """Whether a trial waits for another, which runs here or elsewhere."""
+        twin = self._twins.get(row_id)
+        return twin is not None and (
+            twin in mine or self._elsewhere.get(twin) is TrialState.RUNNING
+        )
+
+    def n_ready(self, mine: Container[int]) -> int:
+        """How many trials wait for nothing but somebody to run them."""
+        waiting = [i for i, state in self._elsewhere.items() if state is TrialState.WAITING]
+        return sum(not self.has_to_wait(row_id, mine) for row_id in waiting)
+
+    @property
+    def n_failed(self) -> int:
+        """How many trials have failed, without any that is `recent`."""
+        return self._counts[TrialState.FAIL] - len(self._ahead)
+
+    def recent(self, mine: Iterable[int]) -> rows.Recent:
+        """What may have changed since the last look, with trials of this process by id."""
+        return rows.Recent(self.last_id, (*self._elsewhere, *mine))
 
     def counts(self, mine: Iterable[FrozenTrial]) -> Counter[TrialState]:
         """How many trials are in each state."""

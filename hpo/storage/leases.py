@@ -24,6 +24,8 @@ from hpo.storage.script import Script
 
 _drivers, _leases = schema.drivers, schema.leases
 
+_SINCE = "since"  # in what a driver says of itself
+
 
 class LeaseLostError(Exception):
     """Another driver has taken the trial over; nothing was written."""
@@ -55,6 +57,11 @@ class Driver:
     ended: float | None
     silence: float
     about: Mapping[str, Any]
+
+    @property
+    def since(self) -> float:
+        """When the study was taken up, which was not without a driver from then on; as `began`."""
+        return float(self.about.get(_SINCE, self.began))
 
 
 @dataclass(frozen=True)
@@ -104,11 +111,15 @@ class Leases:
             self._database.lock_study(connection, schema.studies, study_id)
             connection.execute(sa.delete(_drivers).where(_drivers.c.driver_id == driver_id))
             others = self._read(connection, study_id)
-            taken = {other.place for other in others if is_alive(other)}
+            alive = [other for other in others if is_alive(other)]
+            taken = {other.place for other in alive}
             place = min(set(range(len(taken) + 1)) - taken)
+            said = dict(about)
+            if alive:
+                said[_SINCE] = min(other.since for other in alive)
             row = {"driver_id": driver_id, "study_id": study_id, "place": place}
             insert = sa.insert(_drivers).values(
-                **row, began=clock, beat=clock, about=json.dumps(dict(about))
+                **row, began=clock, beat=clock, about=json.dumps(said)
             )
             connection.execute(insert)
 

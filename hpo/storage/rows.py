@@ -23,6 +23,9 @@ from hpo.storage import schema
 from hpo.storage.database import Database
 from hpo.storage.script import Script
 
+NO_TRIAL = -1
+"""In every list of ids: PostgreSQL takes an empty one for a subquery, and reads all trials."""
+
 _MOST_IDS = 500  # in one query; SQLite takes no more than 999 in all
 
 _value = TrialValueModel.stored_repr_to_value
@@ -131,10 +134,71 @@ def _distribution(text: str) -> BaseDistribution:
 _LAST = "SELECT number FROM trials WHERE study_id = %s ORDER BY trial_id DESC LIMIT 1"
 _NEXT = f"coalesce(({_LAST}) + 1, 0)"  # ids and numbers grow together
 _ALIKE = (
-    "SELECT 1 FROM trials JOIN trial_system_attributes AS attrs "
-    "ON attrs.trial_id = trials.trial_id WHERE trials.study_id = %s AND trials.trial_id > %s "
-    """AND attrs."key" = %s AND attrs.value_json = %s"""
+    "SELECT other.trial_id FROM trials AS other JOIN trial_system_attributes AS attrs "
+    "ON attrs.trial_id = other.trial_id WHERE other.study_id = %s "
+    """AND attrs."key" = %s AND attrs.value_json = {value} AND {recent}"""
 )
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Trials that may have changed since a look at a study; all others had ended.
+
+    Args:
+        newest: The newest trial's id then.
+        unfinished: The ids of those that had not ended.
+    """
+
+    newest: int
+    unfinished: Sequence[int]
+
+    def has(self, trial_id: str) -> str:
+        """Whether a trial is one of them, as SQL."""
+        ids = ", ".join(map(str, (NO_TRIAL, *self.unfinished)))
+        return f"({trial_id} > {self.newest} OR {trial_id} IN ({ids}))"
+
+
+@dataclass(frozen=True)
+class FailureLimits:
+    """How many trials of a study may fail before it has failed itself.
+
+    Args:
+        most: In all; None for any number. One more has failed when the study has.
+        in_a_row: Of those that were got since a time and have ended, the newest by number.
+        since: That time, by the database's clock.
+    """
+
+    most: int | None
+    in_a_row: int
+    since: float
+
+    def allow(
+        self, study_id: int, n_failed: int, recent: Recent
+    ) -> Iterator[tuple[str, Sequence[Any]]]:
+        """Whether one more trial may fail, as conditions in SQL, each with its values.
+
+        Args:
+            study_id: The study.
+            n_failed: How many had failed at the last look.
+            recent: What may have changed since.
+        """
+        if self.most is not None:
+            new = f"study_id = %s AND state = 'FAIL' AND {recent.has('trial_id')}"
+            counted = f"%s + (SELECT count(*) FROM trials WHERE {new}) <= %s"
+            yield counted, [n_failed, study_id, self.most]
+        sql, values = self.have_failed_in_a_row(study_id)
+        yield f"NOT {sql}", values
+
+    def have_failed_in_a_row(self, study_id: int) -> tuple[str, Sequence[Any]]:
+        """Whether too many in a row have failed, as SQL, with its values."""
+        newest = (
+            "SELECT ended.state FROM trials AS ended "
+            "JOIN hpo_leases AS leases ON leases.trial_id = ended.trial_id "
+            "WHERE ended.study_id = %s AND ended.state IN ('COMPLETE', 'PRUNED', 'FAIL') "
+            "AND leases.given >= %s ORDER BY ended.trial_id DESC LIMIT %s"
+        )
+        failed = f"SELECT count(*) FROM ({newest}) AS newest WHERE state = 'FAIL'"
+        return f"(({failed}) >= %s)", [study_id, self.since, self.in_a_row, self.in_a_row]
 
 
 @dataclass(frozen=True)
@@ -143,12 +207,12 @@ class Conditions:
 
     Args:
         limit: It is not one trial too many.
-        unlike: No trial after this id has this attribute with this value.
+        unlike: None of these trials has this attribute with this value.
         token: Nothing was leased under it.
     """
 
     limit: int | None = None
-    unlike: tuple[int, str, Any] | None = None
+    unlike: tuple[Recent, str, Any] | None = None
     token: str | None = None
 
     def of(self, study_id: int) -> Iterator[tuple[str, Sequence[Any]]]:
@@ -157,18 +221,25 @@ class Conditions:
         if self.limit is not None:
             yield f"{_NEXT} < %s", [study_id, self.limit]
         if self.unlike is not None:
-            newest, key, value = self.unlike
-            yield f"NOT EXISTS ({_ALIKE})", [study_id, newest, key, json.dumps(value)]
+            recent, key, value = self.unlike
+            alike = _ALIKE.format(value="%s", recent=recent.has("other.trial_id"))
+            yield f"NOT EXISTS ({alike})", [study_id, key, json.dumps(value)]
         if self.token is not None:
             yield "NOT EXISTS (SELECT 1 FROM hpo_leases WHERE token = %s)", [self.token]
 
 
-def insert(script: Script, study_id: int, trial: FrozenTrial, conditions: Conditions) -> None:
-    """Writes a trial's own row, under the next number."""
-    # Numbers follow one another only if one process at a time makes a trial. On SQLite, where
-    # writers take turns, the first statement that writes is enough.
+def lock(script: Script, study_id: int) -> None:
+    """Begins a transaction that counts or compares trials: of a study, one runs at a time.
+
+    On SQLite, where writers take turns, the first statement that writes is enough.
+    """
     if script.is_postgresql:
         script.add("SELECT 1 FROM studies WHERE study_id = %s FOR UPDATE", study_id)
+
+
+def insert(script: Script, study_id: int, trial: FrozenTrial, conditions: Conditions) -> None:
+    """Writes a trial's own row, under the next number."""
+    lock(script, study_id)  # numbers follow one another only if one at a time makes a trial
     demanded = list(conditions.of(study_id))
     all_hold = " AND ".join(sql for sql, _ in demanded)
     script.add(
@@ -182,11 +253,22 @@ def insert(script: Script, study_id: int, trial: FrozenTrial, conditions: Condit
     )
 
 
-def update_state(script: Script, trial: FrozenTrial) -> None:
-    """Writes that a trial has ended, or waits; refused if another process has finished it."""
-    state = f"CASE WHEN state IN ('RUNNING', 'WAITING') THEN {script.state} END"
+def update_state(
+    script: Script, trial: FrozenTrial, conditions: Iterable[tuple[str, Sequence[Any]]] = ()
+) -> None:
+    """Writes that a trial has ended, or waits; refused if another process has finished it.
+
+    Args:
+        script: The transaction.
+        trial: The trial.
+        conditions: On which it may end so, as SQL, each with its values.
+    """
+    demanded = [("state IN ('RUNNING', 'WAITING')", []), *conditions]
+    all_hold = " AND ".join(sql for sql, _ in demanded)
+    state = f"CASE WHEN {all_hold} THEN {script.state} END"
     script.add(
         f"UPDATE trials SET state = {state}, datetime_complete = %s WHERE trial_id = {script.at}",
+        *(value for _, values in demanded for value in values),
         trial.state.name,
         _stored(trial.datetime_complete),
     )
@@ -200,6 +282,32 @@ def claim(script: Script) -> None:
         TrialState.RUNNING.name,
         _stored(local_now()),
     )
+
+
+def twin(
+    study_id: int, row_id: int, recent: Recent, key: str, value: Any = None
+) -> tuple[str, Sequence[Any]]:
+    """Another trial that runs and has the same value of an attribute, as SQL, with its values.
+
+    Args:
+        study_id: The study.
+        row_id: The trial that is not to be found.
+        recent: Among these there is what runs.
+        key: The attribute.
+        value: Its value; None is what the trial itself has, if it has one.
+    """
+    own = f'SELECT value_json FROM trial_system_attributes WHERE trial_id = {row_id} AND "key" = %s'
+    wanted, values = (f"({own})", [key]) if value is None else ("%s", [json.dumps(value)])
+    alike = _ALIKE.format(value=wanted, recent=recent.has("other.trial_id"))
+    sql = f"{alike} AND other.state = 'RUNNING' AND other.trial_id <> {row_id}"
+    return sql, [study_id, key, *values]
+
+
+def demand_no(script: Script, query: tuple[str, Sequence[Any]]) -> None:
+    """Refuses a transaction about a trial if a query finds something."""
+    sql, values = query
+    state = f"CASE WHEN NOT EXISTS ({sql}) THEN state END"
+    script.add(f"UPDATE trials SET state = {state} WHERE trial_id = {script.at}", *values)
 
 
 def forget_steps(script: Script, first: int) -> None:

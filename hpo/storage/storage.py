@@ -29,6 +29,7 @@ from hpo.storage import rows, schema
 from hpo.storage.database import Database, DatabaseAwayError, study_gone
 from hpo.storage.known import KnownStudy
 from hpo.storage.leases import Lease, LeaseLostError, Leases
+from hpo.storage.rows import FailureLimits
 from hpo.storage.script import RefusedError, Script
 from hpo.storage.urls import file_of, parse
 
@@ -38,7 +39,10 @@ WRITE_INTERVAL_SECONDS = 1.0
 _MOMENT_SECONDS = 0.05  # what others did since need not be known to count trials
 
 KEY = "hpo:key"
-"""System attribute by which trials of a finite space are told apart."""
+"""System attribute by which trials are told apart."""
+
+TWIN = "hpo:twin"
+"""System attribute of a trial that had to wait: the number of the same one, which ran."""
 
 
 def open_storage(url: str, *, create: bool = True) -> Storage:
@@ -70,8 +74,15 @@ def demand_file(url: str) -> None:
         )
 
 
+class TooManyFailuresError(Exception):
+    """As many trials have failed as may, and the study has; nothing was written."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"trial {number} failed when its study had failed already")
+
+
 class _NotAdmittedError(Exception):
-    """A new trial is one too many, or repeats another."""
+    """A new trial is one too many, or repeats another; or one that waited repeats what runs."""
 
 
 class _NotTakenError(Exception):
@@ -92,7 +103,7 @@ class _OpenTrial:
     steps: set[int] = field(default_factory=set)
     forgets_from: int | None = None  # steps that an earlier attempt reported are to go, from here
     written_at: float = 0.0
-    newest_id: int = -1  # the newest trial known when this one was asked for
+    recent: rows.Recent | None = None  # of a draft: what was not known when it was asked for
     token: str = field(default_factory=lambda: str(uuid.uuid4()))
 
     @property
@@ -133,6 +144,7 @@ class Storage(BaseStorage):
         self.database = database
         self.leases = Leases(database)
         self._driver_id: str | None = None
+        self._failures: FailureLimits | None = None
         self._known: dict[int, KnownStudy] = {}
         self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
@@ -166,9 +178,14 @@ class Storage(BaseStorage):
         """
         return self._study(schema.studies.c.study_id == study_id, patient=False) is not None
 
-    def drive(self, driver_id: str | None) -> None:
-        """Leases the trials that this process gets from now on to a driver; None to nobody."""
-        self._driver_id = driver_id
+    def drive(self, driver_id: str | None, failures: FailureLimits | None = None) -> None:
+        """Leases the trials that this process gets from now on to a driver; None to nobody.
+
+        Args:
+            driver_id: The driver.
+            failures: How many of the study's trials may fail.
+        """
+        self._driver_id, self._failures = driver_id, failures
 
     def close(self) -> None:
         """Writes what is pending and gives the connections back."""
@@ -260,7 +277,7 @@ class Storage(BaseStorage):
                 user_attrs=set(trial.user_attrs),
                 system_attrs=set(trial.system_attrs),
                 steps=set(trial.intermediate_values),
-                newest_id=self._known[study_id].last_id,
+                recent=self._known[study_id].recent(self._open),
             )
             if template_trial is not None:
                 self._commit(opened)
@@ -322,7 +339,11 @@ class Storage(BaseStorage):
                 opened.trial.values = [float(value) for value in values]
             if state.is_finished():
                 opened.trial.datetime_complete = rows.local_now()
-            self._commit(opened)
+            try:
+                self._commit(opened)
+            except TooManyFailuresError:  # it goes on being this process's, to be put back
+                opened.trial.state, opened.trial.datetime_complete = TrialState.RUNNING, None
+                raise
             self._let_go(opened)
             return True
 
@@ -407,27 +428,44 @@ class Storage(BaseStorage):
     def admit(self, trial_id: int, *, key: str | None, limit: int | None) -> bool:
         """Writes a trial that was just asked for, unless another process was faster.
 
+        A new trial must repeat no other. One that somebody enqueued may; it waits until the other
+        has ended. One that is taken up again was admitted before.
+
         Args:
             trial_id: The trial.
-            key: What only one trial of its study may have; None if it may repeat another.
+            key: What tells it from other trials of its study; None if it may repeat any.
             limit: How many trials the study is to have at the most.
 
         Returns:
-            Whether it was written; a draft that was not is forgotten.
+            Whether it was written; a draft that was not is forgotten, another trial waits again.
         """
         with self._lock:
             opened = self._writable(trial_id)
-            if key is not None and KEY not in opened.trial.system_attrs:
-                self.set_trial_system_attr(trial_id, KEY, key)
-            if opened.row_id is not None:  # taken up again, or enqueued: it is there already
-                self._commit(opened)
-                return True
+            is_told_apart = key is not None and KEY not in opened.trial.system_attrs
+            if is_told_apart:  # nothing may write this before it is admitted
+                opened.trial.system_attrs = {**opened.trial.system_attrs, KEY: key}
+                opened.system_attrs.add(KEY)
             try:
-                self._commit(opened, limit=limit)
+                if opened.row_id is None:
+                    self._commit(opened, limit=limit)
+                else:
+                    self._commit(opened, alone=is_told_apart)
             except _NotAdmittedError:
-                del self._open[trial_id]
+                if opened.row_id is None:
+                    del self._open[trial_id]
+                else:
+                    self._wait_for_twin(opened)
                 return False
             return True
+
+    def n_ready(self, study_id: int) -> int:
+        """How many WAITING trials may run now: of two that are the same, one runs at a time.
+
+        What others did in the last moment may be missing.
+        """
+        with self._lock:
+            study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
+            return study.n_ready(self._open)
 
     def disown(self, trial_id: int) -> None:
         """Forgets what is pending of a trial that another driver has taken over."""
@@ -478,6 +516,17 @@ class Storage(BaseStorage):
         with self._lock:
             study = self._refreshed(study_id, within_seconds=_MOMENT_SECONDS)
             return study.counts(self._mine(study_id))
+
+    def have_failed_in_a_row(self, study_id: int) -> bool:
+        """Whether so many trials have failed in a row that the study has.
+
+        Raises:
+            DatabaseAwayError: it cannot be reached now.
+        """
+        if self._failures is None:
+            return False
+        query, values = self._failures.have_failed_in_a_row(study_id)
+        return bool(self.database.ask(f"SELECT {query}", values, patient=False))
 
     def contenders(
         self, study_id: int, after: int, best: float | None, *, maximize: bool
@@ -553,22 +602,30 @@ class Storage(BaseStorage):
 
     def _hold(self, trial: FrozenTrial, lease: Lease | None) -> None:
         """Takes a trial that has a row into those that this process writes."""
-        row_id = trial._trial_id
-        query = sa.select(schema.trials.c.study_id).where(schema.trials.c.trial_id == row_id)
-        study_id: int = self.database.read(lambda c: c.execute(query).scalar_one())
-        now = time.monotonic()
+        row_id, now = trial._trial_id, time.monotonic()
+        study_id = self._study_of(row_id)
         self._open[row_id] = _OpenTrial(study_id, trial, row_id, lease, written_at=now)
         self._known_study(study_id).forget(row_id)
+
+    def _study_of(self, row_id: int) -> int:
+        query = sa.select(schema.trials.c.study_id).where(schema.trials.c.trial_id == row_id)
+        return int(self.database.read(lambda c: c.execute(query).scalar_one()))
 
     def _claim(self, trial_id: int) -> bool:
         """WAITING -> RUNNING, for exactly one of the processes that try."""
         if trial_id in self._open:  # taken from this very driver, which has not noticed yet
             return False
+        study_id = self._study_of(trial_id)
+        study = self._known_study(study_id)
+        if study.has_to_wait(trial_id, self._open):
+            return False
         token = str(uuid.uuid4())
 
         def claim() -> Script:
             script = self._script(trial_id)
+            rows.lock(script, study_id)
             rows.claim(script)
+            rows.demand_no(script, rows.twin(study_id, trial_id, study.recent(self._open), KEY))
             if self._driver_id is not None:
                 self.leases.give(script, self._driver_id, token)
             rows.find(script)
@@ -579,11 +636,30 @@ class Storage(BaseStorage):
         except RefusedError:  # unless its answer was lost
             got = self.database.read(lambda connection: self.leases.got(connection, token))
             if got is None:
+                if twin := self._twin(study_id, trial_id):
+                    study.wait(trial_id, twin)
                 return False
             fence = got.fence
         (trial,) = self.database.read(lambda c: rows.read(c, [trial_id]))
         self._hold(trial, self._lease(trial_id, fence))
         return True
+
+    def _wait_for_twin(self, opened: _OpenTrial) -> None:
+        """Puts back a trial that repeats one that runs."""
+        trial, row_id = opened.trial, opened.trial._trial_id
+        key = trial.system_attrs[KEY]
+        trial.system_attrs = {k: v for k, v in trial.system_attrs.items() if k != KEY}
+        opened.system_attrs.discard(KEY)  # it is the other's while that runs
+        if twin := self._twin(opened.study_id, row_id, key):
+            self._known_study(opened.study_id).wait(row_id, twin)
+            self.set_trial_system_attr(row_id, TWIN, self.get_trial(twin).number)
+        self.put_back(row_id)
+
+    def _twin(self, study_id: int, row_id: int, key: str | None = None) -> int | None:
+        """The id of a trial that runs and is the same as one that waits."""
+        recent = self._known_study(study_id).recent(self._open)
+        twin: int | None = self.database.ask(*rows.twin(study_id, row_id, recent, KEY, key))
+        return twin
 
     def _lease(self, row_id: int, fence: int | None) -> Lease | None:
         if self._driver_id is None or fence is None:
@@ -614,22 +690,34 @@ class Storage(BaseStorage):
         opened: _OpenTrial,
         *,
         limit: int | None = None,
+        alone: bool = False,
         patient: bool = True,
         disowns: bool = True,
     ) -> None:
         """Writes all that is pending of a trial in one transaction.
 
+        Args:
+            opened: The trial.
+            limit: How many trials its study is to have at the most, of a new one.
+            alone: Whether no trial may run that has the same key.
+            patient: Whether to wait while the database is away.
+            disowns: Whether to forget it if it was taken over.
+
         Raises:
-            _NotAdmittedError: a new trial is one too many, or repeats another; nothing is written.
+            _NotAdmittedError: a new trial is one too many, or repeats another, or one that is to
+                be alone is not; nothing is written.
             LeaseLostError: it was taken over; nothing is written.
+            TooManyFailuresError: it failed, and is one too many; nothing is written.
             DatabaseAwayError: it cannot be reached now, and nobody is to wait.
         """
         try:
-            found = self.database.transact(lambda: self._written(opened, limit), patient=patient)
+            found = self.database.transact(
+                lambda: self._written(opened, limit, alone=alone), patient=patient
+            )
             row_id, number, fence = found.trial_id, found.number, found.fence
         except RefusedError:
             try:
-                row_id, number, fence = self._why_refused(opened)
+                row_id, number, fence = self._why_refused(opened, alone=alone)
             except LeaseLostError as lost:
                 if disowns:
                     self.disown(lost.trial_id)
@@ -641,12 +729,12 @@ class Storage(BaseStorage):
             opened.lease = self._lease(row_id, fence)
         opened.written(row_id, number)
 
-    def _written(self, opened: _OpenTrial, limit: int | None) -> Script:
+    def _written(self, opened: _OpenTrial, limit: int | None, *, alone: bool) -> Script:
         """The transaction that writes all that is pending of a trial."""
         trial, script = opened.trial, self._script(opened.row_id)
         if opened.row_id is None:
             key = trial.system_attrs.get(KEY)
-            unlike = None if key is None else (opened.newest_id, KEY, key)
+            unlike = (opened.recent, KEY, key) if opened.recent and key is not None else None
             # The last attempt may have been committed, though its answer was lost.
             token = opened.token if self._driver_id and self.database.in_doubt else None
             conditions = rows.Conditions(limit, unlike, token)
@@ -654,10 +742,17 @@ class Storage(BaseStorage):
             if trial.state is TrialState.RUNNING and self._driver_id is not None:
                 self.leases.give(script, self._driver_id, opened.token)
         else:
+            may_fail = self._may_fail(opened)
+            if may_fail or alone:
+                rows.lock(script, opened.study_id)
             if opened.lease is not None:
                 self.leases.demand(script, opened.lease)
+            if alone:
+                recent, key = self._known_study(opened.study_id).recent(self._open), KEY
+                mine = opened.study_id, opened.row_id, recent, key, trial.system_attrs[key]
+                rows.demand_no(script, rows.twin(*mine))
             if trial.state is not TrialState.RUNNING:
-                rows.update_state(script, trial)
+                rows.update_state(script, trial, may_fail)
         if opened.forgets_from is not None:
             rows.forget_steps(script, opened.forgets_from)
         rows.write_params(script, trial, opened.params)
@@ -672,7 +767,15 @@ class Storage(BaseStorage):
         rows.find(script)
         return script
 
-    def _why_refused(self, opened: _OpenTrial) -> tuple[int, int, int | None]:
+    def _may_fail(self, opened: _OpenTrial) -> list[tuple[str, Sequence[Any]]]:
+        """On what conditions a trial that has failed is written so."""
+        if self._failures is None or opened.trial.state is not TrialState.FAIL:
+            return []
+        study = self._known_study(opened.study_id)
+        recent = study.recent(self._open)
+        return list(self._failures.allow(opened.study_id, study.n_failed, recent))
+
+    def _why_refused(self, opened: _OpenTrial, *, alone: bool) -> tuple[int, int, int | None]:
         """What a transaction had written before, whose answer was lost; else the error it meets."""
         if opened.row_id is None:
             return self._why_not_made(opened)
@@ -683,7 +786,12 @@ class Storage(BaseStorage):
                 raise LeaseLostError(row_id, trial.number)
         found = self.database.read(lambda connection: rows.read(connection, [row_id]))
         ended = trial.datetime_complete
+        if alone and not any(KEY in t.system_attrs for t in found):
+            raise _NotAdmittedError
         if not any(t.state is trial.state and t.datetime_complete == ended for t in found):
+            if self._may_fail(opened) and any(t.state is TrialState.RUNNING for t in found):
+                self._refreshed(opened.study_id)  # so that whoever asks now knows why
+                raise TooManyFailuresError(trial.number)
             raise UpdateFinishedTrialError(f"trial {trial.number} was finished by another process")
         return row_id, trial.number, lease.fence if lease else None
 

@@ -84,6 +84,30 @@ def fails_or_waits(trial):
     raise ValueError("no")
 
 
+def fails_beside(trial):
+    \"\"\"No trial fails before six are at work.\"\"\"
+    note(trial, "runs")
+    while len({line.split()[0] for line in open("calls.txt")}) < 6:
+        time.sleep(0.01)
+    raise ValueError("no")
+
+
+def fails_together(trial):
+    \"\"\"No trial fails before two processes are at work.\"\"\"
+    note(trial, "runs")
+    while len({line.split()[1] for line in open("calls.txt")}) < 2:
+        time.sleep(0.01)
+    raise ValueError("no")
+
+
+def apart(trial):
+    \"\"\"Notes when it begins and ends.\"\"\"
+    note(trial, f"begins {trial.x}")
+    time.sleep(0.05)
+    note(trial, f"ends {trial.x}")
+    return float(trial.x)
+
+
 def says(trial):
     raise ValueError("evil \\ud800 \\x1b[2J \\x00")
 
@@ -289,7 +313,52 @@ def test_failures_are_counted_for_the_study(folder: Folder) -> None:
     codes = first.done().code, second.done().code
 
     assert codes == (4, 4)
-    assert 4 <= folder.states("s")["FAIL"] <= 5  # the second one's trial had begun
+    assert folder.states("s")["FAIL"] == 4
+
+
+def test_of_failures_at_the_same_moment_one_more_than_max_failures_counts(
+    folder: Folder, database_url: str
+) -> None:
+    folder.environment["HPO_STORAGE"] = database_url
+    values = study("fails_beside", trials=200, run={"max_failures": 2, "workers": 3})
+    first = until_made(start(folder, values))
+    second = folder.start("worker", "s")
+
+    done = first.done(), second.done()
+
+    assert [each.code for each in done] == [4, 4]
+    for each in done:
+        assert "3 trials failed, more than max_failures = 2" in each.err
+    trials = folder.trials("s")
+    states = Counter(trial["state"] for trial in trials)
+    assert states["FAIL"] == 3
+    assert set(states) == {"FAIL", "WAITING"}
+    assert all(trial["failure"] is None for trial in trials if trial["state"] == "WAITING")
+    shown = folder.hpo("show", "s", "--json").json
+    assert (shown["state"], shown["state_reason"]) == (
+        "failed",
+        "3 trials failed, more than max_failures = 2",
+    )
+    again = folder.hpo("resume", "s", "--set", "run.max_failures=5")
+    assert again.code == 4
+    assert folder.states("s")["FAIL"] == 6
+
+
+def test_failures_in_a_row_are_those_of_all_drivers_since_the_study_was_taken_up(
+    folder: Folder, database_url: str
+) -> None:
+    folder.environment["HPO_STORAGE"] = database_url
+    first = until_made(start(folder, study("fails_together", trials=200)))
+    second = folder.start("worker", "s")
+
+    done = first.done(), second.done()
+
+    assert [each.code for each in done] == [4, 4]
+    for each in done:
+        assert "20 trials in a row failed" in each.err
+    assert folder.states("s")["FAIL"] == 20
+    assert folder.hpo("resume", "s").code == 4
+    assert folder.states("s")["FAIL"] == 40
 
 
 def test_a_worker_needs_a_study_and_changes_nothing_but_how_it_runs(folder: Folder) -> None:
@@ -306,6 +375,27 @@ def test_a_worker_needs_a_study_and_changes_nothing_but_how_it_runs(folder: Fold
     unknown = folder.hpo("worker", "t")
     assert unknown.code == 1
     assert "no study 't'" in unknown.err
+
+
+def test_a_worker_waits_for_a_study_that_is_made_later(folder: Folder) -> None:
+    worker = folder.start("worker", "s", "--wait", "10m")
+    worker.wait_for("Waiting for up to 10m: there is no storage 'sqlite:///hpo.db'")
+    other = {**study("quick", trials=1), "name": "other"}
+    assert start(folder, other).done().code == 0
+    first = until_made(start(folder, study("together")))
+
+    assert (first.done().code, worker.done().code) == (0, 0)
+
+    assert folder.states("s") == {"COMPLETE": 8}
+    late = folder.hpo("worker", "t", "--wait", "1s")
+    assert late.code == 1
+    assert "no study 't'" in late.err
+    wrong = folder.hpo("worker", "t", "--wait", "soon")
+    assert wrong.code == 2
+    assert "'soon' is not a duration" in wrong.err
+    nowhere = folder.hpo("worker", "t", "--wait", "10m", "--storage", "nonsense")
+    assert nowhere.code == 1
+    assert "is not a storage URL" in nowhere.err
 
 
 def test_a_worker_finds_the_studys_code_where_it_is_told(folder: Folder) -> None:
@@ -358,7 +448,9 @@ def test_a_trial_is_explained(folder: Folder) -> None:
 
 def enqueue(folder: Folder, *configurations: dict[str, object]) -> None:
     """Enqueues trials with plain Optuna."""
-    optunas = optuna.load_study(study_name="s", storage=f"sqlite:///{folder.path}/hpo.db")
+    url = folder.environment.get("HPO_STORAGE", f"sqlite:///{folder.path}/hpo.db")
+    url = url.replace("postgresql://", "postgresql+psycopg2://")
+    optunas = optuna.load_study(study_name="s", storage=url)
     for configuration in configurations:
         optunas.enqueue_trial(configuration)
 
@@ -379,6 +471,50 @@ def test_what_was_enqueued_is_run_and_what_cannot_be_fails_alone(folder: Folder)
     assert "99" in trials[3]["failure"]["message"]
     assert "many" in trials[4]["failure"]["message"]
     assert "by hand, enqueued" in folder.hpo("why", "s", "2").out
+
+
+def test_what_was_enqueued_twice_runs_twice_and_never_at_once(
+    folder: Folder, database_url: str
+) -> None:
+    folder.environment["HPO_STORAGE"] = database_url
+    space, processes = {"x": {"int": [0, 99]}}, {"workers": 2}
+    assert start(folder, study("apart", space, run=processes, trials=2)).done().code == 0
+    for value in (3, 4, 3) * 4:
+        enqueue(folder, {"x": value})
+
+    first = folder.start("resume", "s", "--set", "search.trials=18")
+    second = folder.start("worker", "s")
+
+    assert (first.done().code, second.done().code) == (0, 0)
+    trials = folder.trials("s")
+    assert [trial["state"] for trial in trials] == ["COMPLETE"] * len(trials)
+    assert Counter(trial["params"]["x"] for trial in trials[2:14]) == {3: 8, 4: 4}
+    assert len({trial["params"]["x"] for trial in trials}) == 8  # of 18, the rest are repeats
+    assert {trial["attempts"] for trial in trials} == {1}
+    running: set[str] = set()
+    for line in folder.calls():
+        _, _, what, x = line.split()
+        assert (x in running) == (what == "ends"), line
+        running ^= {x}
+
+
+def test_what_an_enqueued_trial_waits_for_is_told(folder: Folder) -> None:
+    space = {"x": {"int": [0, 99]}}
+    first = until_made(start(folder, study("endless", space, trials=1)))
+    while not folder.states("s")["RUNNING"]:
+        pass
+    second = folder.start("worker", "s")
+    (trial,) = folder.trials("s")
+    enqueue(folder, trial["params"])
+
+    while "for the end of trial 0, which is the same" not in folder.hpo("why", "s", "1").out:
+        pass
+    assert folder.trials("s")[1]["state"] == "WAITING"
+    folder.write("go", "")
+
+    assert (first.done().code, second.done().code) == (0, 0)
+    assert folder.states("s") == {"COMPLETE": 2}
+    assert "which is the same" not in folder.hpo("why", "s", "1").out
 
 
 def test_a_study_that_is_deleted_ends_its_drivers_with_one_error(folder: Folder) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hpo import samplers
 from hpo.trial import FAILURE
 from tests.acceptance.harness import Folder, Study
+from tests.cgroups import GROWS, memory_group
 
 NETS = """
 import math
@@ -113,3 +114,36 @@ def test_models_learn_what_does_not_fit_and_still_search_close_to_it(name: str) 
         max(t.params["x"] for t in study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
         > 0.57
     )
+
+
+def test_a_trial_whose_process_the_kernel_ends_is_out_of_memory_and_the_study_goes_on(
+    folder: Folder,
+) -> None:
+    train = """
+def train(trial):
+    if trial.x == 2:
+        grow()
+    return float(trial.x)
+"""
+    with memory_group(128 * 2**20) as group:
+        folder.write("objectives.py", f"{group.joins}\n{GROWS}\n{train}")
+        values: Study = {
+            "name": "s",
+            "objective": {"function": "objectives:train", "metric": "loss"},
+            "space": {"x": {"int": [0, 4]}},
+            "search": {"sampler": "grid"},
+            "run": {"workers": 1, "max_retries": 1},
+        }
+        done = folder.hpo("run", folder.study(values))
+        assert group.n_ended == 2
+
+    assert done.code == 0, done.err
+    trials = {trial["params"]["x"]: trial for trial in folder.trials("s")}
+    assert {x: trial["state"] for x, trial in trials.items()} == {
+        x: "FAIL" if x == 2 else "COMPLETE" for x in range(5)
+    }
+    failure = trials[2]["failure"]
+    assert failure["kind"] == "OUT_OF_MEMORY"
+    assert "memory ran out; it was tried 2 times" in failure["message"]
+    why = folder.hpo("why", "s", str(trials[2]["trial"])).out
+    assert "OUT_OF_MEMORY" in why

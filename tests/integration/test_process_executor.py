@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hpo.errors import ObjectiveError
 from hpo.executors import ProcessExecutor
 from hpo.executors.slots import n_cores
 from hpo.trial import Drained, Ended, FailureKind, Job, Lost, Reported
+from tests.cgroups import GROWS, memory_group
 from tests.executors import (
     failure_of,
     is_running,
@@ -305,6 +307,60 @@ def test_a_killed_worker_is_lost_and_replaced(build: Build, tmp_path: Path) -> N
     assert lost.failure.message == "its process was killed by SIGKILL"
     assert begin(executor, job_of(tmp_path, 1)) != pid
     assert isinstance(to_the_end(executor, 1)[-1], Ended)
+
+
+GREEDY = (
+    GROWS
+    + """
+import time
+
+def train(trial):
+    (trial.directory / "pid").write_text(str(os.getpid()))
+    yield {"loss": 1.0}
+    if trial.what == "grows":
+        grow()
+    while trial.what == "hangs":
+        time.sleep(0.01)
+"""
+)
+
+
+@pytest.fixture
+def groups() -> Iterator[ExitStack]:
+    """For control groups, which go when their processes have: ask for it before the executor."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_a_worker_that_the_kernel_ends_for_want_of_memory_is_replaced(
+    groups: ExitStack, build: Build, tmp_path: Path
+) -> None:
+    group = groups.enter_context(memory_group(128 * 2**20))
+    executor = build(group.joins + GREEDY)
+    start(executor, job_of(tmp_path, 0, what="grows"))
+    *_, lost = to_the_end(executor, 0)
+    start(executor, job_of(tmp_path, 1, what="ends"))
+    *_, end = to_the_end(executor, 1)
+    assert group.n_ended == 1
+    assert isinstance(lost, Lost)
+    assert lost.failure.kind == FailureKind.OUT_OF_MEMORY
+    assert lost.failure.message == "its process was killed by SIGKILL: memory ran out"
+    assert isinstance(end, Ended)
+
+
+def test_a_worker_that_was_killed_while_memory_ran_out_elsewhere_is_lost(
+    groups: ExitStack, build: Build, tmp_path: Path
+) -> None:
+    group, elsewhere = (groups.enter_context(memory_group(n * 2**20)) for n in (1024, 32))
+    executor = build(group.joins + GREEDY)
+    pid = begin(executor, job_of(tmp_path, what="hangs"))
+    greedy = [sys.executable, "-c", f"{elsewhere.joins}\n{GROWS}\ngrow()"]
+    ended = subprocess.run(greedy, check=False).returncode
+    os.kill(pid, signal.SIGKILL)
+    *_, lost = to_the_end(executor, 0)
+    assert (ended, elsewhere.n_ended, group.n_ended) == (-signal.SIGKILL, 1, 0)
+    assert isinstance(lost, Lost)
+    assert lost.failure.kind == FailureKind.LOST
 
 
 def test_a_cluster_that_terminates_a_worker_drains_its_trial(build: Build, tmp_path: Path) -> None:
