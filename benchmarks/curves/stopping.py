@@ -258,7 +258,8 @@ def _table(title: str) -> Table:
         "epochs: share that was run. saved: epochs of a search. regret: of the best trial that was "
         "finished, scaled. lost: the best trial of all was stopped, and of those within "
         f"{_NEAR:g} of it the share. stated: mean chance to beat the incumbent, of condemned "
-        "trials; came true: those that would have. held 90%: those that would have ended in their interval."
+        "trials; came true: those that would have. held 90%: those that would have ended in their "
+        "interval."
     )
     table = Table(
         box=box.SIMPLE_HEAD, title=title, title_justify="left", caption=caption,
