@@ -311,7 +311,7 @@ def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
     rule, epochs = look.plan.spec.stopping.rule, look.plan.spec.objective.epochs
     schedule = look.domain_of("schedule")
     falling = schedule is not None and schedule != Fixed("constant")
-    if rule == "none" or not falling:
+    if rule in ("none", "forecast") or not falling:  # a forecast looks at the end
         return
     length = f"all {epochs} epochs" if epochs else "all epochs of a trial"
     mixed = schedule is not None and schedule.size != 1
@@ -326,7 +326,8 @@ def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
             if mixed
             else ". "
         )
-        + "Give them time: warmup_steps (median, percentile) or min_steps (asha).",
+        + "Take `rule: forecast`, which looks at a trial's end, or give them time: warmup_steps "
+        "(median, percentile) or min_steps (asha, hyperband).",
     )
 
 

@@ -15,6 +15,7 @@ from hpo.trial import (
     ATTEMPTS,
     BASELINE,
     FAILURE,
+    FORECAST,
     HISTORY,
     METRICS,
     MICRO_BATCH,
@@ -66,6 +67,7 @@ class Aims:
             metrics=metrics,
             n_steps=attrs.get(N_STEPS, len(trial.intermediate_values)),
             stopped_by=attrs.get(STOPPED_BY),
+            forecast=attrs.get(FORECAST),
             failure=Failure(FailureKind(failure["kind"]), failure["message"], failure["traceback"])
             if failure
             else None,

@@ -284,7 +284,7 @@ def _run_on(
             metrics=len(plan.spec.objective.metrics),
             baseline=plan.baseline,
         ),
-        pruners.build(plan.spec.stopping),
+        pruners.build(plan),
         executor,
         [*listeners, *_keepers(plan), *mirrors],
     )

@@ -47,7 +47,10 @@ from trainers.goals import Task
 DEFAULT_TRIALS = 50
 
 SamplerName = Literal["grid", "random", "sobol", "tpe", "gp", "skopt", "bayesian"]
-RuleName = Literal["none", "median", "percentile", "asha"]
+RuleName = Literal[
+    "none", "forecast", "median", "percentile", "asha", "hyperband", "patience", "wilcoxon"
+]
+WrappedName = Literal["none", "forecast", "median", "percentile", "asha", "hyperband"]
 Direction = Literal["minimize", "maximize"]
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
@@ -323,20 +326,87 @@ class SearchSpec(_Model):
 class StoppingSpec(_Model):
     """Which trials are stopped early, judged by the metric at each step."""
 
-    rule: RuleName = Field("none", description="Optuna's pruners.")
-    startup_trials: Annotated[int, Field(ge=0)] = Field(
-        5, description="median, percentile: finished trials before any is stopped."
+    rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
+    threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
+        0.01,
+        description="forecast: the probability to beat the best finished trial below which a "
+        "trial is stopped.",
+    )
+    tolerance: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = Field(
+        0.0, description="forecast: what an improvement has to exceed, in the metric's unit."
+    )
+    audit: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
+        0.05,
+        description="forecast: the share of the trials to be stopped that is run to the end all "
+        "the same, so that the forecasts can be judged.",
+    )
+    startup_trials: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="forecast, median, percentile: finished trials before any is stopped; 5, and "
+        "of forecast 3.",
     )
     warmup_steps: Annotated[int, Field(ge=0)] = Field(
         0, description="median, percentile: steps before a trial may be stopped."
     )
+    interval_steps: Annotated[int, Field(ge=1)] = Field(
+        1, description="median, percentile: a trial is judged every so many steps."
+    )
+    min_trials: Annotated[int, Field(ge=1)] = Field(
+        1, description="median, percentile: finished trials that must have reported a step."
+    )
     percentile: Annotated[float, Field(ge=0, le=100, strict=False)] = Field(
         25.0, description="percentile: the share of trials that goes on."
     )
-    min_steps: Annotated[int, Field(ge=1)] = Field(1, description="asha: steps of the first rung.")
-    reduction: Annotated[int, Field(ge=2)] = Field(
-        3, description="asha: one in so many goes on to the next rung."
+    min_steps: Annotated[int, Field(ge=1)] = Field(
+        1,
+        description="asha, hyperband: steps of the first rung; forecast: reports before a trial "
+        "may be stopped.",
     )
+    max_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="hyperband: steps of a whole trial, by default its epochs."
+    )
+    reduction: Annotated[int, Field(ge=2)] = Field(
+        3, description="asha, hyperband: one in so many goes on to the next rung."
+    )
+    min_early_stopping_rate: Annotated[int, Field(ge=0)] = Field(
+        0, description="asha: how many of the first rungs are left out."
+    )
+    bootstrap_count: Annotated[int, Field(ge=0)] = Field(
+        0, description="asha, hyperband: trials that must reach a rung before any passes it."
+    )
+    patience: Annotated[int, Field(ge=0)] = Field(
+        5, description="patience: steps without an improvement before a trial is stopped."
+    )
+    min_delta: Annotated[float, Field(ge=0, strict=False)] = Field(
+        0.0, description="patience: what counts as no worse, in the metric's unit."
+    )
+    wrapped: WrappedName = Field(
+        "none", description="patience: the rule that has to agree, with its own options beside."
+    )
+    p_threshold: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
+        0.1, description="wilcoxon: the p-value below which a trial counts as worse."
+    )
+    startup_steps: Annotated[int, Field(ge=0)] = Field(
+        2, description="wilcoxon: steps before a trial may be stopped."
+    )
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rule, and the one that it wraps."""
+        return (self.rule, self.wrapped) if self.rule == "patience" else (self.rule,)
+
+
+RULE_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "forecast": ("threshold", "tolerance", "audit", "startup_trials", "min_steps"),
+    "median": ("startup_trials", "warmup_steps", "interval_steps", "min_trials"),
+    "percentile": ("percentile", "startup_trials", "warmup_steps", "interval_steps", "min_trials"),
+    "asha": ("min_steps", "reduction", "min_early_stopping_rate", "bootstrap_count"),
+    "hyperband": ("min_steps", "max_steps", "reduction", "bootstrap_count"),
+    "patience": ("patience", "min_delta", "wrapped"),
+    "wilcoxon": ("p_threshold", "startup_steps"),
+}
+"""What can be said of each stopping rule."""
 
 
 _OF_PROCESSES = ("workers", "gpus_per_trial", "trials_per_gpu", "trial_timeout")
@@ -472,6 +542,21 @@ class Plan:
             wanted = search.trials
         return min((n for n in (wanted, size) if n is not None), default=None)
 
+    def epochs(self, params: Mapping[str, Any]) -> int | None:
+        """How many epochs the trial of some params takes; None where nothing says it."""
+        if self.spec.objective.epochs is not None:
+            return self.spec.objective.epochs
+        said = params.get("epochs")
+        if said is None and "epochs" in self.space.by_name:
+            domain = self.space.by_name["epochs"].domain
+            said = domain.value if isinstance(domain, Fixed) else None
+        return said if isinstance(said, int) else _usual_epochs(self.spec.objective)
+
+    @property
+    def longest(self) -> int | None:
+        """How many epochs a trial takes at the most; None where nothing says it."""
+        return _longest(self.spec.objective, self.space)
+
     def config(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """The configuration that runs for sampled `params`."""
         return {**self.space.arranged(self.space.complete(params)), **self._given}
@@ -523,6 +608,10 @@ class Plan:
             SpecError: the result cannot be run.
         """
         values = {key: value for key, value in self.as_stored().items() if key != "folder"}
+        for override in overrides:  # another rule begins with its own defaults
+            key, _, rule = override.partition("=")
+            if key == "stopping.rule":
+                values["stopping"] = _of_rule(values["stopping"], rule.strip())
         name = f"study {self.spec.name}"
         return check(studyfile.from_values(values, name, self.folder, overrides))
 
@@ -543,7 +632,30 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Plan:
 def from_stored(stored: Mapping[str, Any]) -> Plan:
     """The plan of a study in the storage; the inverse of `Plan.as_stored`."""
     values = {key: value for key, value in stored.items() if key != "folder"}
+    stopping = values.get("stopping", {})
+    values["stopping"] = _of_rule(stopping, stopping.get("rule", "none"))
     return check(StudyFile("the stored study", Path(stored["folder"]), values))
+
+
+def _usual_epochs(objective: ObjectiveSpec) -> int | None:
+    """How many epochs a trial takes where neither file nor space says it."""
+    usual = FIELDS["epochs"].default if objective.trainer else None
+    return usual if isinstance(usual, int) else None
+
+
+def _longest(objective: ObjectiveSpec, space: SearchSpace) -> int | None:
+    """How many epochs a trial takes at the most; None where nothing says it."""
+    if "epochs" not in space.by_name:
+        return objective.epochs or _usual_epochs(objective)
+    values = _extremes(space.by_name["epochs"].domain)
+    return max((value for value in values if isinstance(value, int)), default=None)
+
+
+def _of_rule(stopping: Mapping[str, Any], rule: str) -> dict[str, Any]:
+    """What stands under ``stopping:``, but for what is said of other rules than this one."""
+    wrapped = RULE_OPTIONS.get(stopping.get("wrapped", "none"), ()) if rule == "patience" else ()
+    options = {"rule", *RULE_OPTIONS.get(rule, ()), *wrapped}
+    return {key: value for key, value in stopping.items() if key in options}
 
 
 def check(file: StudyFile) -> Plan:
@@ -573,6 +685,7 @@ def check(file: StudyFile) -> Plan:
     stopping = _part(StoppingSpec, values.get("stopping", {}))
     if objective and len(objective.metrics) > 1:
         mistakes += _several_mistakes(file, search, stopping)
+    mistakes += _stopping_mistakes(file, objective, space, stopping)
     mistakes += _run_mistakes(file, objective, _part(RunSpec, values.get("run", {})))
     if search and space and search.sampler == "grid":
         mistakes += _grid_mistakes(file, space)
@@ -637,6 +750,39 @@ def _several_mistakes(
     if stopping and stopping.rule != "none":
         message = f"{stopping.rule} judges by one metric; with several, none can be used."
         yield file.mistake(("stopping", "rule"), message)
+
+
+def _is_right(stopping: StoppingSpec, values: Mapping[str, Any]) -> bool:
+    """Whether the rules are those that were asked for; of a misspelt one nothing else is said."""
+    return all(values.get(key, getattr(stopping, key)) == getattr(stopping, key)
+               for key in ("rule", "wrapped"))  # fmt: skip
+
+
+def _stopping_mistakes(
+    file: StudyFile,
+    objective: ObjectiveSpec | None,
+    space: SearchSpace | None,
+    stopping: StoppingSpec | None,
+) -> Iterator[Mistake]:
+    """Options that the rule does not have, and what a rule needs to know."""
+    if stopping is None or not _is_right(stopping, file.values.get("stopping", {})):
+        return
+    fields, rules = StoppingSpec.model_fields, stopping.rules
+    known = [option for rule in rules for option in RULE_OPTIONS[rule]]
+    takes = f"it takes {', '.join(known)}" if known else "it takes no options"
+    for key in [key for key in fields if key not in ("rule", *known)]:
+        if getattr(stopping, key) != fields[key].default:
+            of = ", ".join(rule for rule, options in RULE_OPTIONS.items() if key in options)
+            message = f"`rule: {stopping.rule}` knows no `{key}`, which is of {of}; {takes}."
+            yield file.mistake(("stopping", key), message)
+    if "hyperband" in rules and objective and space:
+        longest = stopping.max_steps or _longest(objective, space)
+        if longest is None:
+            message = "hyperband must know a trial's length; give max_steps or objective.epochs."
+            yield file.mistake(("stopping", "rule"), message)
+        elif longest < stopping.min_steps:
+            message = f"{stopping.min_steps}: a trial has no more than {longest} steps."
+            yield file.mistake(("stopping", "min_steps"), message)
 
 
 def _run_mistakes(
@@ -933,7 +1079,7 @@ def _as_mistake(file: StudyFile, details: ErrorDetails) -> Mistake:
             message = f"{value!r} should be a mapping of keys to values."
         case "value_error":
             message = details["msg"].removeprefix("Value error, ") + "."
-        case "int_type" | "float_type" | "int_from_float":
+        case "int_type" | "float_type" | "float_parsing" | "int_from_float":
             kind = "a whole number" if "int" in details["type"] else "a number"
             quoted = isinstance(value, str) and re.fullmatch(r"[-+.\de]+", value)
             message = f"{value!r} should be {kind}{'; remove the quotes' if quoted else ''}."

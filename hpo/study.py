@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from hpo import pruners, retries
+from hpo import retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import this_process
 from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, StorageError
@@ -27,6 +26,7 @@ from hpo.keeper import GivenUp, Gone, Keeper, TakenAway
 from hpo.limits import Limits
 from hpo.listeners import Listener, Outcome
 from hpo.metrics_log import MetricsLog
+from hpo.pruners import Rule
 from hpo.requirements import Check
 from hpo.samplers import SpaceSampler, derive_seed
 from hpo.storage import Driver, LeaseLostError, TooManyFailuresError
@@ -76,7 +76,7 @@ class Study:
     Args:
         record: The study in its storage.
         sampler: Chooses configurations.
-        pruner: Stops trials early.
+        rule: Stops trials early.
         executor: Runs trials.
         listeners: Hear what happens.
     """
@@ -85,7 +85,7 @@ class Study:
         self,
         record: StudyRecord,
         sampler: SpaceSampler,
-        pruner: BasePruner,
+        rule: Rule,
         executor: Executor,
         listeners: Sequence[Listener] = (),
     ) -> None:
@@ -94,10 +94,11 @@ class Study:
         self._aims = record.aims
         self._storage = record.storage
         self._sampler = sampler
+        self._rule = rule
         self._executor = executor
         self._listeners = listeners
         self._optuna = optuna.load_study(
-            study_name=record.name, storage=record.storage, sampler=sampler, pruner=pruner
+            study_name=record.name, storage=record.storage, sampler=sampler, pruner=rule
         )
         self._running: dict[int, _RunningTrial] = {}
         grace = self._plan.spec.run.grace_period
@@ -289,10 +290,9 @@ class Study:
         frozen = self._storage.get_trial(running.trial_id)
         if BASELINE in frozen.system_attrs:
             return  # run to its end, so that there is something to compare with
-        if self._optuna.pruner.prune(self._optuna, frozen):
+        if self._rule.prune(self._optuna, frozen):
             self._executor.stop(number)
-            reason = pruners.reason(self._plan.spec.stopping, self._optuna, frozen)
-            self._tell(number, Stopped(reason))
+            self._tell(number, Stopped(self._rule.reason(self._optuna, frozen)))
 
     def _hear_of(self, running: _RunningTrial, report: Report) -> None:
         running.metrics.update(report.metrics)

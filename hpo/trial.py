@@ -11,10 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.requirements import Check
 from trainers import CodeError, ConfigError, DataError, Diverged, Report
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
 
 Scalar: TypeAlias = str | int | float | bool | None
 
@@ -22,6 +25,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 METRICS = "metrics"  # a user attribute, since users look for it; the others are system attributes
 WALL_SECONDS = "hpo:wall_seconds"
 STOPPED_BY = "hpo:stopped_by"
+FORECAST = "hpo:forecast"  # of a condemned trial, what was expected of it (`hpo.pruners.Decision`)
 FAILURE = "hpo:failure"
 ATTEMPTS = "hpo:attempts"
 DRIVER = "hpo:driver"
@@ -154,6 +158,27 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What a stopped trial would have come to, as it was forecast.
+
+    Args:
+        mean: Of its final value.
+        std: Of the same.
+    """
+
+    mean: float
+    std: float
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Expected | None:
+        """What a PRUNED trial was stopped for; None of others, and where nobody forecast it."""
+        forecast = trial.system_attrs.get(FORECAST)
+        if forecast is None or trial.state.name != "PRUNED":
+            return None
+        return cls(forecast["mean"], forecast["std"])
+
+
+@dataclass(frozen=True)
 class Reported:
     """A running trial measured itself."""
 
@@ -212,6 +237,8 @@ class TrialRecord:
         metrics: The last value of each.
         n_steps: How many steps were reported.
         stopped_by: Which rule stopped it and why, when PRUNED.
+        forecast: If it was condemned by a forecast, what was expected of it (the fields of
+            `hpo.pruners.Decision`), and whether it was `audited`: run to its end all the same.
         failure: Why, when FAIL.
         attempts: 1, and one more for each time it was taken up again.
         wall_seconds: Of the last attempt.
@@ -243,6 +270,7 @@ class TrialRecord:
     checks: tuple[Check, ...] = ()
     rank: int | None = None
     micro_batch: int | None = None
+    forecast: Mapping[str, Any] | None = None
     put_back: str | None = None
 
     @property
@@ -294,6 +322,7 @@ class TrialRecord:
             "n_steps": self.n_steps,
             "baseline": self.is_baseline,
             "stopped_by": self.stopped_by,
+            "forecast": None if self.forecast is None else dict(self.forecast),
             "failure": {"kind": failure.kind.value, "message": failure.message}
             if failure
             else None,

@@ -196,6 +196,7 @@ def _run(
 
 
 def _print(result: Result, console: Console, storage: str | None, *, as_json: bool) -> None:
+    from hpo.reports import stopping
     from hpo.reports.summary import summary
 
     study = result.study
@@ -219,6 +220,8 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         console.print(f"Finished: {result.outcome.reason}.", markup=False)
     if result.best is None and study.ranked() and result.verdict is None:  # else the gate says it
         console.print(f"No best trial: {study.why_no_best()}", markup=False)
+    if sentence := stopping.sentence(study):
+        console.print(f"Stopping: {sentence}.", markup=False)
     if sentence := _against_baseline(result):
         console.print(sentence, markup=False)
     if result.verdict:

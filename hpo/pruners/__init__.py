@@ -1,51 +1,85 @@
-"""Stopping rules: each an `optuna.pruners.BasePruner`; these are Optuna's own."""
+"""Stopping rules: each an `optuna.pruners.BasePruner`, for hpo's studies and for anybody's.
+
+- `base`: what they share: they say why.
+- `optunas`: Optuna's own.
+- `forecast`: ours, by forecasts of learning curves; `decisions` is its core, on arrays.
+"""
 
 from __future__ import annotations
 
-import numpy as np
-import optuna
-from optuna.pruners import BasePruner
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
-from hpo.spec import StoppingSpec
+from hpo.pruners import optunas
+from hpo.pruners.base import Rule
+from hpo.pruners.decisions import (
+    STARTUP_TRIALS,
+    Decision,
+    ForecastRule,
+    Past,
+    Steps,
+    is_audited,
+    is_due,
+)
+from hpo.pruners.forecast import ForecastPruner, audits, curve
+from hpo.spec import Plan, StoppingSpec
+from trainers import goals
+
+__all__ = [
+    "Decision",
+    "ForecastPruner",
+    "ForecastRule",
+    "Past",
+    "Rule",
+    "Steps",
+    "audits",
+    "build",
+    "curve",
+    "is_audited",
+    "is_due",
+]
 
 
-def build(stopping: StoppingSpec) -> BasePruner:
+def build(plan: Plan) -> Rule:
     """Builds the rule that a study file asks for."""
-    match stopping.rule:
-        case "none":
-            return optuna.pruners.NopPruner()
+    return _build(plan.spec.stopping.rule, plan)
+
+
+def _build(name: str, plan: Plan) -> Rule:
+    stopping = plan.spec.stopping
+    match name:
+        case "forecast":
+            return _forecast(plan, stopping)
         case "median":
-            return optuna.pruners.MedianPruner(stopping.startup_trials, stopping.warmup_steps)
+            return optunas.percentile(stopping, median=True)
         case "percentile":
-            return optuna.pruners.PercentilePruner(
-                stopping.percentile, stopping.startup_trials, stopping.warmup_steps
-            )
+            return optunas.percentile(stopping)
         case "asha":
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=stopping.min_steps, reduction_factor=stopping.reduction
-            )
+            return optunas.asha(stopping)
+        case "hyperband":
+            return optunas.hyperband(stopping, stopping.max_steps or plan.longest or 1)
+        case "patience":
+            wrapped = None if stopping.wrapped == "none" else _build(stopping.wrapped, plan)
+            return optunas.patience(stopping, wrapped)
+        case "wilcoxon":
+            return optunas.wilcoxon(stopping)
+        case _:
+            return optunas.none()
 
 
-def reason(stopping: StoppingSpec, study: Study, trial: FrozenTrial) -> str:
-    """Why a trial was stopped, in one phrase for people.
+def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
+    def horizon(trial: FrozenTrial) -> float | None:
+        return plan.epochs(trial.params)
 
-    Args:
-        stopping: The rule that stopped it.
-        study: Its study, for the trials that it was compared with.
-        trial: The trial, with the step at which it was stopped.
-    """
-    step = trial.last_step or 0
-    value = trial.intermediate_values[step]
-    if stopping.rule == "asha":
-        return f"asha at step {step}: {value:.4g} is not among the best 1 of {stopping.reduction}"
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    there = [t.intermediate_values[step] for t in finished if step in t.intermediate_values]
-    sign = -1 if study.direction is StudyDirection.MAXIMIZE else 1
-    best = sign * min(sign * v for v in trial.intermediate_values.values())
-    percentile = 50.0 if stopping.rule == "median" else stopping.percentile
-    rank = percentile if sign > 0 else 100.0 - percentile
-    bound = float(np.nanpercentile(there, rank)) if there else float("nan")
-    name = "the median" if stopping.rule == "median" else f"the best {percentile:g}%"
-    return f"{stopping.rule} at step {step}: best so far {best:.4g}, {name} is {bound:.4g}"
+    return ForecastPruner(
+        threshold=stopping.threshold,
+        tolerance=stopping.tolerance,
+        audit=stopping.audit,
+        startup_trials=STARTUP_TRIALS
+        if stopping.startup_trials is None
+        else stopping.startup_trials,
+        min_steps=stopping.min_steps,
+        horizon=horizon,
+        bounds=goals.bounds(plan.spec.objective.metrics[0]),
+        seed=plan.spec.search.seed,
+        unit="epoch" if plan.longest is not None else "step",
+    )

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
+from hpo.reports import stopping
 from hpo.trial import DRIVER, TrialRecord
 
 
@@ -198,6 +199,8 @@ def overview(study: StudyRecord) -> Table:
     if study.aims.constraints:
         kept = (f"{metric} {text}" for metric, text in study.aims.constraints.items())
         rows["constraints"] = ", ".join(kept)
+    if sentence := stopping.sentence(study):
+        rows["stopping"] = sentence
     if study.ranked() and (note := study.why_no_best()):
         rows["best"] = note
     for name, value in rows.items():

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from hpo.catalog import ORIGIN, SPEC, StudyRecord
+from hpo.reports.stopping import early_stopping
 from hpo.storage import Driver
 from hpo.trial import DRIVER, TrialRecord
 
@@ -25,6 +26,7 @@ def summary(study: StudyRecord) -> dict[str, Any]:
         "constraints": dict(aims.constraints),
         "sampler": spec.get("search", {}).get("sampler"),
         "stopping": spec.get("stopping", {}).get("rule"),
+        "early_stopping": early_stopping(study),
         "n_trials": study.counts(),
         "drivers": [_driver_json(driver) for driver in study.drivers()],
         "running": _running_json(study),

@@ -10,6 +10,7 @@ from rich.table import Table
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
+from hpo.pruners import Decision
 from hpo.reports.leaderboard import number
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, TrialRecord
 
@@ -112,6 +113,8 @@ def _reported(study: StudyRecord, steps: Mapping[str, float]) -> str:
 def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if told["stopped_by"]:
         yield "stopped", told["stopped_by"]
+    if told["forecast"] and told["forecast"]["audited"]:
+        yield "audited", _audit(study, told)
     if told["failure"]:
         yield "failed", f"{told['failure']['kind']}: {told['failure']['message']}"
         if told["traceback"]:
@@ -121,6 +124,18 @@ def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str
         seconds = told["wall_seconds"]
         yield "value", values + (f", in {seconds:.1f} s" if seconds is not None else "")
         yield "place", _place(study, told)
+
+
+def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:
+    """What was expected of a trial that was condemned and run on, and whether it came true."""
+    expected = Decision.from_json(told["forecast"])
+    text = f"condemned at {expected.sentence('step')}; run on all the same, as an audit"
+    if told["state"] != "COMPLETE":
+        return text
+    value = told["value"]
+    beat = expected.beats_incumbent(value, "maximize" if study.maximize else "minimize")
+    within = "within" if expected.holds(value) else "outside"
+    return f"{text}: it {'beat' if beat else 'did not beat'} it, {within} the interval"
 
 
 def _place(study: StudyRecord, told: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.samplers.coordinates import Coordinate
 from hpo.samplers.memory import Memory
-from hpo.trial import CONSTRAINTS, FAILURE, FailureKind
+from hpo.trial import CONSTRAINTS, FAILURE, Expected, FailureKind
 
 _LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 NO_COORDINATES: Mapping[str, Coordinate] = MappingProxyType({})
@@ -26,15 +26,17 @@ class Experience(Study):
     To Optuna's samplers a failed trial never happened, so they ask again and again for the
     learning rate that diverges. Here it was as bad as a trial can be. A trial that was lost with
     its machine says nothing about its configuration and stays out. One that did not fit into memory
-    was not bad but impossible: it breaks a constraint that all others keep.
+    was not bad but impossible: it breaks a constraint that all others keep. One that was stopped by
+    a forecast is complete with the value that was expected of it.
 
     Args:
         study: The study.
         knows_pruned: Whether the model learns from PRUNED trials by itself, as TPE does; then a
-            failed trial is one that was stopped before its first step. For other models a
-            stopped trial is complete with its last value (of several objectives it has none, and
-            is not seen), and a failed one with the worst. Where trials have constraints, a
-            failed one breaks them like the worst, and a stopped one keeps them like the mean.
+            failed trial is one that was stopped before its first step. For other models a trial
+            that was stopped without a forecast is complete with its last value (of several
+            objectives it has none, and is not seen), and a failed one with the worst. Where trials
+            have constraints, a failed one breaks them like the worst, and a stopped one keeps them
+            like the mean.
         coordinates: Of the parameters that the model sees in another way than the user.
         memory: Chooses what the model sees of a long history with one objective; None for all.
     """
@@ -82,6 +84,8 @@ def _seen(
                 seen.append(_replaced(trial, TrialState.PRUNED, None))
             elif worst is not None:
                 seen.append(_replaced(trial, TrialState.COMPLETE, worst))
+        elif expected := Expected.of(trial):
+            seen.append(_replaced(trial, TrialState.COMPLETE, [expected.mean]))
         elif trial.state is TrialState.PRUNED and several:
             seen.append(_replaced(trial, TrialState.PRUNED, None))
         elif trial.state is TrialState.PRUNED and not knows_pruned and trial.value is not None:

@@ -11,6 +11,8 @@ import numpy as np
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo.trial import Expected
+
 MOST = 300
 """Trials that a model is shown at the most."""
 
@@ -77,13 +79,18 @@ def _keep(kept: list[_Placed], place: tuple[float, ...], trial: FrozenTrial, mos
 
 
 def _rank(trial: FrozenTrial, direction: StudyDirection) -> tuple[float, ...]:
-    """Where TPE would place a trial, the best first: complete, stopped, infeasible."""
+    """Where TPE would place a trial, the best first: complete, stopped, infeasible.
+
+    What was stopped by a forecast counts as complete, as `Experience` shows it.
+    """
     sign = -1.0 if direction is StudyDirection.MAXIMIZE else 1.0
     excess = sum(max(value, 0.0) for value in trial.constraints.values())
     if excess > 0:
         return 2.0, excess
     if trial.state is TrialState.COMPLETE and trial.value is not None:
         return 0.0, sign * trial.value
+    if expected := Expected.of(trial):
+        return 0.0, sign * expected.mean
     if trial.state is TrialState.PRUNED and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
         return 1.0, -trial.last_step, math.inf if math.isnan(value) else sign * value

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -18,11 +18,21 @@ from hpo.samplers.base import SpaceSampler
 from hpo.samplers.coordinates import coordinates, is_unordered
 from hpo.samplers.experience import Experience
 from hpo.samplers.memory import MOST, Memory
+from hpo.trial import Expected
 from search_spaces import Parameter, Scalar, SearchSpace, SpaceError
 
 Estimator = Literal["GP", "RF", "ET"]
 
-History: TypeAlias = Sequence[tuple[dict[str, Any], float]]  # params, and what is minimised
+
+class _Observed(NamedTuple):
+    """What is known of a configuration: what is minimised, and the variance of that."""
+
+    params: dict[str, Any]
+    value: float
+    variance: float = 0.0
+
+
+History: TypeAlias = Sequence[_Observed]
 
 _LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
 _CANDIDATES = 1000  # configurations of which skopt's model is asked for the most promising
@@ -140,6 +150,8 @@ class SkoptSampler(SpaceSampler):
     the more so the further it is from keeping them (after Deb 2000, "An efficient constraint
     handling method for genetic algorithms").
 
+    What was stopped by a forecast has a mean and a variance; a Gaussian process takes both.
+
     Args:
         space: The space to draw from.
         seed: Of all of its randomness.
@@ -188,7 +200,7 @@ class SkoptSampler(SpaceSampler):
 
         drawn = self.space.free_params(self.space.walk(by_prior))
         active = drawn.keys()
-        alike = [(params, value) for params, value in history if params.keys() == active]
+        alike = [observed for observed in history if observed.params.keys() == active]
         rest = [name for name in active if name not in chosen]
         if not rest or len(alike) < self._startup_trials:
             return drawn
@@ -215,7 +227,7 @@ class SkoptSampler(SpaceSampler):
         optimizer = self._told(history, parameters, seed)
         points = [[_coordinate(p, params[p.name]) for p in parameters] for params in candidates]
         improvement = gaussian_ei(
-            optimizer.space.transform(points), optimizer.models[-1], min(v for _, v in history)
+            optimizer.space.transform(points), optimizer.models[-1], min(o.value for o in history)
         )
         return candidates[int(np.argmax(improvement))]
 
@@ -240,13 +252,19 @@ class SkoptSampler(SpaceSampler):
             acq_optimizer_kwargs={"n_points": 1000, "n_restarts_optimizer": 2},
             random_state=seed,
         )
-        points = [[_coordinate(p, params[p.name]) for p in parameters] for params, _ in history]
-        optimizer.tell(points, [value for _, value in history])
+        points = [[_coordinate(p, o.params[p.name]) for p in parameters] for o in history]
+        values, variances = [o.value for o in history], np.array([o.variance for o in history])
+        if self._estimator == "GP" and variances.any():
+            # Values are standardised before alpha is added to their covariance.
+            alpha = 1e-10 + variances / (np.var(values) or 1.0)
+            optimizer.base_estimator_.set_params(alpha=alpha)
+        optimizer.tell(points, values)
         return optimizer
 
     def _history(self, study: Study) -> History:
         sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
         names = {p.name for p in self.space.free}
+        expected = {t.number: e for t in study.get_trials(deepcopy=False) if (e := Expected.of(t))}
         history, excesses = [], []
         for trial in Experience(study, knows_pruned=False).get_trials(
             deepcopy=False, states=(TrialState.COMPLETE,)
@@ -254,7 +272,8 @@ class SkoptSampler(SpaceSampler):
             params = {name: v for name, v in trial.params.items() if name in names}
             # A trial made elsewhere may be no point of this space.
             if trial.value is not None and math.isfinite(trial.value) and self._knows(params):
-                history.append((params, sign * trial.value))
+                spread = expected[trial.number].std if trial.number in expected else 0.0
+                history.append(_Observed(params, sign * trial.value, spread**2))
                 excesses.append(sum(max(v, 0.0) for v in trial.constraints.values()))
         return _penalised(history, excesses)
 
@@ -267,12 +286,12 @@ class SkoptSampler(SpaceSampler):
 
 def _penalised(history: History, excesses: Sequence[float]) -> History:
     """What is minimised, with infeasible trials above the feasible, within as much again."""
-    feasible = [v for (_, v), excess in zip(history, excesses, strict=True) if excess == 0]
+    feasible = [o.value for o, excess in zip(history, excesses, strict=True) if excess == 0]
     worst, best = max(feasible, default=0.0), min(feasible, default=0.0)
     spread = (worst - best) or 1.0
     return [
-        (params, value if excess == 0 else worst + spread * excess / (1 + excess))
-        for (params, value), excess in zip(history, excesses, strict=True)
+        o if excess == 0 else o._replace(value=worst + spread * excess / (1 + excess))
+        for o, excess in zip(history, excesses, strict=True)
     ]
 
 

@@ -28,6 +28,12 @@ def worse_and_worse_steps(trial):
         yield {"loss": trial.number + 1 / step, "accuracy": -trial.number - 1 / step}
 
 
+def rises(trial):
+    for step in range(1, 10):
+        trial.report(step, loss=trial.number + 0.1 * step)
+    return {"loss": trial.number + 1.0}
+
+
 def gives_up(trial):
     trial.report(1, loss=1.0)
     raise optuna.TrialPruned("not worth it")
@@ -89,6 +95,50 @@ def test_a_rule_stops_bad_trials_at_once_and_is_named(
     assert [trial["stopped_by"] for trial in trials[:kept]] == [None] * kept
     steps = (folder.path / "steps.txt").read_text().split()
     assert len(steps) == 9 * kept + (8 - kept)  # nothing runs on after it was stopped
+
+
+@pytest.mark.parametrize(
+    ("rule", "function", "reason"),
+    [
+        (
+            {"rule": "hyperband", "max_steps": 9, "reduction": 2},
+            "worse_and_worse",
+            "hyperband at step 2: 2.5 is not among the best 1 of 2",
+        ),
+        (
+            {"rule": "patience", "patience": 3},
+            "rises",
+            "patience at step 5: no better than 2.1 for 3",
+        ),
+        (
+            {"rule": "patience", "patience": 3, "wrapped": "median", "startup_trials": 0},
+            "rises",
+            "patience at step 5: no better than 2.1 for 3 steps; median at step 5: best so far 2.1",
+        ),
+        (
+            {"rule": "wilcoxon", "p_threshold": 0.05},
+            "worse_and_worse",
+            "wilcoxon at step 5: mean 2.457, of trial 0 0.4567 over the same steps (p below 0.05)",
+        ),
+    ],
+    ids=["hyperband", "patience", "patience-median", "wilcoxon"],
+)
+@pytest.mark.parametrize("workers", [None, 2])
+def test_optunas_other_rules_stop_trials_and_say_why(
+    folder: Folder, rule: dict[str, Any], function: str, reason: str, workers: int | None
+) -> None:
+    values = study(rule, function)
+    if workers:
+        values["run"] = {"workers": workers}
+    done = folder.hpo("run", folder.study(values))
+
+    assert done.code == 0, done.err
+    stopped = [trial for trial in folder.trials("s") if trial["state"] == "PRUNED"]
+    assert stopped
+    assert all(trial["stopped_by"].startswith(f"{rule['rule']} at step ") for trial in stopped)
+    if not workers:
+        (second,) = [trial for trial in stopped if trial["trial"] == 2]
+        assert second["stopped_by"].startswith(reason)
 
 
 def test_warmup_steps_are_run_by_every_trial(folder: Folder) -> None:

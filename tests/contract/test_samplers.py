@@ -16,8 +16,9 @@ from hpo.errors import HpoError, SpaceExhaustedError
 from hpo.samplers import SpaceSampler
 from hpo.samplers.coordinates import coordinates
 from hpo.samplers.experience import Experience
-from hpo.samplers.model_based import _penalised
-from hpo.trial import FAILURE
+from hpo.samplers.memory import Memory
+from hpo.samplers.model_based import _Observed, _penalised
+from hpo.trial import FAILURE, FORECAST
 from search_spaces import GridError, SearchSpace, parse
 
 NAMES = samplers.NAMES
@@ -318,6 +319,87 @@ def test_what_comes_next_follows_from_the_finished_trials_alone(name: str) -> No
     assert resumed.trials[5].params == whole.trials[5].params
 
 
+def _stopped_by_forecast(study: optuna.Study, x: float, last: float, mean: float) -> None:
+    forecast = {"mean": mean, "std": 0.1, "audited": False}
+    study.add_trial(
+        create_trial(
+            state=TrialState.PRUNED,
+            value=last,
+            params={"x": x},
+            distributions={"x": FloatDistribution(0.0, 1.0)},
+            intermediate_values={1: last},
+            system_attrs={FORECAST: forecast},
+        )
+    )
+
+
+def _completed(study: optuna.Study, x: float) -> None:
+    distribution = FloatDistribution(0.0, 1.0)
+    study.add_trial(create_trial(params={"x": x}, distributions={"x": distribution}, value=x))
+
+
+@pytest.mark.parametrize("knows_pruned", [True, False])
+def test_a_model_learns_from_a_stopped_trial_what_was_expected_of_it(knows_pruned: bool) -> None:  # noqa: FBT001
+    study = optuna.create_study()
+    _stopped_by_forecast(study, 0.5, last=0.9, mean=0.4)
+    study.add_trial(
+        create_trial(
+            state=TrialState.PRUNED,
+            value=0.8,
+            params={"x": 0.1},
+            distributions={"x": FloatDistribution(0.0, 1.0)},
+            intermediate_values={1: 0.8},
+        )
+    )
+
+    by_forecast, by_another = Experience(study, knows_pruned=knows_pruned).trials
+
+    assert (by_forecast.state, by_forecast.value) == (TrialState.COMPLETE, 0.4)
+    by_last_value = (TrialState.PRUNED, 0.8) if knows_pruned else (TrialState.COMPLETE, 0.8)
+    assert (by_another.state, by_another.value) == by_last_value
+    assert study.trials[0].state is TrialState.PRUNED  # to everybody else
+
+
+def test_of_stopped_trials_those_expected_to_be_good_are_remembered() -> None:
+    study = optuna.create_study()
+    for number in range(60):  # the later, the better, and all of them the same at their last step
+        _stopped_by_forecast(study, number / 60, last=0.9, mean=1 - number / 60)
+    recalled = Memory(seed=0, most=30).recall(study.trials, study.direction)
+    assert {trial.number for trial in recalled} >= set(range(35, 60))
+
+
+def test_skopts_gaussian_process_is_told_how_uncertain_a_forecast_is() -> None:
+    space = parse({"x": {"float": [0, 1]}})
+    sampler = samplers.build("skopt", space, seed=0, startup_trials=2)
+    assert isinstance(sampler, samplers.SkoptSampler)
+    study = optuna.create_study(direction="maximize")
+    for x in (0.0, 0.5, 1.0):
+        _completed(study, x)
+    _stopped_by_forecast(study, 0.25, last=0.9, mean=0.4)
+
+    history = sampler._history(study)
+    model = sampler._told(history, sampler.space.free, seed=0).models[-1]
+
+    assert [observed.value for observed in history] == [0.0, -0.5, -1.0, -0.4]
+    assert [observed.variance for observed in history] == pytest.approx([0, 0, 0, 0.01])
+    assert list(model.alpha > 1e-9) == [False, False, False, True]
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
+def test_what_comes_next_follows_from_forecasts_too(name: str) -> None:
+    space = parse({"x": {"float": [0, 1]}})
+
+    def suggested(mean: float) -> float:
+        study = _study(samplers.build(name, space, seed=3, startup_trials=3))
+        for x in (0.1, 0.3, 0.5, 0.7):
+            _completed(study, x)
+        _stopped_by_forecast(study, 0.9, last=5.0, mean=mean)
+        return float(_suggest(study.ask(), space)["x"])
+
+    assert suggested(0.9) == suggested(0.9)
+    assert suggested(0.9) != suggested(-0.9)
+
+
 def test_a_parameter_that_the_space_lacks_is_drawn_too(name: str) -> None:
     study = _study(samplers.build(name, SMALL, seed=0))
 
@@ -415,8 +497,8 @@ def test_a_model_bears_trials_of_which_it_does_not_know_whether_they_keep_constr
 
 
 def test_skopt_is_told_that_infeasible_trials_are_worse_than_all_others() -> None:
-    history = [({"x": x}, value) for x, value in enumerate((3.0, 0.0, 5.0, 1.0))]
-    told = [value for _, value in _penalised(history, [0.0, 0.5, 0.0, 4.0])]
+    history = [_Observed({"x": x}, value) for x, value in enumerate((3.0, 0.0, 5.0, 1.0))]
+    told = [observed.value for observed in _penalised(history, [0.0, 0.5, 0.0, 4.0])]
     assert told[0] == 3.0
     assert told[2] == 5.0
     assert 5.0 < told[1] < told[3] < 5.0 + (5.0 - 3.0)

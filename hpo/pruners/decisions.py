@@ -1,0 +1,260 @@
+"""Whether a trial is worth going on with: a pure function of learning curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from hpo.curves import Curve, Forecast, forecast_batch
+from hpo.curves.distributions import Array, Direction
+
+Steps: TypeAlias = tuple[Array, Array]
+"""A curve's steps, rising, and its values."""
+
+THRESHOLD = 0.01
+"""Below this probability to beat the incumbent a trial is condemned; benchmarks/curves has why."""
+
+STARTUP_TRIALS = 3
+"""Finished trials before any is condemned; forecasts do without examples, better with some."""
+
+_TAIL = 0.05  # on either side of a 90% interval
+_DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
+_EACH_UP_TO = 10  # reports
+_PACE = 1.1  # and from there on, a judgement for each so many times as many
+_AUDITS = 7  # keeps the lots of audits apart from other randomness of the same seed
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the finished trials of a study say.
+
+    Args:
+        n_finished: How many there are.
+        incumbent: The best value among them; None while there is none.
+        history: Their curves, or a sample of these.
+        audits: Of each trial that was condemned and run to its end all the same: what was expected
+            of it, and its final value.
+    """
+
+    n_finished: int
+    incumbent: float | None
+    history: Sequence[Curve] = ()
+    audits: Sequence[tuple[Decision, float]] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was expected of a trial at one of its steps.
+
+    Args:
+        step: The last step that it had reported.
+        horizon: Its last step, if it is run to the end.
+        probability: That its final value beats the incumbent by more than the tolerance.
+        mean: Of its final value.
+        std: Of the same.
+        low: Below it, the final value lies with a probability of 5%.
+        high: Above it, likewise.
+        incumbent: The best finished value.
+        tolerance: What an improvement has to exceed.
+        threshold: The probability below which it is not worth going on.
+    """
+
+    step: float
+    horizon: float
+    probability: float
+    mean: float
+    std: float
+    low: float
+    high: float
+    incumbent: float
+    tolerance: float
+    threshold: float
+
+    @property
+    def condemns(self) -> bool:
+        """Whether the trial is not worth going on with."""
+        return self.probability < self.threshold
+
+    def sentence(self, unit: str) -> str:
+        """The reason, for people: ``epoch 7 of 50: 0.8% chance to beat 0.0213 (...)``.
+
+        Args:
+            unit: What a step is called.
+        """
+        beat = f"{self.incumbent:.3g}" + (f" by {self.tolerance:g}" if self.tolerance else "")
+        return (
+            f"{unit} {self.step:g} of {self.horizon:g}: {_percent(self.probability)} chance to "
+            f"beat {beat} (forecast {self.mean:.3g}, 90% interval {self._interval})"
+        )
+
+    @property
+    def _interval(self) -> str:
+        return f"{self.low:.3g}{'-' if self.low >= 0 else ' to '}{self.high:.3g}"
+
+    def beats_incumbent(self, value: float, direction: Direction) -> bool:
+        """Whether a final value is better than the incumbent by more than the tolerance."""
+        ahead = value - self.incumbent if direction == "maximize" else self.incumbent - value
+        return ahead > self.tolerance
+
+    def undersells(self, value: float, direction: Direction) -> bool:
+        """Whether a final value is better than the 90% interval, which has a probability of 5%."""
+        return value > self.high if direction == "maximize" else value < self.low
+
+    def holds(self, value: float) -> bool:
+        """Whether a final value lies in the 90% interval."""
+        return self.low <= value <= self.high
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, to be kept with the trial."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Decision:
+        """The inverse of `as_json`; further keys are ignored."""
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class ForecastRule:
+    """Condemns trials that will hardly beat the incumbent.
+
+    Args:
+        direction: Whether lower or higher values are better.
+        threshold: The probability below which a trial is condemned.
+        tolerance: What an improvement has to exceed, in the metric's unit.
+        startup_trials: Finished trials before any is condemned.
+        min_steps: Reports of a trial before it may be condemned.
+        bounds: Lowest and highest value of the metric, as far as they are known.
+    """
+
+    direction: Direction
+    threshold: float = THRESHOLD
+    tolerance: float = 0.0
+    startup_trials: int = STARTUP_TRIALS
+    min_steps: int = 1
+    bounds: tuple[float, float] | None = None
+
+    def decide(self, curves: Sequence[Curve], horizon: float, past: Past) -> list[Decision | None]:
+        """Judges curves, each as it is now; several moments of one curve are as good as several.
+
+        Args:
+            curves: What each trial has reported.
+            horizon: Their last step.
+            past: What is known of the study.
+
+        Returns:
+            For each curve a decision; None where there is nothing to decide, since it is too early
+            or the trial is at its end.
+        """
+        decisions: list[Decision | None] = [None] * len(curves)
+        if past.incumbent is None or past.n_finished < self.startup_trials:
+            return decisions
+        seen = [as_arrays(curve) for curve in curves]
+        history = [each for each in map(as_arrays, past.history) if np.isfinite(each[1]).any()]
+        undecided = [
+            i
+            for i, (steps, _) in enumerate(seen)
+            if len(steps) >= self.min_steps and steps[-1] < horizon
+        ]
+        if not undecided:
+            return decisions
+        judged = [seen[i] for i in undecided]
+        # Steps may be counted from 0; the laws of learning curves count them from 1.
+        shift = max(0.0, 1.0 - min(float(steps[0]) for steps, _ in (*judged, *history)))
+        forecasts = forecast_batch(
+            [(steps + shift, values) for steps, values in judged],
+            horizon + shift,
+            direction=self.direction,
+            history=[(steps + shift, values) for steps, values in history] or None,
+            bounds=self._bounds([*judged, *history]),
+        )
+        for i, forecast in zip(undecided, forecasts, strict=True):
+            step = float(seen[i][0][-1])
+            decisions[i] = self._decision(step, horizon, forecast.final, past)
+        return decisions
+
+    def _decision(self, step: float, horizon: float, final: Forecast, past: Past) -> Decision:
+        incumbent = past.incumbent
+        assert incumbent is not None  # noqa: S101 - `decide` has looked
+        aim = incumbent + (self.tolerance if self.direction == "maximize" else -self.tolerance)
+        low, high = final.quantile([0.05, 0.95])[:, 0]
+        return Decision(
+            step=step,
+            horizon=float(horizon),
+            probability=float(final.prob_better_than(aim)[0]),
+            mean=float(final.mean[0]),
+            std=float(final.std[0]),
+            low=float(low),
+            high=float(high),
+            incumbent=incumbent,
+            tolerance=self.tolerance,
+            threshold=self.threshold / self.contradiction(past.audits),
+        )
+
+    def contradiction(self, audits: Sequence[tuple[Decision, float]]) -> float:
+        """How many times as often as stated audited trials did better than stated; at least 1.
+
+        A decision states two chances: p_i to beat the incumbent, and 5% to end better than its
+        90% interval. Of all these, which sum to S, n came true: n ~ Poisson(r S), with
+        r ~ Gamma(a, a), so that E[r | n] = (a + n) / (a + S).
+        """
+        stated = sum(decision.probability + _TAIL for decision, _ in audits)
+        came_true = sum(
+            decision.beats_incumbent(value, self.direction)
+            + decision.undersells(value, self.direction)
+            for decision, value in audits
+        )
+        return max(1.0, (_DOUBT + came_true) / (_DOUBT + stated))
+
+    def _bounds(self, curves: Sequence[Steps]) -> tuple[float, float] | None:
+        """The metric's bounds, unless values show that it is another of the same name."""
+        if self.bounds is None:
+            return None
+        low, high = self.bounds
+        values = np.concatenate([values for _, values in curves])
+        finite = values[np.isfinite(values)]
+        return self.bounds if np.all((finite >= low) & (finite <= high)) else None
+
+
+def is_due(n_reports: int) -> bool:
+    """Whether a trial is judged after so many reports: after each of the first, then more rarely.
+
+    A tenth more reports tell little more, and a trial of thousands must not cost thousands of
+    forecasts.
+    """
+    if n_reports <= _EACH_UP_TO:
+        return True
+    now, before = (math.floor(math.log(n, _PACE)) for n in (n_reports, n_reports - 1))
+    return now > before
+
+
+def is_audited(seed: int, number: int, share: float) -> bool:
+    """Whether a trial, if it is condemned, is run to its end all the same.
+
+    It follows from the study's seed and the trial's number alone, so that all drivers say the same,
+    also when a trial is taken up again.
+    """
+    (lot,) = np.random.SeedSequence((seed, number, _AUDITS)).generate_state(1)
+    return bool(lot / 2.0**32 < share)
+
+
+def as_arrays(curve: Curve) -> Steps:
+    """Steps and values of a curve; what is infinite was not measured."""
+    if isinstance(curve, tuple):
+        steps, values = (np.asarray(part, float) for part in curve)
+    else:
+        values = np.asarray(curve, float)
+        steps = np.arange(1.0, len(values) + 1)
+    return steps, np.where(np.isinf(values), np.nan, values)
+
+
+def _percent(probability: float) -> str:
+    """12%, 0.8%, less than 0.1%."""
+    percent = 100 * probability
+    if percent < 0.1:
+        return "less than 0.1%"
+    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"

@@ -1,0 +1,203 @@
+"""Stops trials whose learning curve, as it is forecast, will hardly beat the best finished one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.curves.distributions import Direction
+from hpo.pruners.base import Rule
+from hpo.pruners.decisions import (
+    STARTUP_TRIALS,
+    THRESHOLD,
+    Decision,
+    ForecastRule,
+    Past,
+    Steps,
+    is_audited,
+    is_due,
+)
+from hpo.trial import FORECAST
+
+Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
+
+_MOST_CURVES = 50  # as many as `hpo.curves` looks at
+
+
+class ForecastPruner(Rule):
+    """Stops a trial when it will hardly beat the incumbent, the best finished trial.
+
+    Hardly: the probability that its final value is better, by more than the tolerance, is below the
+    threshold. The curve is forecast by `hpo.curves`, which learns from the study's finished trials,
+    after each of the first ten reports, and then after every tenth more.
+    A share of the trials that would be stopped is run to the end all the same. When more of
+    these beat the incumbent than was stated, the threshold is divided by how many times as many.
+
+    Of every trial that it condemns, it notes what was expected in the system attribute
+    ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
+
+    It works in any Optuna study with one objective:
+
+    >>> study = optuna.create_study(pruner=hpo.pruners.ForecastPruner(horizon=50))
+
+    Args:
+        threshold: The probability below which a trial is stopped, which is what is promised.
+        tolerance: What an improvement has to exceed, in the metric's unit.
+        audit: The share of condemned trials that are run to the end.
+        startup_trials: Finished trials before any is stopped.
+        min_steps: Reports of a trial before it may be stopped.
+        horizon: The last step of a trial, or what tells it of a trial; where that is None, the last
+            step of the longest finished trial.
+        bounds: Lowest and highest value of the metric, where they are known; infinity where one is
+            not.
+        seed: Chooses the audited trials, with their numbers.
+        unit: What a step is called in reasons.
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    name = "forecast"
+
+    def __init__(
+        self,
+        *,
+        threshold: float = THRESHOLD,
+        tolerance: float = 0.0,
+        audit: float = 0.05,
+        startup_trials: int = STARTUP_TRIALS,
+        min_steps: int = 1,
+        horizon: Horizon = None,
+        bounds: tuple[float, float] | None = None,
+        seed: int = 0,
+        unit: str = "step",
+    ) -> None:
+        if not 0 < threshold < 1:
+            raise ValueError(f"threshold is a probability between 0 and 1, not {threshold}")
+        if not 0 <= audit <= 1:
+            raise ValueError(f"audit is a share from 0 to 1, not {audit}")
+        if not (math.isfinite(tolerance) and tolerance >= 0):
+            raise ValueError(f"tolerance is 0 or more, not {tolerance}")
+        if startup_trials < 0 or min_steps < 1:
+            least = f"startup_trials {startup_trials}, min_steps {min_steps}"
+            raise ValueError(f"startup_trials is 0 or more and min_steps 1 or more, not {least}")
+        if not (horizon is None or callable(horizon) or horizon > 0):
+            raise ValueError(f"horizon is a trial's last step, not {horizon}")
+        if bounds is not None and not bounds[0] < bounds[1]:
+            raise ValueError(f"bounds are the lowest and the highest value, not {bounds}")
+        self.audit = audit
+        self.seed = seed
+        self._settings: dict[str, Any] = {
+            "threshold": threshold,
+            "tolerance": tolerance,
+            "startup_trials": startup_trials,
+            "min_steps": min_steps,
+            "bounds": bounds,
+        }
+        self._horizon = horizon
+        self._unit = unit
+        self._known: tuple[tuple[int, int], _Known] | None = None  # by study and finished trials
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        if not trial.intermediate_values or is_audit(trial):
+            return False
+        steps, values = curve(trial)
+        if not math.isfinite(values[-1]):
+            return True  # it diverged; hpo fails such a trial before it asks
+        if not is_due(len(steps)):
+            return False
+        decision = self._decide(study, trial, (steps, values))
+        if decision is None or not decision.condemns:
+            return False
+        audited = is_audited(self.seed, trial.number, self.audit)
+        kept = {**decision.as_json(), "audited": audited}
+        study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
+        return not audited
+
+    def reason(self, study: Study, trial: FrozenTrial) -> str:
+        kept = study._storage.get_trial(trial._trial_id).system_attrs.get(FORECAST)
+        if kept is None:
+            step = max(trial.intermediate_values)
+            return f"forecast at {self._unit} {step}: {trial.intermediate_values[step]}"
+        return f"forecast at {Decision.from_json(kept).sentence(self._unit)}"
+
+    def _decide(self, study: Study, trial: FrozenTrial, seen: Steps) -> Decision | None:
+        known = self._know(study)
+        told = self._horizon(trial) if callable(self._horizon) else self._horizon
+        horizon = known.longest if told is None else told
+        rule = ForecastRule(direction_of(study), **self._settings)
+        return rule.decide([seen], horizon, known.past)[0]
+
+    def _know(self, study: Study) -> _Known:
+        """What the finished trials say; gathered anew only when there are more of them."""
+        finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        key, known = (study._study_id, len(finished)), self._known  # which threads may share
+        if known is None or known[0] != key:
+            known = self._known = key, _Known.of(finished, direction_of(study))
+        return known[1]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What finished trials say, and the last step of the longest."""
+
+    past: Past
+    longest: float
+
+    @classmethod
+    def of(cls, finished: Sequence[FrozenTrial], direction: Direction) -> _Known:
+        """Gathers it from COMPLETE trials, by number."""
+        better = max if direction == "maximize" else min
+        values = [t.value for t in finished if t.value is not None and _is_feasible(t)]
+        told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
+        past = Past(
+            n_finished=len(finished),
+            incumbent=better((v for v in values if math.isfinite(v)), default=None),
+            history=[curve(trial) for trial in _spread(told)],
+            audits=list(audits(finished)),
+        )
+        return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
+
+
+def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """So many trials that a forecast costs the same in any study.
+
+    The first finished before anything was stopped, and so stand for all configurations; the last
+    are like those that a model suggests by now.
+    """
+    n = min(len(trials), _MOST_CURVES)
+    return [trials[int(i)] for i in np.linspace(0, len(trials) - 1, n).round()]
+
+
+def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
+    """Of trials that were condemned and run to their end, what was expected, and the value."""
+    for trial in finished:
+        if is_audit(trial) and trial.state is TrialState.COMPLETE and trial.value is not None:
+            yield Decision.from_json(trial.system_attrs[FORECAST]), trial.value
+
+
+def is_audit(trial: FrozenTrial) -> bool:
+    """Whether a trial was condemned and is run to its end, or was."""
+    return bool(trial.system_attrs.get(FORECAST, {}).get("audited"))
+
+
+def curve(trial: FrozenTrial) -> Steps:
+    """What a trial reported, its steps rising."""
+    steps = sorted(trial.intermediate_values)
+    values = [trial.intermediate_values[step] for step in steps]
+    return np.array(steps, float), np.array(values, float)
+
+
+def direction_of(study: Study) -> Direction:
+    """Which way is better in a study with one objective."""
+    return "maximize" if study.direction is StudyDirection.MAXIMIZE else "minimize"
+
+
+def _is_feasible(trial: FrozenTrial) -> bool:
+    return all(excess <= 0 for excess in trial.constraints.values())

@@ -1,0 +1,136 @@
+"""What early stopping saved, and what the trials say that were run on to judge it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+from hpo.catalog import SPEC, StudyRecord
+from hpo.curves.distributions import Direction
+from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve
+from hpo.spec import Plan
+from trainers import goals
+
+_MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
+_FEWEST_STEPS = 4  # of a curve of which a half tells something
+
+
+def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
+    """What ``hpo show --json`` has under ``early_stopping``; None without a stopping rule.
+
+    Its keys: `rule`; `stopped`, how many trials; `steps_run` and `steps_saved`, of finished and
+    stopped trials, and `share_saved`. Of forecasts also `audited`, the trials that were condemned
+    and run to their end; `wrongly_condemned`, those of them that beat the incumbent, and
+    `expected_wrong`, how many were to; `coverage`, the share of the audited trials that ended in
+    their 90% interval; `coverage_finished`, the same of finished trials that are forecast from
+    their first half and others' curves.
+    """
+    rule = study.attrs.get(SPEC, {}).get("stopping", {}).get("rule", "none")
+    if rule == "none" or study.aims.several:
+        return None
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    trials = study.storage.get_all_trials(study.id, deepcopy=False, states=states)
+    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    stopped = [trial for trial in trials if trial.state is TrialState.PRUNED]
+    lengths = _Lengths.of(study.plan, finished)
+    run = sum(map(lengths.run, trials))
+    saved = sum(map(lengths.saved, stopped))
+    told = {
+        "rule": rule,
+        "stopped": len(stopped),
+        "steps_run": run,
+        "steps_saved": saved,
+        "share_saved": saved / (run + saved) if run + saved else 0.0,
+    }
+    return told | _judged(study, finished) if rule == "forecast" else told
+
+
+def sentence(study: StudyRecord) -> str:
+    """The same in one sentence, without its full stop; empty without a stopping rule."""
+    told = early_stopping(study)
+    if told is None:
+        return ""
+    counts = study.counts()
+    n, ended = told["stopped"], counts["complete"] + counts["pruned"]
+    text = f"{told['rule']} stopped {n} of {ended} trials and saved {told['share_saved']:.0%}"
+    text += " of the epochs"
+    if audited := told.get("audited"):
+        held = round(told["coverage"] * audited)
+        text += (
+            f"; of {audited} run on as an audit {told['wrongly_condemned']} beat the incumbent "
+            f"({told['expected_wrong']:.1f} expected), {held} ended in the 90% interval"
+        )
+    if (coverage := told.get("coverage_finished")) is not None:
+        text += f"; from half of their curves, {coverage:.0%} of finished trials did"
+    return text
+
+
+def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """What audited and finished trials say of the forecasts."""
+    direction: Direction = "maximize" if study.maximize else "minimize"
+    judged = list(audits(finished))
+    held = [decision.holds(value) for decision, value in judged]
+    again = _held_from_half(finished, direction, goals.bounds(study.metric))
+    return {
+        "audited": len(judged),
+        "wrongly_condemned": sum(d.beats_incumbent(value, direction) for d, value in judged),
+        "expected_wrong": sum(decision.probability for decision, _ in judged),
+        "coverage": sum(held) / len(held) if held else None,
+        "coverage_finished": sum(again) / len(again) if again else None,
+    }
+
+
+def _held_from_half(
+    finished: Sequence[FrozenTrial],
+    direction: Direction,
+    bounds: tuple[float, float] | None,
+) -> list[bool]:
+    """Whether finished curves ended where their first halves and others' curves had it."""
+    told = [curve(trial) for trial in finished if len(trial.intermediate_values) >= _FEWEST_STEPS]
+    told = told[-_MOST_CURVES:]
+    rule = ForecastRule(direction, startup_trials=0, bounds=bounds)
+    held = []
+    for fold in (0, 1):  # no curve is forecast with itself as an example
+        others = [each for i, each in enumerate(told) if i % 2 != fold]
+        past = Past(len(others), incumbent=0.0, history=others)
+        of_length: dict[float, list[Steps]] = defaultdict(list)
+        for steps, values in told[fold::2]:
+            of_length[float(steps[-1])].append((steps, values))
+        for horizon, curves in of_length.items():
+            halves = [
+                (steps[: len(steps) // 2], values[: len(steps) // 2]) for steps, values in curves
+            ]
+            decisions = rule.decide(halves, horizon, past)
+            held += [
+                _holds(d, values[-1]) for d, (_, values) in zip(decisions, curves, strict=True)
+            ]
+    return held
+
+
+def _holds(decision: Decision | None, value: float) -> bool:
+    return decision is not None and decision.holds(value)
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """How far trials went, and how far they would have gone."""
+
+    plan: Plan
+    longest: int
+
+    @classmethod
+    def of(cls, plan: Plan, finished: Sequence[FrozenTrial]) -> _Lengths:
+        return cls(plan, max((trial.last_step or 0 for trial in finished), default=0))
+
+    def run(self, trial: FrozenTrial) -> int:
+        """The last step of a trial."""
+        return trial.last_step or 0
+
+    def saved(self, trial: FrozenTrial) -> int:
+        """Steps that it was stopped before."""
+        whole = self.plan.epochs(trial.params) or self.longest
+        return max(0, whole - self.run(trial))

@@ -1,0 +1,351 @@
+"""The rule `forecast` from outside: whom it stops, what it says, what runs on as an audit."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from hpo.pruners import is_audited
+from tests.acceptance.harness import Folder, Study, clean_environment
+
+OBJECTIVES = """
+import math
+import os
+import time
+
+
+def wait_for(name):
+    while not os.path.exists(name):
+        time.sleep(0.01)
+
+
+def loss(trial, step):
+    level = 0.1 + 0.01 * (trial.number % 4) if trial.number < 5 else 0.8
+    return level + math.exp(-step / 3)
+
+
+def train(trial):
+    for step in range(1, 13):
+        with open("calls.txt", "a") as calls:
+            calls.write(f"{trial.number} {os.getpid()}\\n")
+        trial.report(step, loss=loss(trial, step))
+    return {"loss": loss(trial, 12)}
+
+
+def accuracy(trial):
+    for step in range(1, 13):
+        yield {"accuracy": 1 - min(1, loss(trial, step))}
+
+
+def waits(trial):
+    \"\"\"Trial 6 waits at its tenth step, if it gets there.\"\"\"
+    for step in range(1, 13):
+        if trial.number == 6 and step == 10 and not os.path.exists("go"):
+            open("waiting", "w").close()
+            wait_for("go")
+        trial.report(step, loss=loss(trial, step))
+    return {"loss": loss(trial, 12)}
+
+
+def together(trial):
+    \"\"\"No trial after the fifth ends before two processes are at work.\"\"\"
+    with open("calls.txt", "a") as calls:
+        calls.write(f"{trial.number} {os.getpid()}\\n")
+    while trial.number >= 5 and len({line.split()[1] for line in open("calls.txt")}) < 2:
+        time.sleep(0.01)
+    for step in range(1, 13):
+        trial.report(step, loss=loss(trial, step))
+        time.sleep(0.01)
+    return {"loss": loss(trial, 12)}
+"""
+N = 12
+REASON = re.compile(
+    r"forecast at epoch (\d+) of 12: (less than )?[\d.]+% chance to beat [\d.]+ "
+    r"\(forecast \S+, 90% interval \S+( to \S+)?\)"
+)
+
+
+def study(function: str = "train", metric: str = "loss", **stopping: Any) -> Study:
+    """A study whose first five trials are good and finish, and whose others are hopeless."""
+    return {
+        "name": "s",
+        "objective": {
+            "function": f"objectives:{function}",
+            "metric": metric,
+            "direction": "minimize" if metric == "loss" else "maximize",
+            "epochs": 12,
+        },
+        "space": {"x": {"float": [0, 1]}},
+        "search": {"sampler": "random", "trials": N, "seed": 2},
+        "stopping": {"rule": "forecast", "startup_trials": 5, **stopping},
+    }
+
+
+@pytest.fixture(autouse=True)
+def _objectives(folder: Folder) -> None:
+    folder.write("objectives.py", OBJECTIVES)
+
+
+def condemned(trials: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [trial for trial in trials if trial["forecast"]]
+
+
+@pytest.mark.parametrize(("function", "metric"), [("train", "loss"), ("accuracy", "accuracy")])
+def test_hopeless_trials_are_stopped_and_some_run_on_as_an_audit(
+    folder: Folder, function: str, metric: str
+) -> None:
+    done = folder.hpo("run", folder.study(study(function, metric, audit=0.4)), "--json")
+
+    assert done.code == 0, done.err
+    trials = folder.trials("s")
+    assert [trial["trial"] for trial in condemned(trials)] == list(range(5, N))
+    audited = [number for number in range(5, N) if is_audited(2, number, 0.4)]
+    assert 0 < len(audited) < N - 5
+    for trial in condemned(trials):
+        is_audit = trial["trial"] in audited
+        assert trial["forecast"]["audited"] is is_audit
+        assert trial["state"] == ("COMPLETE" if is_audit else "PRUNED")
+        assert trial["n_steps"] == (12 if is_audit else trial["forecast"]["step"])
+        assert bool(trial["stopped_by"]) is not is_audit
+        if not is_audit:
+            said = REASON.fullmatch(trial["stopped_by"])
+            assert said, trial["stopped_by"]
+            assert int(said[1]) == trial["n_steps"] < 12
+            assert trial["stopped_by"] in done.events[trial["trial"]]
+
+    told = done.json["early_stopping"]
+    steps = sum(trial["n_steps"] for trial in trials)
+    assert told["rule"] == done.json["stopping"] == "forecast"
+    assert told["stopped"] == N - 5 - len(audited)
+    assert told["steps_run"] == steps
+    assert told["steps_saved"] == 12 * N - steps
+    assert told["share_saved"] == pytest.approx(1 - steps / (12 * N))
+    assert told["audited"] == len(audited)
+    assert told["wrongly_condemned"] == 0
+    assert 0 <= told["expected_wrong"] < 0.1 * len(audited)
+    assert 0 <= told["coverage"] <= 1
+    assert 0 <= told["coverage_finished"] <= 1
+    assert told == folder.hpo("show", "s", "--json").json["early_stopping"]
+
+
+def test_people_are_told_what_was_saved_and_why_a_trial_was_stopped(folder: Folder) -> None:
+    done = folder.hpo("run", folder.study(study(audit=0.4)))
+
+    trials = folder.trials("s")
+    stopped = [trial for trial in trials if trial["stopped_by"]]
+    audited = [trial for trial in condemned(trials) if trial["forecast"]["audited"]]
+    sentence = f"forecast stopped {len(stopped)} of {N} trials and saved "
+    (line,) = [line for line in done.err.splitlines() if line.startswith("Stopping: ")]
+    assert line.startswith(f"Stopping: {sentence}")
+    assert f"; of {len(audited)} run on as an audit 0 beat the incumbent (" in line
+    assert sentence in " ".join(folder.hpo("show", "s").out.split())
+
+    why = " ".join(folder.hpo("why", "s", str(stopped[0]["trial"])).out.split())
+    assert f"stopped {stopped[0]['stopped_by']}" in why
+    why = " ".join(folder.hpo("why", "s", str(audited[0]["trial"])).out.split())
+    assert "audited condemned at " in why
+    assert "run on all the same, as an audit: it did not beat it, " in why
+    assert folder.hpo("why", "s", str(stopped[0]["trial"]), "--json").json["forecast"]["mean"]
+
+
+def test_a_rule_without_forecasts_says_what_it_saved(folder: Folder) -> None:
+    values = {**study(), "stopping": {"rule": "median", "startup_trials": 3}}
+
+    done = folder.hpo("run", folder.study(values), "--json")
+
+    told = done.json["early_stopping"]
+    assert told["rule"] == "median"
+    assert told["stopped"] == done.json["n_trials"]["pruned"] > 0
+    assert 0 < told["share_saved"] < 1
+    assert "audited" not in told
+    values["stopping"] = {"rule": "none"}
+    folder.study(values, "none.yaml")
+    assert (
+        folder.hpo("run", "none.yaml", "--set", "name=t", "--json").json["early_stopping"] is None
+    )
+
+
+def test_a_baseline_is_never_stopped(folder: Folder) -> None:
+    folder.hpo("run", folder.study(study(audit=0.0)))
+
+    later = {**study(audit=0.0), "baseline": {"x": 0.5}}
+    later["search"] = {**later["search"], "trials": N + 1}
+    folder.hpo("run", folder.study(later))
+
+    *others, baseline = folder.trials("s")
+    assert baseline["baseline"]
+    assert (baseline["state"], baseline["n_steps"]) == ("COMPLETE", 12)
+    assert baseline["forecast"] is None
+    assert others[-1]["state"] == "PRUNED"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_an_audit_goes_on_where_it_was_interrupted(folder: Folder, number: int) -> None:
+    file = folder.study({**study("waits", audit=1.0), "run": {"grace_period": 0.2, "lease": 1}})
+    running = folder.start("run", file)
+    running.wait_for("", folder.path / "waiting")
+    running.signal(number)
+    running.done()
+
+    folder.write("go", "")
+    assert folder.hpo("resume", "s").code == 0
+
+    trials = folder.trials("s")
+    assert {(trial["state"], trial["n_steps"]) for trial in trials} == {("COMPLETE", 12)}
+    assert [trial["trial"] for trial in condemned(trials)] == list(range(5, N))
+    assert all(trial["forecast"]["audited"] for trial in condemned(trials))
+    assert trials[6]["attempts"] == 2
+
+
+def test_an_interrupted_study_stops_the_same_trials(folder: Folder) -> None:
+    def lasting() -> list[list[Any]]:
+        keys = ("trial", "state", "params", "n_steps", "stopped_by", "forecast")
+        return [[trial[key] for key in keys] for trial in folder.trials("s")]
+
+    # Trial 6 is the first that gets to its tenth step with min_steps: 10; then it is stopped.
+    file = folder.study({**study("waits", min_steps=10), "run": {"grace_period": 0.2}})
+    running = folder.start("run", file)
+    running.wait_for("", folder.path / "waiting")
+    running.signal(signal.SIGINT)
+    assert running.done().code == 130
+    folder.write("go", "")
+    assert folder.hpo("resume", "s").code == 0
+    resumed = lasting()
+
+    folder.hpo("delete", "s", "--yes")
+    assert folder.hpo("run", file).code == 0
+
+    assert lasting() == resumed
+    assert "PRUNED" in {state for _, state, *_ in resumed}
+
+
+def test_two_drivers_condemn_and_audit_by_the_same_lots(folder: Folder) -> None:
+    values = study("together", audit=0.4)
+    first = folder.start("run", folder.study(values))
+    first.wait_for("Study 's'")
+    second = folder.start("worker", "s")
+
+    assert (first.done().code, second.done().code) == (0, 0)
+
+    trials = folder.trials("s")
+    assert len(trials) == N
+    assert len({line.split()[1] for line in folder.calls()}) == 2
+    assert {trial["trial"] for trial in condemned(trials)} >= set(range(7, N))
+    for trial in condemned(trials):
+        assert trial["forecast"]["audited"] is is_audited(2, trial["trial"], 0.4)
+
+
+def test_networks_in_worker_processes_are_stopped(folder: Folder) -> None:
+    values = {
+        "name": "s",
+        "objective": {"trainer": "classifier", "data": "digits", "metric": "val_error",
+                      "epochs": 15},
+        "space": {"learning_rate": {"float": [1e-6, 0.5], "log": True}, "width": 32, "depth": 1},
+        "search": {"sampler": "bayesian", "trials": 14, "startup_trials": 6},
+        "stopping": {"rule": "forecast", "startup_trials": 3, "audit": 0.2},
+        "run": {"workers": 2, "device": "cpu"},
+    }  # fmt: skip
+
+    done = folder.hpo("run", folder.study(values), "--json")
+
+    assert done.code == 0, done.err
+    trials = folder.trials("s")
+    stopped = [trial for trial in trials if trial["state"] == "PRUNED"]
+    assert stopped
+    assert all(trial["stopped_by"].startswith("forecast at epoch ") for trial in stopped)
+    assert all(" of 15: " in trial["stopped_by"] for trial in stopped)
+    assert done.json["best"]["value"] == min(t["value"] for t in trials if t["state"] == "COMPLETE")
+    assert done.json["early_stopping"]["share_saved"] > 0
+
+
+READER = """
+import json, sys
+from mlflow.tracking import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+(experiment,) = [e for e in client.search_experiments() if e.name == "s"]
+runs = client.search_runs([experiment.experiment_id])
+print(json.dumps([run.data.tags for run in runs if "mlflow.parentRunId" in run.data.tags]))
+"""
+
+
+def test_a_stopped_trials_reason_is_its_tag_in_mlflow(folder: Folder) -> None:
+    mlflow = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
+    folder.hpo("run", folder.study(study(audit=0.4)), **mlflow)
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", READER],
+        cwd=folder.path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+
+    tags = {int(each["hpo.trial"]): each for each in json.loads(done.stdout)}
+    for trial in folder.trials("s"):
+        assert tags[trial["trial"]].get("hpo.stopped_by") == trial["stopped_by"]
+
+
+# --- the file ---
+
+
+@pytest.mark.parametrize(
+    ("stopping", "place", "message"),
+    [
+        ({"rule": "forcast"}, "stopping.rule", "Did you mean 'forecast'?"),
+        ({"rule": "forecast", "treshold": 0.1}, "stopping.treshold", "mean 'threshold'?"),
+        ({"rule": "forecast", "threshold": 0}, "stopping.threshold", "greater than 0"),
+        ({"rule": "forecast", "threshold": "5%"}, "stopping.threshold", "should be a number"),
+        ({"rule": "forecast", "audit": 1.5}, "stopping.audit", "less than or equal to 1"),
+        ({"rule": "forecast", "tolerance": -1}, "stopping.tolerance", "greater than or equal"),
+        (
+            {"rule": "median", "audit": 0.1},
+            "stopping.audit",
+            "`rule: median` knows no `audit`, which is of forecast; it takes startup_trials, warm",
+        ),
+        ({"rule": "forecast", "warmup_steps": 3}, "stopping.warmup_steps", "of median, percent"),
+        ({"rule": "none", "reduction": 4}, "stopping.reduction", "it takes no options."),
+        ({"rule": "patience", "percentile": 40}, "stopping.percentile", "of percentile; it takes"),
+        ({"rule": "patience", "wrapped": "patience"}, "stopping.wrapped", "unknown wrapped"),
+        ({"rule": "hyperband", "min_steps": 20}, "stopping.min_steps", "no more than 12 steps"),
+        ({"rule": "wilcoxon", "p_threshold": 2}, "stopping.p_threshold", "less than or equal to 1"),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else None,
+)  # fmt: skip
+def test_a_mistake_in_the_rule_is_explained(
+    folder: Folder, stopping: dict[str, Any], place: str, message: str
+) -> None:
+    done = folder.hpo("check", folder.study({**study(), "stopping": stopping}))
+
+    assert done.code == 1
+    assert "1 mistake in the study file" in done.err
+    assert place in done.err
+    assert message in done.err
+
+
+def test_hyperband_must_know_how_long_a_trial_is(folder: Folder) -> None:
+    values = study()
+    del values["objective"]["epochs"]
+    values["stopping"] = {"rule": "hyperband"}
+
+    assert "give max_steps or objective.epochs" in folder.hpo("check", folder.study(values)).err
+
+    values["stopping"]["max_steps"] = 12
+    assert folder.hpo("check", folder.study(values)).code == 0
+
+
+def test_another_rule_may_go_on_with_a_study(folder: Folder) -> None:
+    folder.hpo("run", folder.study(study(audit=0.0, threshold=0.2)))
+
+    more = folder.hpo("resume", "s", "--set", "stopping.rule=median", "--set", "search.trials=14")
+
+    assert more.code == 0, more.err
+    trials = folder.trials("s")
+    assert [trial["stopped_by"].partition(" ")[0] for trial in trials[5:]] == (
+        ["forecast"] * 7 + ["median"] * 2
+    )

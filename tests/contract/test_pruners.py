@@ -1,0 +1,289 @@
+"""What a stopping rule promises, whichever it is, in anybody's Optuna study."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from pathlib import Path
+from typing import Any, get_args
+
+import optuna
+import pytest
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
+from optuna.trial import TrialState
+
+import hpo
+from hpo import pruners, samplers, spec, studyfile
+from hpo.curves.distributions import Direction
+from hpo.pruners import ForecastPruner, Rule
+from hpo.pruners.decisions import THRESHOLD
+from hpo.spec import RULE_OPTIONS, Plan, RuleName, StoppingSpec
+from hpo.storage import open_storage
+from hpo.trial import FORECAST
+
+STEPS = 20
+RULES: dict[str, dict[str, Any]] = {
+    "forecast": {"startup_trials": 2, "min_steps": 3, "audit": 0.0},
+    "median": {"startup_trials": 2, "warmup_steps": 2},
+    "percentile": {"startup_trials": 2, "percentile": 40, "interval_steps": 2},
+    "asha": {"min_steps": 2, "reduction": 2},
+    "hyperband": {"min_steps": 2, "reduction": 2},
+    "patience": {"patience": 3},
+    "patience wrapped": {"patience": 2, "wrapped": "median", "startup_trials": 2},
+    "wilcoxon": {"p_threshold": 0.05, "startup_steps": 4},
+}
+
+
+def plan(rule: str, direction: Direction = "minimize", **stopping: Any) -> Plan:
+    values = {
+        "name": "s",
+        "objective": {
+            "function": "objectives:train",
+            "metric": "figure",
+            "direction": direction,
+            "epochs": STEPS,
+        },
+        "space": {"x": {"float": [0, 1]}},
+        "stopping": {"rule": rule.partition(" ")[0], **stopping},
+    }
+    return spec.check(studyfile.StudyFile("the test", Path.cwd(), values))
+
+
+def value(x: float, step: int, sign: float) -> float:
+    """A loss that falls to x, and rises again where x is bad; or the score that is its negative."""
+    overfits = 0.03 * max(0, step - 8) if x > 0.5 else 0.0
+    return sign * (x + 2 * math.exp(-step / 3) + overfits)
+
+
+def searched(rule: Rule, direction: Direction = "minimize", n: int = 12) -> optuna.Study:
+    """A study of trials of which the first and the third are good and most others are not."""
+    study = optuna.create_study(direction=direction, pruner=rule, study_name="rules")
+    sign = 1.0 if direction == "minimize" else -1.0
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(1, STEPS + 1):
+            trial.report(value(x, step, sign), step)
+            if trial.should_prune():
+                frozen = study._storage.get_trial(trial._trial_id)
+                trial.set_user_attr("reason", rule.reason(study, frozen))
+                raise optuna.TrialPruned
+        return value(x, STEPS, sign)
+
+    for x in (0.2, 0.3, 0.1, *(0.95 - 0.02 * k for k in range(n - 3))):
+        study.enqueue_trial({"x": x})
+    study.optimize(objective, n_trials=n)
+    return study
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_stops_bad_trials_and_no_good_ones_and_says_why(
+    name: str, direction: Direction
+) -> None:
+    rule = pruners.build(plan(name, direction, **RULES[name]))
+
+    study = searched(rule, direction)
+
+    stopped = [trial for trial in study.trials if trial.state is TrialState.PRUNED]
+    assert study.trials[0].state is study.trials[2].state is TrialState.COMPLETE
+    assert len(stopped) >= 3
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in stopped:
+        assert trial.last_step is not None
+        assert 0 < trial.last_step < STEPS
+        assert trial.params["x"] > 0.25
+        unit = "epoch" if name == "forecast" else "step"
+        start = f"{rule.name} at {unit} {trial.last_step}"
+        assert trial.user_attrs["reason"].startswith(start)
+
+
+def test_no_rule_stops_nothing() -> None:
+    study = searched(pruners.build(plan("none")))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+
+
+@pytest.mark.parametrize("sampler", ["grid", "random", "sobol", "tpe", "gp", "skopt"])
+@pytest.mark.parametrize("name", ["forecast", "hyperband", "patience wrapped"])
+def test_a_rule_goes_with_every_sampler(name: str, sampler: str) -> None:
+    space = {"x": {"int": [0, 11]}}
+    rule = pruners.build(plan(name, **RULES[name]))
+    chooses = samplers.build(sampler, space, seed=0, startup_trials=4)
+    study = optuna.create_study(pruner=rule, sampler=chooses, study_name="rules")
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_int("x", 0, 11) / 11
+        for step in range(1, STEPS + 1):
+            trial.report(value(x, step, 1.0), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value(x, STEPS, 1.0)
+
+    study.optimize(objective, n_trials=12)
+
+    assert len({trial.params["x"] for trial in study.trials}) == 12
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+
+
+def test_defaults_are_the_same_in_a_file_and_in_python() -> None:
+    known = inspect.signature(ForecastPruner).parameters
+    for option in set(RULE_OPTIONS["forecast"]) - {"startup_trials"}:
+        assert StoppingSpec.model_fields[option].default == known[option].default, option
+    assert "of forecast 3." in str(StoppingSpec.model_fields["startup_trials"].description)
+    assert known["startup_trials"].default == 3
+
+
+def test_every_option_belongs_to_a_rule() -> None:
+    options = {option for options in RULE_OPTIONS.values() for option in options}
+    assert options | {"rule"} == StoppingSpec.model_fields.keys()
+    assert RULE_OPTIONS.keys() == set(get_args(RuleName))
+
+
+# --- forecasts, in plain Optuna ---
+
+
+def search(
+    study: optuna.Study, xs: list[float], *, steps: int = STEPS, first: int = 1, sign: float = 1.0
+) -> None:
+    """Runs trials that report from a first step on."""
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(steps):
+            trial.report(value(x, step + 1, sign), step + first)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value(x, steps, sign)
+
+    for x in xs:
+        study.enqueue_trial({"x": x})
+    study.optimize(objective, n_trials=len(xs))
+
+
+def states(study: optuna.Study) -> str:
+    """C for COMPLETE, P for PRUNED."""
+    return "".join(trial.state.name[0] for trial in study.trials)
+
+
+def _storage(name: str, url: str) -> BaseStorage:
+    if name == "memory":
+        return InMemoryStorage()
+    return RDBStorage(url) if name == "optuna" else open_storage(url)
+
+
+GOOD, BAD = [0.3, 0.25, 0.2, 0.15, 0.1], [0.9, 0.95, 0.85, 0.8]  # better and better, and bad
+
+
+@pytest.mark.parametrize("storage", ["memory", "optuna", "hpo"])
+def test_what_was_expected_of_a_condemned_trial_is_kept_with_it(
+    storage: str, tmp_path: Path
+) -> None:
+    made = _storage(storage, f"sqlite:///{tmp_path}/study.db")
+    pruner = hpo.pruners.ForecastPruner(horizon=STEPS, audit=0.5, seed=1)
+    study = optuna.create_study(storage=made, pruner=pruner)
+
+    search(study, GOOD + BAD)
+
+    assert states(study)[:5] == "CCCCC"
+    condemned = study.trials[5:]
+    audited = [pruners.is_audited(1, trial.number, 0.5) for trial in condemned]
+    assert set(audited) == {True, False}
+    for trial, is_audited in zip(condemned, audited, strict=True):
+        kept = trial.system_attrs[FORECAST]
+        assert kept["audited"] is is_audited
+        assert kept["incumbent"] == study.best_value
+        assert kept["horizon"] == STEPS
+        assert kept["probability"] < kept["threshold"] <= THRESHOLD
+        assert kept["low"] < kept["mean"] < kept["high"]
+        assert trial.state is (TrialState.COMPLETE if is_audited else TrialState.PRUNED)
+        assert trial.last_step == (STEPS if is_audited else kept["step"])
+    assert all(FORECAST not in trial.system_attrs for trial in study.trials[:5])
+
+
+def test_without_a_horizon_it_is_the_last_step_of_the_longest_trial() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD + BAD)
+    assert states(study) == "CCCCCPPPP"
+    assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS
+
+
+def test_a_horizon_may_follow_from_the_trial() -> None:
+    pruner = ForecastPruner(
+        audit=0.0, horizon=lambda trial: 40 if trial.params["x"] > 0.5 else None
+    )
+    study = optuna.create_study(pruner=pruner)
+    search(study, GOOD + BAD)
+    assert study.trials[-1].system_attrs[FORECAST]["horizon"] == 40
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_steps_may_be_counted_from_zero(direction: Direction) -> None:
+    study = optuna.create_study(direction=direction, pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD + BAD, first=0, sign=1.0 if direction == "minimize" else -1.0)
+    assert states(study) == "CCCCCPPPP"
+
+
+def test_trials_that_report_nothing_or_once_stop_nothing() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(startup_trials=0))
+    search(study, GOOD + BAD, steps=1)
+    study.optimize(lambda trial: float(trial.should_prune()), n_trials=2)
+    assert states(study) == "C" * 11
+
+
+def test_a_trial_that_diverged_is_stopped() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(horizon=STEPS))
+
+    def diverges(trial: optuna.Trial) -> float:
+        trial.report(math.nan, 1)
+        assert trial.should_prune()
+        raise optuna.TrialPruned
+
+    study.optimize(diverges, n_trials=1)
+    assert study.pruner.reason(study, study.trials[0]) == "forecast at step 1: nan"  # type: ignore[attr-defined]
+
+
+def test_an_infeasible_trial_is_no_incumbent() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0, threshold=0.3))
+    search(study, [0.3, 0.4, 0.35, 0.32])
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=-5.0, intermediate_values={STEPS: -5.0}, system_attrs={"constraints": [1.0]}
+        )
+    )
+    search(study, [0.95])
+    assert study.trials[-1].system_attrs[FORECAST]["incumbent"] == value(0.3, STEPS, 1.0)
+
+
+def test_audits_that_contradict_the_forecasts_make_the_rule_careful() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD + BAD[:1])
+    before = study.trials[-1].system_attrs[FORECAST]
+    for _ in range(3):  # condemned, and then the best of all
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=-1.0,
+                intermediate_values={STEPS: -1.0},
+                system_attrs={FORECAST: {**before, "audited": True}},
+            )
+        )
+    search(study, BAD[1:2])
+
+    after = study.trials[-1].system_attrs[FORECAST]
+    stated = 3 * (before["probability"] + 0.05)
+    assert after["threshold"] == pytest.approx(before["threshold"] * (2 + stated) / (2 + 6))
+
+
+def test_a_long_history_is_gathered_once_for_each_trial_that_ends() -> None:
+    pruner = ForecastPruner(audit=0.0)
+    study = optuna.create_study(pruner=pruner)
+    for number in range(300):
+        curve = {step: value(0.3 + number / 1000, step, 1.0) for step in range(1, STEPS + 1)}
+        study.add_trial(optuna.trial.create_trial(value=curve[STEPS], intermediate_values=curve))
+
+    known = pruner._know(study)
+    assert len(known.past.history) == 50
+    assert known.past.n_finished == 300
+    assert known.past.incumbent == value(0.3, STEPS, 1.0)
+    assert pruner._know(study) is known
+    study.add_trial(optuna.trial.create_trial(value=0.0))
+    assert pruner._know(study).past.n_finished == 301

@@ -1,0 +1,72 @@
+"""Whatever trials report, a forecast decides, and says nothing impossible."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hpo.curves.distributions import Direction
+from hpo.pruners import Decision, ForecastRule, Past
+
+HORIZON = 12
+
+numbers = st.floats(-1e12, 1e12) | st.sampled_from(
+    [0.0, 1.0, 1e-300, math.nan, math.inf, -math.inf]
+)
+finite = st.floats(-1e12, 1e12)
+
+
+@st.composite
+def curves(draw: st.DrawFn, most: int = HORIZON) -> tuple[np.ndarray, np.ndarray]:
+    """What a trial reported, from a first step on, perhaps with gaps; its last value is finite."""
+    n = draw(st.integers(1, most))
+    steps = draw(st.lists(st.integers(0, most - 1), min_size=n, max_size=n, unique=True))
+    values = draw(st.lists(numbers, min_size=n - 1, max_size=n - 1))
+    return np.array(sorted(steps), float), np.array([*values, draw(finite)])
+
+
+@given(
+    curve=curves(),
+    history=st.lists(curves(), max_size=6),
+    incumbent=finite,
+    direction=st.sampled_from(["minimize", "maximize"]),
+    bounds=st.sampled_from([None, (0.0, 1.0), (0.0, math.inf)]),
+    tolerance=st.sampled_from([0.0, 0.1]),
+)
+@settings(deadline=None, max_examples=150)
+def test_a_decision_is_made_of_numbers_that_go_together(
+    curve: tuple[np.ndarray, np.ndarray],
+    history: list[tuple[np.ndarray, np.ndarray]],
+    incumbent: float,
+    direction: Direction,
+    bounds: tuple[float, float] | None,
+    tolerance: float,
+) -> None:
+    rule = ForecastRule(direction, startup_trials=0, bounds=bounds, tolerance=tolerance)
+
+    (decision,) = rule.decide([curve], HORIZON, Past(len(history), incumbent, history))
+
+    assert decision is not None
+    assert 0 <= decision.probability <= 1
+    assert decision.low <= decision.high
+    assert all(map(math.isfinite, (decision.mean, decision.std, decision.low, decision.high)))
+    assert decision.std >= 0
+    assert Decision.from_json(json.loads(json.dumps(decision.as_json()))) == decision
+    assert "%" in decision.sentence("epoch")
+
+
+@given(values=st.lists(finite, max_size=30), rate=st.floats(0, 0.2))
+def test_audits_make_a_rule_more_careful_and_never_bolder(values: list[float], rate: float) -> None:
+    decision = Decision(5.0, 10.0, rate, 1.0, 0.5, 0.2, 1.8, 0.0, 0.0, 0.2)
+    audits = [(decision, value) for value in values]
+    rule = ForecastRule("minimize")
+
+    doubt = rule.contradiction(audits)
+
+    assert doubt >= 1
+    assert rule.contradiction([*audits, (decision, -1.0)]) >= doubt
+    assert rule.contradiction([*audits, (decision, 1.0)]) <= doubt

@@ -1,0 +1,252 @@
+"""When a forecast condemns a trial, and how audits make the rule more careful."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hpo.curves.distributions import Direction
+from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past, is_audited, is_due
+
+HORIZON = 50
+
+
+def falling(to: float, at: float = 4.0, noise: float = 0.0) -> np.ndarray:
+    """A loss that falls from 1 to a value, most of it within some epochs."""
+    steps = np.arange(1, HORIZON + 1)
+    wiggle = noise * np.sin(12.9898 * steps) * np.cos(78.233 * steps)
+    return np.asarray(to + (1 - to) * np.exp(-steps / at) + wiggle)
+
+
+FINISHED = [falling(to, at, 0.002) for to, at in ((0.1, 3), (0.3, 5), (0.5, 4), (0.2, 6), (0.4, 3))]
+PAST = Past(len(FINISHED), 0.1, FINISHED)
+HOPELESS = falling(0.8, 3, 0.002)[:25]
+PROMISING = falling(0.02, 3, 0.002)[:25]
+
+DECISION = Decision(
+    step=7.0,
+    horizon=50.0,
+    probability=0.008,
+    mean=0.048,
+    std=0.01,
+    low=0.036,
+    high=0.071,
+    incumbent=0.0213,
+    tolerance=0.0,
+    threshold=0.05,
+)
+
+
+def only(rule: ForecastRule, curve: Any, horizon: float = HORIZON, past: Past = PAST) -> Decision:
+    (decision,) = rule.decide([curve], horizon, past)
+    assert decision is not None
+    return decision
+
+
+def turned(direction: Direction, curve: np.ndarray) -> np.ndarray:
+    """A loss as it is, or the score that is its negative."""
+    return curve if direction == "minimize" else -curve
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_a_hopeless_trial_is_condemned_and_a_promising_one_is_not(direction: Direction) -> None:
+    history = [turned(direction, curve) for curve in FINISHED]
+    past = Past(5, float(turned(direction, np.array(0.1))), history)
+    rule = ForecastRule(direction)
+
+    hopeless = only(rule, turned(direction, HOPELESS), past=past)
+    promising = only(rule, turned(direction, PROMISING), past=past)
+
+    assert hopeless.condemns
+    assert not promising.condemns
+    assert hopeless.probability < promising.probability
+    assert hopeless.low < hopeless.mean < hopeless.high
+    assert hopeless.std > 0
+    assert (hopeless.step, hopeless.horizon, hopeless.incumbent) == (25, 50, past.incumbent)
+
+
+def test_the_threshold_is_what_a_probability_has_to_reach() -> None:
+    likely = only(ForecastRule("minimize", threshold=1e-6), PROMISING).probability
+    assert likely > 1e-6
+    assert only(ForecastRule("minimize", threshold=min(0.999, likely * 1.01)), PROMISING).condemns
+
+
+def test_an_improvement_has_to_exceed_the_tolerance() -> None:
+    without = only(ForecastRule("minimize"), PROMISING)
+    with_it = only(ForecastRule("minimize", tolerance=0.09), PROMISING)
+
+    assert with_it.probability < without.probability
+    assert with_it.tolerance == 0.09
+    assert not with_it.beats_incumbent(0.05, "minimize")
+    assert with_it.beats_incumbent(0.005, "minimize")
+    assert without.beats_incumbent(0.05, "minimize")
+    assert not without.beats_incumbent(0.05, "maximize")
+
+
+@pytest.mark.parametrize(
+    ("rule", "past", "n"),
+    [
+        (ForecastRule("minimize", startup_trials=6), PAST, 25),
+        (ForecastRule("minimize"), replace(PAST, incumbent=None), 25),
+        (ForecastRule("minimize", startup_trials=0), Past(0, None), 25),
+        (ForecastRule("minimize", min_steps=26), PAST, 25),
+        (ForecastRule("minimize"), PAST, HORIZON),
+    ],
+    ids=["startup", "no incumbent", "nothing finished", "too few steps", "at its end"],
+)
+def test_there_are_times_when_nothing_is_decided(rule: ForecastRule, past: Past, n: int) -> None:
+    assert rule.decide([falling(0.8)[:n]], HORIZON, past) == [None]
+
+
+def test_beyond_its_horizon_nothing_is_decided() -> None:
+    assert ForecastRule("minimize").decide([falling(0.8)], 40, PAST) == [None]
+
+
+def test_moments_of_a_curve_judged_at_once_are_judged_as_one_by_one() -> None:
+    rule, moments = ForecastRule("minimize", min_steps=2), [falling(0.8)[:n] for n in (1, 5, 9, 50)]
+
+    at_once = rule.decide(moments, HORIZON, PAST)
+
+    assert [decision is None for decision in at_once] == [True, False, False, True]
+    for decision, moment in zip(at_once[1:3], moments[1:3], strict=True):
+        assert decision is not None
+        assert decision.probability == pytest.approx(only(rule, moment).probability, abs=0.02)
+
+
+def test_steps_counted_from_zero_are_judged_like_steps_counted_from_one() -> None:
+    rule = ForecastRule("minimize")
+    history = [(np.arange(HORIZON), curve) for curve in FINISHED]
+
+    from_zero = only(rule, (np.arange(25), HOPELESS), HORIZON - 1, Past(5, 0.1, history))
+    from_one = only(rule, HOPELESS)
+
+    assert from_zero.probability == from_one.probability
+    assert (from_zero.step, from_zero.horizon) == (24, 49)
+
+
+def test_bounds_that_values_break_are_another_metrics() -> None:
+    rule = ForecastRule("minimize", bounds=(0.0, 1.0))
+    percent = Past(5, 10.0, [100 * curve for curve in FINISHED])
+
+    assert only(rule, 100 * HOPELESS, past=percent).mean > 1.0
+
+
+def test_a_trial_of_many_reports_is_judged_ever_more_rarely() -> None:
+    due = [n for n in range(1, 5001) if is_due(n)]
+    assert due[:12] == [*range(1, 11), *due[10:12]]
+    assert len(due) < 100
+    assert all(later <= 1.1 * n + 1 for n, later in itertools.pairwise(due))
+
+
+# --- words ---
+
+
+def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
+    assert DECISION.sentence("epoch") == (
+        "epoch 7 of 50: 0.8% chance to beat 0.0213 (forecast 0.048, 90% interval 0.036-0.071)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"probability": 0.12}, ": 12% chance"),
+        ({"probability": 0.0}, ": less than 0.1% chance"),
+        ({"tolerance": 0.001}, "to beat 0.0213 by 0.001 ("),
+        ({"low": -0.071, "high": -0.036}, "interval -0.071 to -0.036)"),
+    ],
+)
+def test_the_reason_reads_well(changes: dict[str, float], words: str) -> None:
+    assert words in replace(DECISION, **changes).sentence("epoch")
+
+
+def test_a_decision_survives_being_kept_as_json() -> None:
+    kept = json.loads(json.dumps({**DECISION.as_json(), "audited": True}))
+    assert Decision.from_json(kept) == DECISION
+
+
+# --- audits ---
+
+
+def test_of_condemned_trials_the_audited_share_is_as_asked() -> None:
+    """Of 4,000 lots with a share of 5%, fewer than 145 or more than 255 come once in 60,000."""
+    audited = sum(is_audited(3, number, 0.05) for number in range(4000))
+    assert 145 <= audited <= 255
+
+
+def test_audits_follow_from_seed_and_number_alone() -> None:
+    def chosen(seed: int) -> list[bool]:
+        return [is_audited(seed, number, 0.3) for number in range(100)]
+
+    assert chosen(0) == chosen(0)
+    assert chosen(0) != chosen(1)
+    assert not any(is_audited(0, number, 0.0) for number in range(100))
+    assert all(is_audited(0, number, 1.0) for number in range(100))
+    # A larger share audits more trials, and those of the smaller share among them.
+    assert {n for n in range(100) if is_audited(0, n, 0.1)} <= {
+        n for n in range(100) if is_audited(0, n, 0.2)
+    }
+
+
+def audits(*values: float) -> list[tuple[Decision, float]]:
+    """Audited trials, each expected as `DECISION` says, that ended with these values."""
+    return [(DECISION, value) for value in values]
+
+
+def test_audits_that_come_out_as_stated_change_nothing() -> None:
+    rule = ForecastRule("minimize", threshold=0.1)
+    assert rule.contradiction([]) == 1.0
+    assert rule.contradiction(audits(0.04, 0.05, 0.06, 0.2)) == 1.0
+    past = replace(PAST, audits=audits(0.04, 0.05, 0.06))
+    assert only(rule, HOPELESS, past=past).threshold == 0.1
+
+
+def test_audits_that_beat_the_incumbent_against_the_odds_make_it_careful() -> None:
+    """(2 + what came true) / (2 + what was stated), which is 0.8% and 5% for each audit."""
+    rule = ForecastRule("minimize", threshold=0.1)
+    better_than_stated, beat = 0.03, 0.02  # below the interval; below the incumbent, too
+
+    once = rule.contradiction(audits(0.05, better_than_stated))
+    twice = rule.contradiction(audits(beat, better_than_stated))
+
+    assert once == pytest.approx((2 + 1) / (2 + 2 * 0.058))
+    assert twice == pytest.approx((2 + 3) / (2 + 2 * 0.058))
+    careful = only(rule, HOPELESS, past=replace(PAST, audits=audits(beat, beat)))
+    assert careful.threshold == pytest.approx(0.1 / rule.contradiction(audits(beat, beat)))
+    assert careful.threshold < 0.05
+
+
+def test_a_careful_rule_lets_a_trial_go_on_that_it_would_have_stopped() -> None:
+    likely = only(ForecastRule("minimize"), PROMISING).probability
+    rule = ForecastRule("minimize", threshold=min(0.999, likely * 1.01))
+
+    assert only(rule, PROMISING).condemns
+    assert not only(rule, PROMISING, past=replace(PAST, audits=audits(*[0.0] * 4))).condemns
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"threshold": 0.0}, "threshold is a probability between 0 and 1, not 0.0"),
+        ({"threshold": 1.0}, "threshold is a probability"),
+        ({"threshold": float("nan")}, "threshold is a probability"),
+        ({"audit": 1.5}, "audit is a share from 0 to 1, not 1.5"),
+        ({"tolerance": -1.0}, "tolerance is 0 or more, not -1.0"),
+        ({"tolerance": float("inf")}, "tolerance is 0 or more"),
+        ({"startup_trials": -1}, "startup_trials is 0 or more"),
+        ({"min_steps": 0}, "min_steps 1 or more"),
+        ({"bounds": (1.0, 0.0)}, r"bounds are the lowest and the highest value, not \(1.0, 0.0\)"),
+        ({"horizon": 0}, "horizon is a trial's last step, not 0"),
+    ],
+)
+def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ForecastPruner(**arguments)
