@@ -130,29 +130,31 @@ _NAME_LENGTH = 250
 _TRIAL_ATTRIBUTES = ("checkpoint_dir", "config", "device", "directory", "number", "report", "seed")
 
 
+def _duration(said: str) -> float:
+    match = _DURATION.fullmatch(said.strip())
+    if not match or not any(match.groups()):
+        raise ValueError(f"'{said}' is not a duration; write 90s, 30m, 1h30m or seconds")
+    hours, minutes, rest = (float(part or 0) for part in match.groups())
+    return 3600 * hours + 60 * minutes + rest
+
+
+def _seconds(value: object) -> object:
+    return _duration(value) if isinstance(value, str) else value
+
+
 def seconds(text: str) -> float:
-    """Reads a duration as people write it: 90s, 30m, 1h30m, or a number of seconds.
+    """Reads a duration as a command line has it: 90s, 10m, or a number of seconds.
 
     Raises:
         ValueError: it is none, or not above 0.
     """
-    match = _DURATION.fullmatch(text.strip())
-    if match and any(match.groups()):
-        hours, minutes, rest = (float(part or 0) for part in match.groups())
-        value = 3600 * hours + 60 * minutes + rest
-    else:
-        try:
-            value = float(text)
-        except ValueError:
-            known = "write 90s, 30m, 1h30m or seconds"
-            raise ValueError(f"'{text}' is not a duration; {known}") from None
+    try:
+        value = float(text)
+    except ValueError:
+        value = _duration(text)
     if not 0 < value < float("inf"):
         raise ValueError(f"{text} is no time to do anything in")
     return value
-
-
-def _seconds(value: object) -> object:
-    return seconds(value) if isinstance(value, str) else value
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
