@@ -324,13 +324,26 @@ class Study:
                 if self._aims.constraints:
                     noted = _noted(self._aims.checks(finite))
                     storage.set_trial_system_attr(trial_id, CONSTRAINTS, noted)
-                self._optuna.tell(running.trial, values)
+                self._tell_optuna(running, values)
             case Stopped(reason):
                 storage.set_trial_system_attr(trial_id, STOPPED_BY, reason)
-                self._optuna.tell(running.trial, state=TrialState.PRUNED)
+                self._tell_optuna(running, state=TrialState.PRUNED)
             case Failure() as failure:
                 retries.fail(storage, trial_id, failure)
         self._end(number)
+
+    def _tell_optuna(
+        self,
+        running: _RunningTrial,
+        values: Sequence[float] | None = None,
+        state: TrialState | None = None,
+    ) -> None:
+        try:
+            self._optuna.tell(running.trial, values, state)
+        except ValueError as error:  # it runs no longer, or did not get that far
+            if self._storage.get_trial(running.trial_id).state is TrialState.RUNNING:
+                raise
+            raise LeaseLostError(running.trial_id, running.job.trial) from error
 
     def _lose(self, number: int, failure: Failure) -> None:
         """Puts back a trial whose process died, or gives it up."""

@@ -27,7 +27,8 @@ TIE = 0.003
 """An outcome so near to an interval counts as inside: flat curves repeat their value exactly."""
 MOST_LIKELY = 200.0
 """Densities are counted up to this, so that flat curves do not decide the likelihood."""
-_QUICK = 60  # curves of a problem
+_WIDTH = 118  # of the tables
+_MOST, _QUICK = 150, 60  # curves of a problem, drawn at random
 
 Way = Callable[[Array, int, Sequence[Array]], Sequence[Distribution]]
 """Curves (r, n) seen so far, the horizon, and for each the finished ones -> final values."""
@@ -45,20 +46,20 @@ class Scores:
 
 def run(console: Console, data: Path, *, quick: bool) -> None:
     """Prints a table for each group of problems."""
+    wide = Console(width=max(_WIDTH, console.width), file=console.file)
     for group, load in GROUPS.items():
         families = [f.moving for f in load(data)]
         n_curves = ", ".join(f"{f.name[-24:]} {len(f.scores)}" for f in families)
         console.print(f"{group}, curves that move: {n_curves}", highlight=False, soft_wrap=True)
         rng = np.random.default_rng(SEED)
-        if quick:
-            families = [_sample(f, rng) for f in families]
+        families = [_sample(f, rng, _QUICK if quick else _MOST) for f in families]
         table = _table(f"{group}: the final value after 10 / 20 / 50% of the curve")
         for name, (way, k) in WAYS.items():
             if quick and name.startswith("least"):
                 continue
             scores = [[_score(way, f, share, k) for share in SHARES] for f in families]
             _add(table, name, scores)
-        console.print(table)
+        wide.print(table)
         each = _milliseconds_in_batches(families[0])
         console.print(f"hpo, 30 finished, 100 curves at a time: {each:.2f} ms a curve\n")
 
@@ -77,8 +78,8 @@ def _milliseconds_in_batches(family: Family) -> float:
     return float(np.median(turns))
 
 
-def _sample(family: Family, rng: np.random.Generator) -> Family:
-    rows = rng.permutation(len(family.scores))[:_QUICK]
+def _sample(family: Family, rng: np.random.Generator, most: int) -> Family:
+    rows = rng.permutation(len(family.scores))[:most]
     return Family(family.name, family.scores[rows])
 
 

@@ -71,8 +71,8 @@ class DataNeeds:
             q: One probability or several, any shape.
 
         Returns:
-            The numbers, in the shape of q, rising with q. Below the smallest size that was
-            measured nothing is told: that size is the least answer.
+            The numbers, in the shape of q, rising with q. The least answer is the largest size
+            whose measurements missed the target, or else the smallest that was measured.
 
         Raises:
             ValueError: There is no target, or q is not between 0 and 1.
@@ -99,14 +99,19 @@ class DataNeeds:
         if reachable < self.confidence:
             outside = min((1 - self.confidence) / 2, reachable / 2)
             return float(self.quantile(outside)), np.inf
-        outside = (reachable - self.confidence) / 2
-        low, high = self.quantile([outside, reachable - outside])
-        return float(low), float(high)
+        # The shortest one, by ratio: halves of what is left over would reach into the unlikely.
+        below = np.linspace(0.0, reachable - self.confidence, 25)
+        lows, highs = self.quantile(below), self.quantile(below + self.confidence)
+        shortest = int(np.argmin(highs / lows))
+        return float(lows[shortest]), float(highs[shortest])
 
     @cached_property
     def _reached_by(self) -> tuple[Array, Array]:
         """Sizes on a grid, and the probability that the target is reached by each."""
-        last, first = self.posterior.n_last, self.posterior.evidence.sizes[0]
+        last, evidence = self.posterior.n_last, self.posterior.evidence
+        # Where the measurements were worse than the target, fewer examples are not asked about.
+        missed = evidence.sizes[evidence.z > self._log_target()]
+        first = missed[-1] if len(missed) else evidence.sizes[0]
         sizes = np.append(
             np.geomspace(first, last, 24)[:-1] if first < last else [],
             np.geomspace(last, last * FARTHEST, 100),

@@ -79,7 +79,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def lives(pid: str) -> bool:
     """Whether a process runs; one that has ended and awaits burial does not."""
     said = subprocess.run(["ps", "-o", "stat=", "-p", pid.strip()], capture_output=True, text=True)
-    return said.stdout.strip() not in ("", "Z", "Z+")
+    return said.stdout.strip()[:1] not in ("", "Z")
 
 
 # --- what it is given ---
