@@ -17,6 +17,8 @@ from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, poste
 Verdict = Literal["reached", "reachable", "unreachable", "unclear"]
 
 _WIDEST = 100.0  # an interval over more than this factor is no answer
+# A law with a floor has three parameters: fewer sizes, or ones close together, show no floor.
+_SIZES_OF_A_FLOOR, _SPAN_OF_A_FLOOR = 4, 4.0
 _AHEAD = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 # Histograms have bins of equal mass, and finer ones in the tails.
 _LEVELS = np.concatenate(
@@ -49,9 +51,10 @@ class DataNeeds:
         probably lies: the mode of its density in log n, smoothed by Epanechnikov's kernel. On
         real curves that is within a factor 2 of the truth more often than a median. It is finite
         wherever the target may be reached, even if `quantile(0.5)` is not; it is inf if the
-        verdict is "unreachable", and the median if it is "reached".
+        probability of that is below (1 - confidence) / 2, and the median if the verdict is
+        "reached".
         """
-        if self.verdict == "unreachable":
+        if self._is_hopeless:
             return np.inf
         if self.verdict == "reached":
             return float(self.quantile(self.prob_reachable / 2))
@@ -165,7 +168,9 @@ class DataNeeds:
         """What can be said about the target.
 
         - "reached": more likely than not, the largest size measured or a smaller one is enough.
-        - "unreachable": the probability to reach it is below (1 - confidence) / 2.
+        - "unreachable": the probability to reach it is below (1 - confidence) / 2, the interval of
+          `floor` lies on the worse side of it, and at least 4 sizes, the largest at least 4 times
+          the smallest, have shown that floor: with less, it would be the prior that speaks.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
         - "unclear": neither, or there is no target.
         """
@@ -173,10 +178,25 @@ class DataNeeds:
             return "unclear"
         if self.quantile(0.5) <= self.posterior.n_last:
             return "reached"
-        if self.prob_reachable < (1 - self.confidence) / 2:
+        if self._is_hopeless and self._has_shown_a_floor:
             return "unreachable"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return self.prob_reachable < (1 - self.confidence) / 2
+
+    @property
+    def _has_shown_a_floor(self) -> bool:
+        """Whether the sizes suffice to tell of a floor, and its interval excludes the target."""
+        sizes = self.posterior.evidence.sizes
+        if len(sizes) < _SIZES_OF_A_FLOOR or sizes[-1] < _SPAN_OF_A_FLOOR * sizes[0]:
+            return False
+        tail = (1 - self.confidence) / 2
+        low, high = self.floor.quantile([tail, 1 - tail])[:, 0]
+        goal = float(self.target or 0.0)
+        return bool(high < goal if self.scale.direction == "maximize" else low > goal)
 
     def information(self, n: ArrayLike) -> Array:
         """Expected share of the doubt about the answer that one training at n takes away.

@@ -33,6 +33,28 @@ def test_a_target_below_the_floor_names_the_floor() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sizes", "errors", "target"),
+    [
+        ([100], [0.9], 0.01),
+        ([2, 3], [0.8528, 0.7778], 0.03),
+        ([1000, 2000, 4000], [0.5, 0.47, 0.44], 0.05),
+        ([100, 200], [0.3, 0.3], 0.1),
+        ([100, 110, 120, 130], [0.3, 0.3, 0.3, 0.3], 0.1),
+    ],
+)
+def test_what_the_prior_alone_holds_improbable_is_not_called_unreachable(
+    sizes: list[float], errors: list[float], target: float
+) -> None:
+    for sign in (1, -1):
+        direction: Any = "minimize" if sign == 1 else "maximize"
+        e, t = (np.array(errors), target) if sign == 1 else (1 - np.array(errors), 1 - target)
+        needs = hpo.data_needs(sizes, e, t, bounds=(0, 1), direction=direction)
+        assert needs.prob_reachable < 0.05
+        assert needs.verdict == "unclear"
+        assert needs.sentence.startswith("not enough evidence: ")
+
+
 def test_two_points_are_not_enough_evidence() -> None:
     needs = hpo.data_needs([500, 1000], [0.31, 0.28], 0.1)
     assert needs.verdict == "unclear"
