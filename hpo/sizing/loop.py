@@ -252,7 +252,7 @@ class Sizing:
         fits = sorted(self._log.fits, key=lambda fit: (fit.size, fit.seed))
         if not fits and state != "interrupted":
             raise self._nothing()
-        found = diagnosis(self._question, fits)
+        found = diagnosis(self._question, fits, self._needs)
         return Answer(self._question, fits, self._failures, self._needs, found, state, received)
 
     def _nothing(self) -> HpoError:

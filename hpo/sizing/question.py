@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,14 +157,17 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
         raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
 
 
-def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:
-    """Bias or variance; None where nothing was measured on the training part."""
+def diagnosis(question: Question, fits: Sequence[Fit], needs: DataNeeds | None) -> Diagnosis | None:
+    """Bias or variance, with advice that fits the verdict on sizes.
+
+    None where nothing was measured on the training part.
+    """
     metric, of_train = question.metric, question.train_metric
     having = [f for f in fits if metric in f.metrics and of_train in f.metrics]
     if of_train is None or not having:
         return None
     bounds = question.bounds or (0.0, 1.0)
-    return diagnose(
+    found = diagnose(
         np.array([fit.size for fit in having]),
         np.array([fit.metrics[of_train] for fit in having]),
         np.array([fit.metrics[metric] for fit in having]),
@@ -172,3 +175,6 @@ def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:
         best=bounds[1] if question.direction == "maximize" else bounds[0],
         direction=question.direction,
     )
+    if needs is None or question.target is None:
+        return found
+    return replace(found, verdict=needs.verdict)

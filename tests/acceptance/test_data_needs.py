@@ -270,6 +270,22 @@ def test_a_function_that_declares_it_is_asked_inline_and_in_processes(
     assert found["diagnosis"]["kind"] == "variance"
 
 
+def test_advice_does_not_speak_against_the_verdict(folder: Folder) -> None:
+    folder.write(
+        "own.py",
+        "def train(trial):\n"
+        "    n = round(1000 * trial.train_fraction)\n"
+        "    return {'val_error': 0.2 + 20 / n, 'train_error': 0.0}\n",
+    )
+    wanted = ("--examples", "1000", "--target", "0.01", "--seeds", "1")
+    done = folder.hpo("data-needs", folder.study(own()), *wanted, "--json")
+    assert done.code == 0, done.err
+    assert done.json["verdict"] == "unreachable"
+    assert done.json["diagnosis"]["kind"] == "variance"
+    assert "More data or" not in done.json["diagnosis"]["sentence"]
+    assert "more regularisation will help" in done.json["diagnosis"]["sentence"]
+
+
 SCRIPT = """
 import argparse, json, math
 parser = argparse.ArgumentParser()
