@@ -252,7 +252,9 @@ class DataNeeds:
             return f"10x the data gives {middle} ({level} interval {low}-{high})"
         goal = f"{self.target:g}"
         if self.verdict == "reached":
-            return f"already reached: n = {np.ceil(self.size):,.0f} is enough for {goal}"
+            # Sizes come from logarithms: 100.00000000000004 is 100.
+            enough = np.ceil(self.size * (1 - 1e-9))
+            return f"already reached: n = {enough:,.0f} is enough for {goal}"
         if self.verdict == "reachable":
             low, high = (f"{x / last:.2g}" for x in self.interval)
             middle = f"{self.size / last:.2g}"

@@ -70,6 +70,12 @@ def test_a_target_that_was_reached_is_said_to_be() -> None:
     assert re.fullmatch(r"already reached: n = [\d,]+ is enough for 0\.1", needs.sentence)
 
 
+@pytest.mark.parametrize("size", [7, 100, 999, 12_345_678])
+def test_where_the_smallest_size_is_enough_the_sentence_names_it(size: int) -> None:
+    needs = hpo.data_needs(size * np.array([1, 2, 4, 8]), [0.01, 0.007, 0.005, 0.003], 0.5)
+    assert needs.sentence == f"already reached: n = {size:,} is enough for 0.5"
+
+
 def test_without_a_target_the_sentence_looks_at_ten_times_the_data() -> None:
     needs = hpo.data_needs(_N, _E)
     assert re.fullmatch(r"10x the data gives 0\.\d+ \(90% interval 0\.\d+-0\.\d+\)", needs.sentence)
