@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -246,6 +247,14 @@ class DataNeeds:
     @property
     def sentence(self) -> str:
         """The answer in one sentence."""
+        return self.told(lambda size: f"n = {size:,.0f}")
+
+    def told(self, place: Callable[[float], str]) -> str:
+        """The answer in one sentence, for sizes that are no numbers of examples.
+
+        Args:
+            place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
+        """
         last, level = self.posterior.n_last, f"{self.confidence:.0%}"
         if self.target is None:
             middle, low, high = self._three(self.error_at(10 * last))
@@ -254,7 +263,7 @@ class DataNeeds:
         if self.verdict == "reached":
             # Sizes come from logarithms: 100.00000000000004 is 100.
             enough = np.ceil(self.size * (1 - 1e-9))
-            return f"already reached: n = {enough:,.0f} is enough for {goal}"
+            return f"already reached: {place(enough)} is enough for {goal}"
         if self.verdict == "reachable":
             low, high = (f"{x / last:.2g}" for x in self.interval)
             middle = f"{self.size / last:.2g}"
@@ -262,7 +271,7 @@ class DataNeeds:
         if self.verdict == "unreachable":
             middle, low, high = self._three(self.floor)
             return f"more data will not get there: the floor is {middle} ({low}-{high})"
-        return f"not enough evidence: train at n = {self.next_size:,} next"
+        return f"not enough evidence: train at {place(self.next_size)} next"
 
     def _three(self, found: Distribution) -> tuple[str, str, str]:
         """Median and interval of one number, with the digits that tell them apart."""

@@ -234,8 +234,11 @@ def sizes_of(text: str, question: Question) -> list[int]:
             raise ValueError(f"'{part}' is neither a size such as 100 nor a share such as 50%")
         sizes.append(round(float(part[:-1]) * question.n / 100) if share else int(part))
     if wrong := [size for size in sizes if not 2 <= size <= question.n]:
+        between = f"{wrong[0]:,} is not between 2 and the {question.n:,} training examples."
+        if not question.is_counted:
+            between = f"{wrong[0]:,}% is not between 2% and 100% of the data."
         raise HpoError(
-            f"--sizes: {wrong[0]:,} is not between 2 and the {question.n:,} training examples.",
+            f"--sizes: {between}",
             "Shares are written so: --sizes 25%,50%,100%",
         )
     return sizes

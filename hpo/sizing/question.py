@@ -64,6 +64,10 @@ class Question:
         """Between which values the metric lies, if it is one of ours."""
         return goals.bounds(self.metric) if self.is_ours else None
 
+    def place(self, size: float) -> str:
+        """A size in words: ``n = 1,077``, or ``40% of the data``."""
+        return f"n = {size:,.0f}" if self.is_counted else f"{size:,.0f}% of the data"
+
     @property
     def is_ours(self) -> bool:
         """Whether hpo trains it, and so measures what it likes."""

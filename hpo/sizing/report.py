@@ -51,11 +51,14 @@ def sentence(answer: Answer) -> str:
     """The answer in one sentence; in two where not all of the data was trained on."""
     question, needs = answer.question, answer.needs
     if needs is None:
-        return f"not enough evidence: train at another size than {answer.largest:,}, too"
-    found = needs.sentence
+        largest = question.place(answer.largest)
+        return f"not enough evidence: train at another size than {largest}, too"
+    found = needs.told(question.place)
     if question.target is None:
         found += "; name a --target to learn what it needs"
     if answer.largest < question.n:
+        if not question.is_counted:
+            return f"measured up to {question.place(answer.largest)}, and of that: {found}"
         return f"measured up to {answer.largest:,} of {question.n:,}, and of those: {found}"
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -270,6 +271,25 @@ def test_a_function_that_declares_it_is_asked_inline_and_in_processes(
     assert found["diagnosis"]["kind"] == "variance"
 
 
+def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
+    folder: Folder,
+) -> None:
+    folder.write("own.py", OWN)
+    arguments = ("data-needs", folder.study(own()), "--sizes", "5%,20%,100%", "--seeds", "1")
+    reached = folder.hpo(*arguments, "--target", "0.1")
+    assert reached.code == 0, reached.err
+    assert re.search(r"already reached: \d+% of the data is enough for 0\.1\n", reached.out)
+    fits = [line for line in reached.err.splitlines() if ", seed 0: " in line]
+    assert [line.split(", ")[0] for line in fits] == [f"{n}% of the data" for n in (5, 20, 100)]
+    unclear = folder.hpo(*arguments, "--target", "0.001")
+    assert re.search(r"not enough evidence: train at \d+% of the data next", unclear.out)
+    assert "n = " not in reached.out + unclear.out + reached.err + unclear.err
+    part = folder.hpo(*arguments[:2], "--sizes", "5%,20%", "--seeds", "1", "--afresh")
+    assert part.out.startswith("measured up to 20% of the data, and of that: ")
+    wrong = folder.hpo(*arguments[:2], "--sizes", "500")
+    assert "--sizes: 500% is not between 2% and 100% of the data." in wrong.err
+
+
 def test_advice_does_not_speak_against_the_verdict(folder: Folder) -> None:
     folder.write(
         "own.py",
@@ -459,7 +479,7 @@ def test_a_budget_too_small_for_one_fit_is_explained(folder: Folder) -> None:
         "data-needs", folder.study(own()), "--budget", "0.5s", "--sizes", "2%", "--target", "0.1"
     )
     assert done.code == 1
-    assert "no fit ended within the budget, not even at 2 of 100 examples." in done.err
+    assert "no fit ended within the budget, not even at 2% of the data." in done.err
     assert "--budget 30m" in done.err
 
 

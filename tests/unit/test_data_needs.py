@@ -76,6 +76,16 @@ def test_where_the_smallest_size_is_enough_the_sentence_names_it(size: int) -> N
     assert needs.sentence == f"already reached: n = {size:,} is enough for 0.5"
 
 
+def test_sizes_that_are_no_numbers_of_examples_are_worded_by_who_asks() -> None:
+    def place(size: float) -> str:
+        return f"{size:.0f}% of the data"
+
+    reached = hpo.data_needs([25, 50, 100], [0.01, 0.007, 0.005], 0.5)
+    assert reached.told(place) == "already reached: 25% of the data is enough for 0.5"
+    unclear = hpo.data_needs([50, 100], [0.31, 0.28], 0.1)
+    assert re.fullmatch(r"not enough evidence: train at \d+% of the data next", unclear.told(place))
+
+
 def test_without_a_target_the_sentence_looks_at_ten_times_the_data() -> None:
     needs = hpo.data_needs(_N, _E)
     assert re.fullmatch(r"10x the data gives 0\.\d+ \(90% interval 0\.\d+-0\.\d+\)", needs.sentence)
