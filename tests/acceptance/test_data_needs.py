@@ -457,6 +457,25 @@ def test_what_cannot_be_answered_is_explained(
     assert done.out == ""
 
 
+@pytest.mark.parametrize("weight_decay", [[0.0, 0.01], [1e-6, 0.01]])
+def test_a_file_without_a_baseline_is_told_what_works(
+    folder: Folder, weight_decay: list[float]
+) -> None:
+    values = {k: v for k, v in trained(gate={}).items() if k != "baseline"}
+    values["space"] = {**values["space"], "weight_decay": {"float": weight_decay}}
+    file = folder.study(values)
+    sizes = ("--sizes", "30,90", "--seeds", "1")
+    refused = folder.hpo("data-needs", file, *sizes)
+    assert refused.code == 1
+    # The trainer's default is 0.0: out of one of the spaces.
+    assert ("--set 'baseline={}'" in refused.err) == (weight_decay[0] == 0)
+    if weight_decay[0] == 0:
+        assert folder.hpo("data-needs", file, *sizes, "--set", "baseline={}").code == 0
+    assert f"hpo run {file}, then hpo data-needs tumours" in " ".join(refused.err.split())
+    assert folder.hpo("run", file).code == 0
+    assert folder.hpo("data-needs", "tumours", *sizes).code == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
