@@ -290,6 +290,19 @@ def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
     assert "--sizes: 500% is not between 2% and 100% of the data." in wrong.err
 
 
+def test_a_size_beyond_all_data_is_said_to_be_everywhere(folder: Folder) -> None:
+    folder.write("own.py", OWN)
+    wanted = ("--target", "0.0001", "--sizes", "10%,100%", "--seeds", "1", "--examples", "1000")
+    done = folder.hpo("data-needs", folder.study(own()), *wanted, "--json")
+    assert (done.json["verdict"], done.json["n"]) == ("unclear", 1000)
+    assert done.json["next_size"] > 1000
+    n = f"{done.json['next_size']:,}"
+    assert done.json["sentence"] == (
+        f"not enough evidence: train at n = {n} next, which is more than the 1,000 that there are"
+    )
+    assert done.json["sentence"] in (folder.hpo("data-needs", "study.yaml", *wanted).out)
+
+
 def test_advice_does_not_speak_against_the_verdict(folder: Folder) -> None:
     folder.write(
         "own.py",
