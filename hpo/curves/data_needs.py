@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves.distributions import Array, Direction, Distribution
-from hpo.curves.measurements import Scale, read
+from hpo.curves.measurements import Scale, number, numbers, places, read
 from hpo.curves.next_size import information
 from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, posterior
 
@@ -81,7 +81,7 @@ class DataNeeds:
         Raises:
             ValueError: There is no target, or q is not between 0 and 1.
         """
-        wanted = np.asarray(q, float)
+        wanted = np.reshape(numbers(q, "probabilities"), np.shape(q))
         if not np.all((wanted >= 0) & (wanted <= 1)):
             raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
         sizes, reached = self._reached_by
@@ -142,11 +142,9 @@ class DataNeeds:
             Distributions of m numbers.
 
         Raises:
-            ValueError: A number is below 1 or not finite.
+            ValueError: There is no number, or one is below 1 or not finite.
         """
-        sizes = np.atleast_1d(np.asarray(n, float))
-        if not np.all(np.isfinite(sizes) & (sizes >= 1)):
-            raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+        sizes = places(n)
         return self._distribution(*self.posterior.moments(sizes, noise=noise))
 
     @cached_property
@@ -210,9 +208,7 @@ class DataNeeds:
         Returns:
             Shares between 0 and 1, shape (m,).
         """
-        sizes = np.atleast_1d(np.asarray(n, float))
-        if not np.all(np.isfinite(sizes) & (sizes >= 1)):
-            raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+        sizes = places(n)
         goal = None if self.target is None else float(self._log_target())
         return information(self.posterior, goal, sizes)
 
@@ -227,9 +223,9 @@ class DataNeeds:
         Raises:
             ValueError: There are no candidates, or seconds do not fit them or are not positive.
         """
-        sizes = np.atleast_1d(np.asarray(candidates, float))
-        cost = sizes if seconds is None else np.atleast_1d(np.asarray(seconds, float))
-        if not len(sizes) or cost.shape != sizes.shape:
+        sizes = places(candidates)
+        cost = sizes if seconds is None else numbers(seconds, "seconds")
+        if cost.shape != sizes.shape:
             raise ValueError(f"{sizes.shape} candidates and {cost.shape} seconds: one each, please")
         if not np.all(cost > 0):
             raise ValueError("seconds of training are positive numbers")
@@ -325,7 +321,7 @@ def data_needs(
             infinite or outside the bounds, or none is a number; the target is not finite or
             outside the bounds; the confidence is not between 0 and 1.
     """
-    if not 0 < confidence < 1:
+    if not 0 < number(confidence, "confidence", 0.9) < 1:
         raise ValueError(f"confidence lies between 0 and 1, such as 0.9, not {confidence}")
     evidence, scale = read(sizes, errors, target, direction, bounds)
     return DataNeeds(posterior(evidence), scale, target, confidence)

@@ -160,6 +160,18 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
         ({"bounds": (1, 0)}, r"bounds are \(lowest, highest\)"),
         ({"target": 2.0, "bounds": (0, 1)}, "target 2 is outside the bounds 0 to 1"),
         ({"target": np.nan}, "target nan"),
+        ({"target": "0.1"}, "target '0.1': it is one number, such as 0.02"),
+        ({"target": [0.1, 0.2]}, r"target \[0.1, 0.2\]: it is one number"),
+        ({"bounds": (None, 1)}, r"bounds are \(lowest, highest\), .*, not \(None, 1\)"),
+        ({"bounds": (0, np.nan)}, r"bounds are \(lowest, highest\)"),
+        ({"bounds": ("0", "1")}, r"bounds are \(lowest, highest\)"),
+        ({"bounds": (0, 1, 2)}, r"bounds are \(lowest, highest\)"),
+        ({"bounds": 1}, r"bounds are \(lowest, highest\)"),
+        ({"errors": [[0.3, 0.29], [0.2], [0.1]]}, "errors are numbers, in rows of one length"),
+        ({"errors": ["a", "b", "c"]}, "errors are numbers"),
+        ({"sizes": ["a", 20, 30]}, "sizes are numbers"),
+        ({"bounds": (-np.inf, 1)}, "the best value of a metric to minimize is finite"),
+        ({"confidence": "0.9"}, "confidence '0.9': it is one number, such as 0.9"),
         ({"direction": "down"}, "'minimize' or 'maximize', not 'down'"),
         ({"confidence": 90}, "such as 0.9, not 90"),
         ({"sizes": [10, 10], "errors": [[0.1, 0.2], [0.3, 0.4]]}, "give each size once"),
@@ -182,6 +194,14 @@ def test_errors_are_asked_for_at_numbers_of_examples(n: float) -> None:
         needs.error_at(n)
     with pytest.raises(ValueError, match="at least 1"):
         needs.information(n)
+
+
+@pytest.mark.parametrize("n", [[], [[1.0, 2.0]], "many", [[1], [2, 3]]])
+def test_numbers_of_examples_are_one_or_several(n: Any) -> None:
+    needs = hpo.data_needs(_N, _E, 0.04)
+    for ask in (needs.error_at, needs.information, needs.rank):
+        with pytest.raises(ValueError, match=r"^numbers of examples are "):
+            ask(n)
 
 
 def test_a_quantile_is_of_a_probability() -> None:
