@@ -63,12 +63,15 @@ class PlainProgress(SizingListener):
 
     def line(self, fit: Fit) -> str:
         """One fit in one line."""
-        where = f"n = {fit.size:,}, seed {fit.seed}"
+        where = f"{self._place(fit.size)}, seed {fit.seed}"
         if fit.failure is not None:
             return f"{where}: [red]failed[/red] ({escape(fit.failure.summary)})"
         metric = self.question.metric if self.question else ""
         value = fit.metrics.get(metric, float("nan"))
         return f"{where}: {escape(metric)} {value:.4g} in {fit.seconds:.1f} s"
+
+    def _place(self, size: int) -> str:
+        return self.question.place(size) if self.question else f"n = {size:,}"
 
 
 class LiveProgress(PlainProgress):
@@ -112,7 +115,7 @@ class LiveProgress(PlainProgress):
         self._progress.stop()
 
     def _show(self) -> None:
-        running = ", ".join(f"n = {size:,} seed {seed}" for size, seed in sorted(self._running))
+        running = ", ".join(f"{self._place(n)} seed {seed}" for n, seed in sorted(self._running))
         known = f"{self.n_fits} fits{self._known}"
         self._progress.update(self._task, now=running, known=known)
 

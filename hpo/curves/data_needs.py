@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,13 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves.distributions import Array, Direction, Distribution
-from hpo.curves.measurements import Scale, read
+from hpo.curves.measurements import Scale, number, numbers, places, read
 from hpo.curves.next_size import information
 from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, posterior
 
 Verdict = Literal["reached", "reachable", "unreachable", "unclear"]
 
 _WIDEST = 100.0  # an interval over more than this factor is no answer
+# A law with a floor has three parameters: fewer sizes, or ones close together, show no floor.
+_SIZES_OF_A_FLOOR, _SPAN_OF_A_FLOOR = 4, 4.0
 _AHEAD = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 # Histograms have bins of equal mass, and finer ones in the tails.
 _LEVELS = np.concatenate(
@@ -49,9 +52,10 @@ class DataNeeds:
         probably lies: the mode of its density in log n, smoothed by Epanechnikov's kernel. On
         real curves that is within a factor 2 of the truth more often than a median. It is finite
         wherever the target may be reached, even if `quantile(0.5)` is not; it is inf if the
-        verdict is "unreachable", and the median if it is "reached".
+        probability of that is below (1 - confidence) / 2, and the median if the verdict is
+        "reached".
         """
-        if self.verdict == "unreachable":
+        if self._is_hopeless:
             return np.inf
         if self.verdict == "reached":
             return float(self.quantile(self.prob_reachable / 2))
@@ -77,7 +81,7 @@ class DataNeeds:
         Raises:
             ValueError: There is no target, or q is not between 0 and 1.
         """
-        wanted = np.asarray(q, float)
+        wanted = np.reshape(numbers(q, "probabilities"), np.shape(q))
         if not np.all((wanted >= 0) & (wanted <= 1)):
             raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
         sizes, reached = self._reached_by
@@ -138,11 +142,9 @@ class DataNeeds:
             Distributions of m numbers.
 
         Raises:
-            ValueError: A number is below 1 or not finite.
+            ValueError: There is no number, or one is below 1 or not finite.
         """
-        sizes = np.atleast_1d(np.asarray(n, float))
-        if not np.all(np.isfinite(sizes) & (sizes >= 1)):
-            raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+        sizes = places(n)
         return self._distribution(*self.posterior.moments(sizes, noise=noise))
 
     @cached_property
@@ -165,7 +167,9 @@ class DataNeeds:
         """What can be said about the target.
 
         - "reached": more likely than not, the largest size measured or a smaller one is enough.
-        - "unreachable": the probability to reach it is below (1 - confidence) / 2.
+        - "unreachable": the probability to reach it is below (1 - confidence) / 2, the interval of
+          `floor` lies on the worse side of it, and at least 4 sizes, the largest at least 4 times
+          the smallest, have shown that floor: with less, it would be the prior that speaks.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
         - "unclear": neither, or there is no target.
         """
@@ -173,10 +177,25 @@ class DataNeeds:
             return "unclear"
         if self.quantile(0.5) <= self.posterior.n_last:
             return "reached"
-        if self.prob_reachable < (1 - self.confidence) / 2:
+        if self._is_hopeless and self._has_shown_a_floor:
             return "unreachable"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
+
+    @property
+    def _is_hopeless(self) -> bool:
+        return self.prob_reachable < (1 - self.confidence) / 2
+
+    @property
+    def _has_shown_a_floor(self) -> bool:
+        """Whether the sizes suffice to tell of a floor, and its interval excludes the target."""
+        sizes = self.posterior.evidence.sizes
+        if len(sizes) < _SIZES_OF_A_FLOOR or sizes[-1] < _SPAN_OF_A_FLOOR * sizes[0]:
+            return False
+        tail = (1 - self.confidence) / 2
+        low, high = self.floor.quantile([tail, 1 - tail])[:, 0]
+        goal = float(self.target or 0.0)
+        return bool(high < goal if self.scale.direction == "maximize" else low > goal)
 
     def information(self, n: ArrayLike) -> Array:
         """Expected share of the doubt about the answer that one training at n takes away.
@@ -189,9 +208,7 @@ class DataNeeds:
         Returns:
             Shares between 0 and 1, shape (m,).
         """
-        sizes = np.atleast_1d(np.asarray(n, float))
-        if not np.all(np.isfinite(sizes) & (sizes >= 1)):
-            raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+        sizes = places(n)
         goal = None if self.target is None else float(self._log_target())
         return information(self.posterior, goal, sizes)
 
@@ -206,9 +223,9 @@ class DataNeeds:
         Raises:
             ValueError: There are no candidates, or seconds do not fit them or are not positive.
         """
-        sizes = np.atleast_1d(np.asarray(candidates, float))
-        cost = sizes if seconds is None else np.atleast_1d(np.asarray(seconds, float))
-        if not len(sizes) or cost.shape != sizes.shape:
+        sizes = places(candidates)
+        cost = sizes if seconds is None else numbers(seconds, "seconds")
+        if cost.shape != sizes.shape:
             raise ValueError(f"{sizes.shape} candidates and {cost.shape} seconds: one each, please")
         if not np.all(cost > 0):
             raise ValueError("seconds of training are positive numbers")
@@ -226,13 +243,23 @@ class DataNeeds:
     @property
     def sentence(self) -> str:
         """The answer in one sentence."""
+        return self.told(lambda size: f"n = {size:,.0f}")
+
+    def told(self, place: Callable[[float], str]) -> str:
+        """The answer in one sentence, for sizes that are no numbers of examples.
+
+        Args:
+            place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
+        """
         last, level = self.posterior.n_last, f"{self.confidence:.0%}"
         if self.target is None:
             middle, low, high = self._three(self.error_at(10 * last))
             return f"10x the data gives {middle} ({level} interval {low}-{high})"
         goal = f"{self.target:g}"
         if self.verdict == "reached":
-            return f"already reached: n = {np.ceil(self.size):,.0f} is enough for {goal}"
+            # Sizes come from logarithms: 100.00000000000004 is 100.
+            enough = np.ceil(self.size * (1 - 1e-9))
+            return f"already reached: {place(enough)} is enough for {goal}"
         if self.verdict == "reachable":
             low, high = (f"{x / last:.2g}" for x in self.interval)
             middle = f"{self.size / last:.2g}"
@@ -240,7 +267,7 @@ class DataNeeds:
         if self.verdict == "unreachable":
             middle, low, high = self._three(self.floor)
             return f"more data will not get there: the floor is {middle} ({low}-{high})"
-        return f"not enough evidence: train at n = {self.next_size:,} next"
+        return f"not enough evidence: train at {place(self.next_size)} next"
 
     def _three(self, found: Distribution) -> tuple[str, str, str]:
         """Median and interval of one number, with the digits that tell them apart."""
@@ -294,7 +321,7 @@ def data_needs(
             infinite or outside the bounds, or none is a number; the target is not finite or
             outside the bounds; the confidence is not between 0 and 1.
     """
-    if not 0 < confidence < 1:
+    if not 0 < number(confidence, "confidence", 0.9) < 1:
         raise ValueError(f"confidence lies between 0 and 1, such as 0.9, not {confidence}")
     evidence, scale = read(sizes, errors, target, direction, bounds)
     return DataNeeds(posterior(evidence), scale, target, confidence)

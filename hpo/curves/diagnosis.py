@@ -19,6 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from hpo.curves.data_needs import Verdict
 from hpo.curves.distributions import Array
 
 Kind = Literal["reached", "bias", "variance", "both", "unclear"]
@@ -41,6 +42,17 @@ _REMEDIES = {
     "unclear": "More seeds at the largest size would tell.",
 }
 
+# What the curve over sizes says of the target wins over the reading at one size.
+_REMEDIES_BESIDE = {
+    ("unreachable", "variance"): "The gap does not close with data alone: more regularisation will "
+    "help; a larger model alone will not.",
+    ("unreachable", "both"): "The model is both too weak and too little constrained: more capacity "
+    "or longer training for the one, more regularisation for the other.",
+    ("reachable", "bias"): "More data is the long way: train longer, or give the model more "
+    "capacity or less regularisation; if none of these lowers the training error, the labels are "
+    "noisy.",
+}
+
 
 @dataclass(frozen=True)
 class Diagnosis:
@@ -55,6 +67,8 @@ class Diagnosis:
         val: The same on the validation part.
         gap_per_doubling: What each doubling of the data has multiplied the gap between them by;
             None where that cannot be told.
+        verdict: Of `hpo.data_needs` about the same target, if it was asked: what is advised does
+            not contradict it.
         target: What is wanted, or the best possible value where nothing was said.
         is_wanted: Whether it was said.
     """
@@ -67,6 +81,7 @@ class Diagnosis:
     target: float
     is_wanted: bool
     gap_per_doubling: float | None = field(default=None)
+    verdict: Verdict | None = None
 
     @property
     def sentence(self) -> str:
@@ -83,7 +98,8 @@ class Diagnosis:
             "unclear": "Bias or variance: not to be told yet",
         }[self.kind]
         said = f"{what} ({at})."
-        return " ".join(filter(None, (said, self._trend, _REMEDIES[self.kind])))
+        remedy = _REMEDIES_BESIDE.get((self.verdict or "", self.kind), _REMEDIES[self.kind])
+        return " ".join(filter(None, (said, self._trend, remedy)))
 
     @property
     def _trend(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -59,6 +60,7 @@ def read(
     """
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction is 'minimize' or 'maximize', not {direction!r}")
+    target, bounds = None if target is None else number(target, "target", 0.02), _pair(bounds)
     n, y = _paired(sizes, errors)
     _check_sizes(n)
     kept = ~np.isnan(y)
@@ -73,9 +75,65 @@ def read(
     return _thinned(_averaged(n, y, scale)), scale
 
 
+def number(value: object, name: str, such_as: float) -> float:
+    """One number.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return float(value)
+    raise ValueError(f"{name} {value!r}: it is one number, such as {such_as}")
+
+
+def _pair(bounds: object) -> tuple[float, float] | None:
+    """Two numbers, or None for None."""
+    if bounds is None:
+        return None
+    try:
+        low, high = (number(each, "bound", 0.0) for each in bounds)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        low = high = np.nan
+    if not low < high:
+        raise ValueError(
+            f"bounds are (lowest, highest), two numbers such as (0, 1), not {bounds!r}; "
+            "a metric without end on one side has inf there"
+        )
+    return low, high
+
+
+def numbers(values: ArrayLike, name: str) -> Array:
+    """Numbers as an array, of at least one dimension.
+
+    Raises:
+        ValueError: They are none, or in rows of different lengths.
+    """
+    try:
+        return np.atleast_1d(np.asarray(values, float))
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{name} are numbers, in rows of one length if there are several: give NaN where one "
+            "is missing"
+        ) from None
+
+
+def places(n: ArrayLike) -> Array:
+    """Numbers of examples that something is asked for at.
+
+    Raises:
+        ValueError: There are none, or some are no numbers of examples.
+    """
+    sizes = numbers(n, "numbers of examples")
+    if sizes.ndim != 1 or not len(sizes):
+        raise ValueError(f"numbers of examples are one or several, in one row, not {n!r}")
+    if not np.all(np.isfinite(sizes) & (sizes >= 1)):
+        raise ValueError(f"numbers of examples are finite and at least 1, not {n!r}")
+    return sizes
+
+
 def _paired(sizes: ArrayLike, errors: ArrayLike) -> tuple[Array, Array]:
     """One size for each error, both flat."""
-    n, y = np.atleast_1d(np.asarray(sizes, float)), np.atleast_1d(np.asarray(errors, float))
+    n, y = numbers(sizes, "sizes"), numbers(errors, "errors")
     if n.ndim == 1 and y.ndim == 2 and len(y) == len(n):
         if len(np.unique(n)) < len(n):
             raise ValueError(
@@ -113,8 +171,6 @@ def _check_errors(n: Array, y: Array, bounds: tuple[float, float] | None) -> Non
     if bounds is None:
         return
     low, high = bounds
-    if not low < high:
-        raise ValueError(f"bounds are (lowest, highest), not {bounds}")
     outside = np.flatnonzero((y < low) | (y > high))
     if len(outside):
         value = y[outside[0]]
@@ -143,6 +199,11 @@ def _scale(
     """The scale of a metric; without bounds, what its values suggest."""
     low, high = bounds if bounds is not None else _guessed_bounds(y, target, direction)
     best, worst = (high, low) if direction == "maximize" else (low, high)
+    if not np.isfinite(best):
+        raise ValueError(
+            f"bounds {bounds}: the best value of a metric to {direction} is finite; "
+            "leave bounds out where nobody knows it"
+        )
     u = np.abs(y - best)
     positive = u[u > 0]
     if len(positive) == len(u):

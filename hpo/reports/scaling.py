@@ -6,11 +6,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hpo.errors import HpoError
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _VALIDATION, _TRAINING, _EDGE, _GOAL, _NOW = "o", "x", "·", "-", "|"
 _BLUE, _ORANGE, _GREY, _GREEN = 33, 208, 244, 34
+_MARGIN = 1.1  # how far left of the smallest size the picture begins
 _WIDEST = 30.0  # how many times below the least measured value an interval is still drawn
 
 
@@ -141,7 +146,8 @@ def _legend(chart: ScalingChart) -> str:
 def _of_training(chart: ScalingChart) -> str:
     """What the training part's marks are called; a logarithm has no place for an error of 0."""
     low, _ = chart.limits
-    return "training" if min(chart.train_values) >= low else "training (some lower)"
+    n, n_lower = len(chart.train_values), sum(y < low for y in chart.train_values)
+    return f"training ({n_lower} of {n} below the axis)" if n_lower else "training"
 
 
 def round_numbers(low: float, high: float) -> list[float]:
@@ -166,13 +172,21 @@ def write_png(chart: ScalingChart, path: Path) -> None:
     Raises:
         HpoError: the file cannot be written.
     """
+    try:
+        figure(chart).savefig(path, format="png")
+    except OSError as error:
+        raise HpoError(f"cannot write {path}: {error.strerror or error}.") from None
+
+
+def figure(chart: ScalingChart) -> Figure:
+    """The chart, drawn by Matplotlib."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-    figure = Figure(figsize=(8, 5), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    found = Figure(figsize=(8, 5), dpi=120, layout="constrained")
+    FigureCanvasAgg(found)
+    axes = found.subplots()
     axes.fill_between(chart.ahead, chart.low, chart.high, alpha=0.2, lw=0, label="90% interval")
     axes.plot(chart.n, chart.middle, color="C0", label="expected")
     if chart.train_values:
@@ -182,7 +196,8 @@ def write_png(chart: ScalingChart, path: Path) -> None:
         axes.axhline(chart.target, color="C2", ls="--", label=f"target {chart.target:g}")
     axes.axvline(chart.now, color="gray", lw=0.8, label=f"all {chart.now:,.0f}")
     axes.set_xscale("log")
-    axes.set_xlim(chart.n[0], chart.n[-1])
+    # A point at the smallest size is drawn whole.
+    axes.set_xlim(chart.n[0] / _MARGIN, chart.n[-1])
     axes.set_xticks(round_numbers(chart.n[0], chart.n[-1]))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -196,7 +211,4 @@ def write_png(chart: ScalingChart, path: Path) -> None:
     axes.set_title(chart.note, fontsize="small", wrap=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    try:
-        figure.savefig(path, format="png")
-    except OSError as error:
-        raise HpoError(f"cannot write {path}: {error.strerror or error}.") from None
+    return found

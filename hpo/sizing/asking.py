@@ -65,7 +65,7 @@ def subject_of(
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         plan = spec.load(path, overrides)
         refuse_objective(plan)
-        config = baseline_of(plan)
+        config = baseline_of(plan, path, overrides)
         record = catalog.beside(open_storage(storage_url(storage or plan.spec.storage)), plan)
         if trial is None:
             which = "the only configuration" if plan.baseline is None else "the baseline"
@@ -97,8 +97,13 @@ def _of_trial(record: StudyRecord, plan: Plan, number: int | None) -> Subject:
     return Subject(record, plan, dict(job_of(record, chosen).config), which)
 
 
-def baseline_of(plan: Plan) -> dict[str, Any]:
+def baseline_of(plan: Plan, path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The configuration of a file's baseline, or its only one.
+
+    Args:
+        plan: What the file says.
+        path: The file, for advice.
+        overrides: What was set beside it.
 
     Raises:
         HpoError: there is no baseline, and more than one configuration.
@@ -107,12 +112,22 @@ def baseline_of(plan: Plan) -> dict[str, Any]:
         return plan.config(plan.baseline)
     if not plan.space.free:
         return plan.config({})
-    defaults = " (the trainer's defaults)" if plan.spec.objective.trainer else ""
+    search = f"hpo run {path}, then hpo data-needs {plan.spec.name}"
+    step = f"Give it one under `baseline:`, or search first: {search}"
+    if _has_defaults(path, overrides):
+        step = "Give it one, such as --set 'baseline={}' (the defaults), or search first: " + search
     raise HpoError(
-        f"'{plan.spec.name}' has no baseline, and data needs are those of one configuration.",
-        f"Give it one, such as --set 'baseline={{}}'{defaults}, or search first: "
-        f"hpo run FILE, then hpo data-needs {plan.spec.name}",
+        f"'{plan.spec.name}' has no baseline, and data needs are those of one configuration.", step
     )
+
+
+def _has_defaults(path: Path, overrides: Sequence[str]) -> bool:
+    """Whether the defaults lie in the space of a file, so that they can be its baseline."""
+    try:
+        spec.load(path, [*overrides, "baseline={}"])
+    except HpoError:
+        return False
+    return True
 
 
 def target_of(plan: Plan, metric: str) -> float | None:
@@ -234,8 +249,11 @@ def sizes_of(text: str, question: Question) -> list[int]:
             raise ValueError(f"'{part}' is neither a size such as 100 nor a share such as 50%")
         sizes.append(round(float(part[:-1]) * question.n / 100) if share else int(part))
     if wrong := [size for size in sizes if not 2 <= size <= question.n]:
+        between = f"{wrong[0]:,} is not between 2 and the {question.n:,} training examples."
+        if not question.is_counted:
+            between = f"{wrong[0]:,}% is not between 2% and 100% of the data."
         raise HpoError(
-            f"--sizes: {wrong[0]:,} is not between 2 and the {question.n:,} training examples.",
+            f"--sizes: {between}",
             "Shares are written so: --sizes 25%,50%,100%",
         )
     return sizes

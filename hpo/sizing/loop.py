@@ -236,7 +236,8 @@ class Sizing:
         assert last.failure is not None  # noqa: S101 - it is one
         n = len(self._failures)
         raise HpoError(
-            f"all {n} fits failed, the last at {last.size:,} examples: {last.failure.message}.",
+            f"all {n} fits failed, the last at {self._question.place(last.size)}: "
+            f"{last.failure.message}.",
             last.failure.place,
         )
 
@@ -252,7 +253,7 @@ class Sizing:
         fits = sorted(self._log.fits, key=lambda fit: (fit.size, fit.seed))
         if not fits and state != "interrupted":
             raise self._nothing()
-        found = diagnosis(self._question, fits)
+        found = diagnosis(self._question, fits, self._needs)
         return Answer(self._question, fits, self._failures, self._needs, found, state, received)
 
     def _nothing(self) -> HpoError:
@@ -260,8 +261,8 @@ class Sizing:
             last = self._failures[-1].failure
             return HpoError(f"no fit succeeded; the last failed: {last.message}.", last.place)
         return HpoError(
-            f"no fit ended within the budget, not even at {self._planner.smallest:,} of "
-            f"{self._question.n:,} examples.",
+            "no fit ended within the budget, not even at "
+            f"{self._question.place(self._planner.smallest)}.",
             "Give it more time: --budget 30m",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,10 @@ class Question:
     def bounds(self) -> tuple[float, float] | None:
         """Between which values the metric lies, if it is one of ours."""
         return goals.bounds(self.metric) if self.is_ours else None
+
+    def place(self, size: float) -> str:
+        """A size in words: ``n = 1,077``, or ``40% of the data``."""
+        return f"n = {size:,.0f}" if self.is_counted else f"{size:,.0f}% of the data"
 
     @property
     def is_ours(self) -> bool:
@@ -157,14 +161,17 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
         raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
 
 
-def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:
-    """Bias or variance; None where nothing was measured on the training part."""
+def diagnosis(question: Question, fits: Sequence[Fit], needs: DataNeeds | None) -> Diagnosis | None:
+    """Bias or variance, with advice that fits the verdict on sizes.
+
+    None where nothing was measured on the training part.
+    """
     metric, of_train = question.metric, question.train_metric
     having = [f for f in fits if metric in f.metrics and of_train in f.metrics]
     if of_train is None or not having:
         return None
     bounds = question.bounds or (0.0, 1.0)
-    return diagnose(
+    found = diagnose(
         np.array([fit.size for fit in having]),
         np.array([fit.metrics[of_train] for fit in having]),
         np.array([fit.metrics[metric] for fit in having]),
@@ -172,3 +179,6 @@ def diagnosis(question: Question, fits: Sequence[Fit]) -> Diagnosis | None:
         best=bounds[1] if question.direction == "maximize" else bounds[0],
         direction=question.direction,
     )
+    if needs is None or question.target is None:
+        return found
+    return replace(found, verdict=needs.verdict)

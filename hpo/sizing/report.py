@@ -17,7 +17,7 @@ from hpo.curves import DataNeeds
 from hpo.reports.scaling import ScalingChart, write_png
 from hpo.reports.strict_json import dumps
 from hpo.sizing.fits import FITS, Fit
-from hpo.sizing.question import Answer
+from hpo.sizing.question import Answer, Question
 from mlflow_server import BesideRun
 
 FACTORS = (1, 2, 5, 10)
@@ -51,13 +51,22 @@ def sentence(answer: Answer) -> str:
     """The answer in one sentence; in two where not all of the data was trained on."""
     question, needs = answer.question, answer.needs
     if needs is None:
-        return f"not enough evidence: train at another size than {answer.largest:,}, too"
-    found = needs.sentence
+        largest = question.place(answer.largest)
+        return f"not enough evidence: train at another size than {largest}, too"
+    found = needs.told(question.place)
     if question.target is None:
         found += "; name a --target to learn what it needs"
+    elif needs.verdict == "unclear" and needs.next_size > question.n:
+        found += f", which is more than {_all(question)}"
     if answer.largest < question.n:
+        if not question.is_counted:
+            return f"measured up to {question.place(answer.largest)}, and of that: {found}"
         return f"measured up to {answer.largest:,} of {question.n:,}, and of those: {found}"
     return found
+
+
+def _all(question: Question) -> str:
+    return f"the {question.n:,} that there are" if question.is_counted else "there is"
 
 
 def table(answer: Answer) -> list[Row]:

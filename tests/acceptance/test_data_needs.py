@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -270,6 +271,54 @@ def test_a_function_that_declares_it_is_asked_inline_and_in_processes(
     assert found["diagnosis"]["kind"] == "variance"
 
 
+def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
+    folder: Folder,
+) -> None:
+    folder.write("own.py", OWN)
+    arguments = ("data-needs", folder.study(own()), "--sizes", "5%,20%,100%", "--seeds", "1")
+    reached = folder.hpo(*arguments, "--target", "0.1")
+    assert reached.code == 0, reached.err
+    assert re.search(r"already reached: \d+% of the data is enough for 0\.1\n", reached.out)
+    fits = [line for line in reached.err.splitlines() if ", seed 0: " in line]
+    assert [line.split(", ")[0] for line in fits] == [f"{n}% of the data" for n in (5, 20, 100)]
+    unclear = folder.hpo(*arguments, "--target", "0.001")
+    assert re.search(r"not enough evidence: train at \d+% of the data next", unclear.out)
+    assert "n = " not in reached.out + unclear.out + reached.err + unclear.err
+    part = folder.hpo(*arguments[:2], "--sizes", "5%,20%", "--seeds", "1", "--afresh")
+    assert part.out.startswith("measured up to 20% of the data, and of that: ")
+    wrong = folder.hpo(*arguments[:2], "--sizes", "500")
+    assert "--sizes: 500% is not between 2% and 100% of the data." in wrong.err
+
+
+def test_a_size_beyond_all_data_is_said_to_be_everywhere(folder: Folder) -> None:
+    folder.write("own.py", OWN)
+    wanted = ("--target", "0.0001", "--sizes", "10%,100%", "--seeds", "1", "--examples", "1000")
+    done = folder.hpo("data-needs", folder.study(own()), *wanted, "--json")
+    assert (done.json["verdict"], done.json["n"]) == ("unclear", 1000)
+    assert done.json["next_size"] > 1000
+    n = f"{done.json['next_size']:,}"
+    assert done.json["sentence"] == (
+        f"not enough evidence: train at n = {n} next, which is more than the 1,000 that there are"
+    )
+    assert done.json["sentence"] in (folder.hpo("data-needs", "study.yaml", *wanted).out)
+
+
+def test_advice_does_not_speak_against_the_verdict(folder: Folder) -> None:
+    folder.write(
+        "own.py",
+        "def train(trial):\n"
+        "    n = round(1000 * trial.train_fraction)\n"
+        "    return {'val_error': 0.2 + 20 / n, 'train_error': 0.0}\n",
+    )
+    wanted = ("--examples", "1000", "--target", "0.01", "--seeds", "1")
+    done = folder.hpo("data-needs", folder.study(own()), *wanted, "--json")
+    assert done.code == 0, done.err
+    assert done.json["verdict"] == "unreachable"
+    assert done.json["diagnosis"]["kind"] == "variance"
+    assert "More data or" not in done.json["diagnosis"]["sentence"]
+    assert "more regularisation will help" in done.json["diagnosis"]["sentence"]
+
+
 SCRIPT = """
 import argparse, json, math
 parser = argparse.ArgumentParser()
@@ -421,6 +470,25 @@ def test_what_cannot_be_answered_is_explained(
     assert done.out == ""
 
 
+@pytest.mark.parametrize("weight_decay", [[0.0, 0.01], [1e-6, 0.01]])
+def test_a_file_without_a_baseline_is_told_what_works(
+    folder: Folder, weight_decay: list[float]
+) -> None:
+    values = {k: v for k, v in trained(gate={}).items() if k != "baseline"}
+    values["space"] = {**values["space"], "weight_decay": {"float": weight_decay}}
+    file = folder.study(values)
+    sizes = ("--sizes", "30,90", "--seeds", "1")
+    refused = folder.hpo("data-needs", file, *sizes)
+    assert refused.code == 1
+    # The trainer's default is 0.0: out of one of the spaces.
+    assert ("--set 'baseline={}'" in refused.err) == (weight_decay[0] == 0)
+    if weight_decay[0] == 0:
+        assert folder.hpo("data-needs", file, *sizes, "--set", "baseline={}").code == 0
+    assert f"hpo run {file}, then hpo data-needs tumours" in " ".join(refused.err.split())
+    assert folder.hpo("run", file).code == 0
+    assert folder.hpo("data-needs", "tumours", *sizes).code == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -443,7 +511,7 @@ def test_a_budget_too_small_for_one_fit_is_explained(folder: Folder) -> None:
         "data-needs", folder.study(own()), "--budget", "0.5s", "--sizes", "2%", "--target", "0.1"
     )
     assert done.code == 1
-    assert "no fit ended within the budget, not even at 2 of 100 examples." in done.err
+    assert "no fit ended within the budget, not even at 2% of the data." in done.err
     assert "--budget 30m" in done.err
 
 

@@ -79,6 +79,13 @@ def test_no_answer_is_nan_quantiles_rise_and_spreads_are_positive(given_: dict[s
     assert 1 <= low <= high
     assert needs.size >= low * (1 - 1e-9)
     assert needs.verdict in ("reached", "reachable", "unreachable", "unclear")
+    if needs.verdict == "unreachable":
+        sizes = np.array(given_["sizes"])[~np.isnan(given_["errors"])]
+        assert len(np.unique(sizes)) >= 4
+        assert sizes.max() >= 4 * sizes.min()
+        tail = (1 - given_["confidence"]) / 2
+        low, high = needs.floor.quantile([tail, 1 - tail])[:, 0]
+        assert not low <= given_["target"] <= high
 
 
 @settings(max_examples=20)

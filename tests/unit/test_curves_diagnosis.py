@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -33,6 +36,20 @@ def test_the_classical_reading(train: list[float], val: list[float], kind: str) 
         "reached": "met",
     }
     assert words.get(kind, "not to be told yet") in found.sentence
+
+
+TRAIN = {"variance": [0.0] * 6, "bias": [0.12] * 6, "both": [0.09] * 6}
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+def test_advice_does_not_contradict_what_the_curve_over_sizes_says(kind: str) -> None:
+    val = [0.3, 0.31, 0.2, 0.21, 0.15, 0.16]
+    found = diagnose(SIZES, TRAIN[kind], val, 0.02)
+    assert found.kind == kind
+    beside = {v: replace(found, verdict=v).sentence for v in ("unreachable", "reachable")}
+    assert not re.search("[Mm]ore data or|other: more data", beside["unreachable"])
+    assert "More data will hardly help" not in beside["reachable"]
+    assert replace(found, verdict="unclear").sentence == found.sentence
 
 
 SHARES = st.integers(0, 64).map(lambda k: k / 64)  # of which 1 - x is exact

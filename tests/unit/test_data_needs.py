@@ -33,6 +33,28 @@ def test_a_target_below_the_floor_names_the_floor() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sizes", "errors", "target"),
+    [
+        ([100], [0.9], 0.01),
+        ([2, 3], [0.8528, 0.7778], 0.03),
+        ([1000, 2000, 4000], [0.5, 0.47, 0.44], 0.05),
+        ([100, 200], [0.3, 0.3], 0.1),
+        ([100, 110, 120, 130], [0.3, 0.3, 0.3, 0.3], 0.1),
+    ],
+)
+def test_what_the_prior_alone_holds_improbable_is_not_called_unreachable(
+    sizes: list[float], errors: list[float], target: float
+) -> None:
+    for sign in (1, -1):
+        direction: Any = "minimize" if sign == 1 else "maximize"
+        e, t = (np.array(errors), target) if sign == 1 else (1 - np.array(errors), 1 - target)
+        needs = hpo.data_needs(sizes, e, t, bounds=(0, 1), direction=direction)
+        assert needs.prob_reachable < 0.05
+        assert needs.verdict == "unclear"
+        assert needs.sentence.startswith("not enough evidence: ")
+
+
 def test_two_points_are_not_enough_evidence() -> None:
     needs = hpo.data_needs([500, 1000], [0.31, 0.28], 0.1)
     assert needs.verdict == "unclear"
@@ -46,6 +68,22 @@ def test_a_target_that_was_reached_is_said_to_be() -> None:
     assert needs.verdict == "reached"
     assert needs.size < _N[-1]
     assert re.fullmatch(r"already reached: n = [\d,]+ is enough for 0\.1", needs.sentence)
+
+
+@pytest.mark.parametrize("size", [7, 100, 999, 12_345_678])
+def test_where_the_smallest_size_is_enough_the_sentence_names_it(size: int) -> None:
+    needs = hpo.data_needs(size * np.array([1, 2, 4, 8]), [0.01, 0.007, 0.005, 0.003], 0.5)
+    assert needs.sentence == f"already reached: n = {size:,} is enough for 0.5"
+
+
+def test_sizes_that_are_no_numbers_of_examples_are_worded_by_who_asks() -> None:
+    def place(size: float) -> str:
+        return f"{size:.0f}% of the data"
+
+    reached = hpo.data_needs([25, 50, 100], [0.01, 0.007, 0.005], 0.5)
+    assert reached.told(place) == "already reached: 25% of the data is enough for 0.5"
+    unclear = hpo.data_needs([50, 100], [0.31, 0.28], 0.1)
+    assert re.fullmatch(r"not enough evidence: train at \d+% of the data next", unclear.told(place))
 
 
 def test_without_a_target_the_sentence_looks_at_ten_times_the_data() -> None:
@@ -122,6 +160,18 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
         ({"bounds": (1, 0)}, r"bounds are \(lowest, highest\)"),
         ({"target": 2.0, "bounds": (0, 1)}, "target 2 is outside the bounds 0 to 1"),
         ({"target": np.nan}, "target nan"),
+        ({"target": "0.1"}, "target '0.1': it is one number, such as 0.02"),
+        ({"target": [0.1, 0.2]}, r"target \[0.1, 0.2\]: it is one number"),
+        ({"bounds": (None, 1)}, r"bounds are \(lowest, highest\), .*, not \(None, 1\)"),
+        ({"bounds": (0, np.nan)}, r"bounds are \(lowest, highest\)"),
+        ({"bounds": ("0", "1")}, r"bounds are \(lowest, highest\)"),
+        ({"bounds": (0, 1, 2)}, r"bounds are \(lowest, highest\)"),
+        ({"bounds": 1}, r"bounds are \(lowest, highest\)"),
+        ({"errors": [[0.3, 0.29], [0.2], [0.1]]}, "errors are numbers, in rows of one length"),
+        ({"errors": ["a", "b", "c"]}, "errors are numbers"),
+        ({"sizes": ["a", 20, 30]}, "sizes are numbers"),
+        ({"bounds": (-np.inf, 1)}, "the best value of a metric to minimize is finite"),
+        ({"confidence": "0.9"}, "confidence '0.9': it is one number, such as 0.9"),
         ({"direction": "down"}, "'minimize' or 'maximize', not 'down'"),
         ({"confidence": 90}, "such as 0.9, not 90"),
         ({"sizes": [10, 10], "errors": [[0.1, 0.2], [0.3, 0.4]]}, "give each size once"),
@@ -144,6 +194,14 @@ def test_errors_are_asked_for_at_numbers_of_examples(n: float) -> None:
         needs.error_at(n)
     with pytest.raises(ValueError, match="at least 1"):
         needs.information(n)
+
+
+@pytest.mark.parametrize("n", [[], [[1.0, 2.0]], "many", [[1], [2, 3]]])
+def test_numbers_of_examples_are_one_or_several(n: Any) -> None:
+    needs = hpo.data_needs(_N, _E, 0.04)
+    for ask in (needs.error_at, needs.information, needs.rank):
+        with pytest.raises(ValueError, match=r"^numbers of examples are "):
+            ask(n)
 
 
 def test_a_quantile_is_of_a_probability() -> None:

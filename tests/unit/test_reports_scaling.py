@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hpo.errors import HpoError
-from hpo.reports.scaling import ScalingChart, as_text, round_numbers, write_png
+from hpo.reports.scaling import ScalingChart, as_text, figure, round_numbers, write_png
 
 CHART = ScalingChart(
     "val_error", "training examples",
@@ -62,6 +62,29 @@ def test_as_png_it_is_a_picture(chart: ScalingChart, tmp_path: Path) -> None:
     with Image.open(path) as image:
         image.verify()
         assert image.format == "PNG"
+
+
+def test_points_at_the_smallest_size_are_drawn_whole() -> None:
+    (axes,) = figure(CHART).axes
+    left, right = axes.get_xlim()
+    assert left < 0.95 * min(CHART.sizes)
+    assert right == max(CHART.n)
+
+
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [
+        ([0.2, 0.1, 0.05], "training"),
+        ([0.2, 0.0, 0.05], "training (1 of 3 below the axis)"),
+        ([0.0, 0.0, 0.0], "training (3 of 3 below the axis)"),
+    ],
+)
+def test_the_legend_counts_what_a_logarithm_has_no_place_for(train: list[float], name: str) -> None:
+    chart = replace(CHART, train_values=train)
+    assert f"x {name}   " in as_text(chart).splitlines()[-1]
+    legend = figure(chart).axes[0].get_legend()
+    assert legend is not None
+    assert name in [text.get_text() for text in legend.get_texts()]
 
 
 def test_a_picture_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
