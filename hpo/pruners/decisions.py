@@ -34,31 +34,36 @@ class Past:
 
     Args:
         n_finished: How many there are.
-        incumbent: The best value among them; None while there is none.
+        incumbent: The best of their last reports; None while there is none.
         history: Their curves, or a sample of these.
         audits: Of each trial that was condemned and run to its end all the same: what was expected
-            of it, and its final value.
+            of it, and its last report.
+        surplus: What a trial's value is above its last report, typically.
     """
 
     n_finished: int
     incumbent: float | None
     history: Sequence[Curve] = ()
     audits: Sequence[tuple[Decision, float]] = ()
+    surplus: float = 0.0
 
 
 @dataclass(frozen=True)
 class Decision:
     """What was expected of a trial at one of its steps.
 
+    All but the mean is about reports, of which a curve is made; a trial may return another number.
+
     Args:
         step: The last step that it had reported.
         horizon: Its last step, if it is run to the end.
-        probability: That its final value beats the incumbent by more than the tolerance.
-        mean: Of its final value.
+        probability: That its last report beats the incumbent by more than the tolerance.
+        mean: Of the trial's value, for samplers: of its last report, and the surplus above it that
+            finished trials have.
         std: Of the same.
-        low: Below it, the final value lies with a probability of 5%.
+        low: Below it, the last report lies with a probability of 5%.
         high: Above it, likewise.
-        incumbent: The best finished value.
+        incumbent: The best last report of a finished trial.
         tolerance: What an improvement has to exceed.
         threshold: The probability below which it is not worth going on.
     """
@@ -96,16 +101,16 @@ class Decision:
         return f"{self.low:.3g}{'-' if self.low >= 0 else ' to '}{self.high:.3g}"
 
     def beats_incumbent(self, value: float, direction: Direction) -> bool:
-        """Whether a final value is better than the incumbent by more than the tolerance."""
+        """Whether a last report is better than the incumbent by more than the tolerance."""
         ahead = value - self.incumbent if direction == "maximize" else self.incumbent - value
         return ahead > self.tolerance
 
     def undersells(self, value: float, direction: Direction) -> bool:
-        """Whether a final value is better than the 90% interval, which has a probability of 5%."""
+        """Whether a last report is better than the 90% interval, which has a probability of 5%."""
         return value > self.high if direction == "maximize" else value < self.low
 
     def holds(self, value: float) -> bool:
-        """Whether a final value lies in the 90% interval."""
+        """Whether a last report lies in the 90% interval."""
         return self.low <= value <= self.high
 
     def as_json(self) -> dict[str, Any]:
@@ -186,7 +191,7 @@ class ForecastRule:
             step=step,
             horizon=float(horizon),
             probability=float(final.prob_better_than(aim)[0]),
-            mean=float(final.mean[0]),
+            mean=float(final.mean[0]) + past.surplus,
             std=float(final.std[0]),
             low=float(low),
             high=float(high),

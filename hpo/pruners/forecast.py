@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,13 +29,17 @@ from hpo.trial import FORECAST
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
 _MOST_CURVES = 50  # as many as `hpo.curves` looks at
+_SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
 
 
 class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
-    Hardly: the probability that its final value is better, by more than the tolerance, is below the
-    threshold. The curve is forecast by `hpo.curves`, which learns from the study's finished trials,
+    Hardly: the probability that its last report is better than that of the incumbent, by more than
+    the tolerance, is below the threshold. Reports are compared with reports: the number that a
+    trial returns may be another, such as that of its best step, and counts only where a trial
+    reported nothing. What samplers learn is a value, so there the forecast's mean is moved by the
+    median of what finished trials returned above their last reports. The curve is forecast by `hpo.curves`, which learns from the study's finished trials,
     after each of the first ten reports, and then after every tenth more.
     A share of the trials that would be stopped is run to the end all the same. When more of
     these beat the incumbent than was stated, the threshold is divided by how many times as many.
@@ -154,13 +159,14 @@ class _Known:
     def of(cls, finished: Sequence[FrozenTrial], direction: Direction) -> _Known:
         """Gathers it from COMPLETE trials, by number."""
         better = max if direction == "maximize" else min
-        values = [t.value for t in finished if t.value is not None and _is_feasible(t)]
+        ends = [end(t) for t in finished if _is_feasible(t)]
         told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
         past = Past(
             n_finished=len(finished),
-            incumbent=better((v for v in values if math.isfinite(v)), default=None),
+            incumbent=better((v for v in ends if math.isfinite(v)), default=None),
             history=[curve(trial) for trial in _spread(told)],
             audits=list(audits(finished)),
+            surplus=_surplus(finished),
         )
         return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
 
@@ -176,10 +182,26 @@ def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
-    """Of trials that were condemned and run to their end, what was expected, and the value."""
+    """Of trials that were condemned and run to their end, what was expected, and how they ended."""
     for trial in finished:
-        if is_audit(trial) and trial.state is TrialState.COMPLETE and trial.value is not None:
-            yield Decision.from_json(trial.system_attrs[FORECAST]), trial.value
+        if is_audit(trial) and trial.state is TrialState.COMPLETE:
+            yield Decision.from_json(trial.system_attrs[FORECAST]), end(trial)
+
+
+def end(trial: FrozenTrial) -> float:
+    """What a COMPLETE trial reported last; its value, if it reported nothing."""
+    if trial.intermediate_values:
+        return trial.intermediate_values[max(trial.intermediate_values)]
+    return math.nan if trial.value is None else trial.value
+
+
+def _surplus(finished: Iterable[FrozenTrial]) -> float:
+    """The median of value - last report; 0 where these are the same in all trials."""
+    both = [(t.value, end(t)) for t in finished if t.value is not None and t.intermediate_values]
+    known = [(value, last) for value, last in both if math.isfinite(value) and math.isfinite(last)]
+    if all(math.isclose(value, last, rel_tol=_SAME) for value, last in known):
+        return 0.0
+    return median(value - last for value, last in known)
 
 
 def is_audit(trial: FrozenTrial) -> bool:

@@ -254,6 +254,84 @@ def test_an_infeasible_trial_is_no_incumbent() -> None:
     assert study.trials[-1].system_attrs[FORECAST]["incumbent"] == value(0.3, STEPS, 1.0)
 
 
+def returning(study: optuna.Study, xs: list[float], surplus: float) -> None:
+    """Runs trials that return another number than they reported last."""
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(1, STEPS + 1):
+            trial.report(value(x, step, 1.0), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value(x, STEPS, 1.0) + surplus
+
+    for x in xs:
+        study.enqueue_trial({"x": x})
+    study.optimize(objective, n_trials=len(xs))
+
+
+@pytest.mark.parametrize("surplus", [-0.5, 0.0, 0.5])
+def test_reports_are_compared_with_reports_whatever_trials_return(surplus: float) -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+
+    returning(study, GOOD + BAD, surplus)
+
+    assert states(study) == "CCCCCPPPP"
+    kept = study.trials[-1].system_attrs[FORECAST]
+    assert kept["incumbent"] == value(GOOD[-1], STEPS, 1.0)
+    # Samplers learn values: the mean is where such a trial's value would have been.
+    assert kept["low"] < kept["mean"] - surplus < kept["high"]
+
+
+def test_a_trial_that_reported_nothing_counts_by_its_value() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD)
+    study.add_trial(optuna.trial.create_trial(value=0.05))
+    search(study, BAD)
+    assert study.trials[-1].system_attrs[FORECAST]["incumbent"] == 0.05
+
+
+def test_an_audit_is_judged_by_what_it_reported_last() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD + BAD[:1])
+    before = study.trials[-1].system_attrs[FORECAST]
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=-1.0,
+            intermediate_values={STEPS: 0.9},
+            system_attrs={FORECAST: {**before, "audited": True}},
+        )
+    )
+    ((_, ended),) = pruners.audits(study.trials)
+    assert ended == 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_in_the_readme_keeps_its_best_trial(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(trial: hpo.Trial) -> float:
+        for step in range(10):
+            trial.report(step, value=(trial.x - 0.3) ** 2 + 1 / (step + 1))
+        return float((trial.x - 0.3) ** 2)
+
+    def best(rule: str) -> int:
+        return hpo.search(
+            train,
+            space={"x": {"float": [0, 1]}},
+            trials=40,
+            sampler="random",
+            seed=seed,
+            name=rule,
+            storage=f"sqlite:///{tmp_path}/study.db",
+            tracking="none",
+            stopping=rule,
+        ).number
+
+    monkeypatch.chdir(tmp_path)
+    assert best("forecast") == best("none")
+
+
 def test_audits_that_contradict_the_forecasts_make_the_rule_careful() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
     search(study, GOOD + BAD[:1])
