@@ -11,6 +11,7 @@ import numpy as np
 
 from hpo.curves import Curve, Forecast, forecast_batch
 from hpo.curves.distributions import Array, Direction
+from hpo.curves.scales import finite_or_nan
 
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
@@ -152,22 +153,19 @@ class ForecastRule:
             past: What is known of the study.
 
         Returns:
-            For each curve a decision; None where there is nothing to decide, since it is too early
-            or the trial is at its end.
+            For each curve a decision; None where there is nothing to decide, since it is too early,
+            the trial is at its end, or its values are beyond all measure.
         """
         decisions: list[Decision | None] = [None] * len(curves)
-        if past.incumbent is None or past.n_finished < self.startup_trials:
+        known = past.incumbent is not None and math.isfinite(past.incumbent)
+        if not known or past.n_finished < self.startup_trials:
             return decisions
         seen = [as_arrays(curve) for curve in curves]
-        history = [each for each in map(as_arrays, past.history) if np.isfinite(each[1]).any()]
-        undecided = [
-            i
-            for i, (steps, _) in enumerate(seen)
-            if len(steps) >= self.min_steps and steps[-1] < horizon
-        ]
+        history = [_measured(c) for c in map(as_arrays, past.history) if np.isfinite(c[1]).any()]
+        undecided = [i for i, curve in enumerate(seen) if self._is_open(curve, horizon)]
         if not undecided:
             return decisions
-        judged = [seen[i] for i in undecided]
+        judged = [_measured(seen[i]) for i in undecided]
         # Steps may be counted from 0; the laws of learning curves count them from 1.
         shift = max(0.0, 1.0 - min(float(steps[0]) for steps, _ in (*judged, *history)))
         forecasts = forecast_batch(
@@ -181,6 +179,14 @@ class ForecastRule:
             step = float(seen[i][0][-1])
             decisions[i] = self._decision(step, horizon, forecast.final, past)
         return decisions
+
+    def _is_open(self, curve: Steps, horizon: float) -> bool:
+        """Whether there is something to decide, and something to decide it by."""
+        steps, values = curve
+        if len(steps) < self.min_steps or not steps[-1] < horizon < math.inf:
+            return False
+        too_good = math.inf if self.direction == "maximize" else -math.inf
+        return bool(values[-1] != too_good and np.isfinite(values).any())
 
     def _decision(self, step: float, horizon: float, final: Forecast, past: Past) -> Decision:
         incumbent = past.incumbent
@@ -248,12 +254,18 @@ def is_audited(seed: int, number: int, share: float) -> bool:
 
 
 def as_arrays(curve: Curve) -> Steps:
-    """Steps and values of a curve; what is infinite was not measured."""
+    """Steps and values of a curve; what is beyond all measure is infinite."""
     if isinstance(curve, tuple):
         steps, values = (np.asarray(part, float) for part in curve)
     else:
         values = np.asarray(curve, float)
         steps = np.arange(1.0, len(values) + 1)
+    return steps, finite_or_nan(values)
+
+
+def _measured(curve: Steps) -> Steps:
+    """A curve in which what is infinite was not measured."""
+    steps, values = curve
     return steps, np.where(np.isinf(values), np.nan, values)
 
 

@@ -38,11 +38,16 @@ class ForecastPruner(Rule):
     Hardly: the probability that its last report is better than that of the incumbent, by more than
     the tolerance, is below the threshold. Reports are compared with reports: the number that a
     trial returns may be another, such as that of its best step, and counts only where a trial
-    reported nothing. What samplers learn is a value, so there the forecast's mean is moved by the
-    median of what finished trials returned above their last reports. The curve is forecast by `hpo.curves`, which learns from the study's finished trials,
-    after each of the first ten reports, and then after every tenth more.
-    A share of the trials that would be stopped is run to the end all the same. When more of
-    these beat the incumbent than was stated, the threshold is divided by how many times as many.
+    reported nothing. What samplers learn is a value: for them the forecast's mean is moved by the
+    median of what finished trials returned above their last reports.
+
+    The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
+    of the first ten reports, and then after every tenth more. A share of the trials that would be
+    stopped is run to the end all the same. When more of these beat the incumbent than was stated,
+    the threshold is divided by how many times as many.
+
+    A trial whose last report is not finite has diverged and is stopped. One whose last report is
+    beyond 1e100 is not judged where that is good, or all that it reported is so.
 
     Of every trial that it condemns, it notes what was expected in the system attribute
     ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.

@@ -242,6 +242,22 @@ def test_a_trial_that_diverged_is_stopped() -> None:
     assert study.pruner.reason(study, study.trials[0]) == "forecast at step 1: nan"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_values_beyond_all_measure_do_not_end_a_study(direction: Direction) -> None:
+    study = optuna.create_study(direction=direction, pruner=ForecastPruner(horizon=STEPS))
+    search(study, GOOD + BAD, sign=1e150 if direction == "minimize" else -1e150)
+    assert states(study) == "CCCCCCCCC"
+
+
+def test_a_trial_that_rises_beyond_all_measure_is_stopped() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(horizon=STEPS, audit=0.0))
+    search(study, GOOD)
+    trial = study.ask()
+    for step, reported in enumerate((1.0, 1e30, 1e150), start=1):
+        trial.report(reported, step)
+    assert trial.should_prune()
+
+
 def test_an_infeasible_trial_is_no_incumbent() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0, threshold=0.3))
     search(study, [0.3, 0.4, 0.35, 0.32])
