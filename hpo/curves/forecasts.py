@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,10 +12,11 @@ from numpy.typing import ArrayLike
 from hpo.curves import features, network
 from hpo.curves.distributions import Array, Direction, Distribution
 from hpo.curves.scales import LOWEST, Scale, scale_of
-from hpo.curves.seen import Curve, Seen, check_bounds, check_times
+from hpo.curves.seen import Curve, Seen, check_bounds, check_times, step_of
 
 MOST_HISTORY = 50
 """Finished curves that are looked at; of more, so many that are spread evenly over them."""
+_SAME = 1e-6  # goodness that is nearer than this is the same
 _AT_ONCE = 64  # curves that the network is given together
 _KNOTS = 24  # future steps that the network is asked for; between them it is interpolated
 
@@ -27,20 +28,26 @@ class Forecast(Distribution):
     Args:
         steps: The steps, shape (m,).
         direction: Whether lower or higher values are better.
+        resolution: Values nearer to one another than this are the same.
     """
 
     steps: Array
     direction: Direction
+    resolution: float
 
     @property
     def final(self) -> Forecast:
         """The forecast of the last step alone."""
-        return Forecast(self.edges[-1:], self.masses[-1:], self.steps[-1:], self.direction)
+        last = slice(-1, None)
+        return replace(
+            self, edges=self.edges[last], masses=self.masses[last], steps=self.steps[last]
+        )
 
     def prob_better_than(self, x: ArrayLike) -> Array:
-        """Probability to be better than x, shape (m,)."""
-        below = self.cdf(x)
-        return below if self.direction == "minimize" else 1.0 - below
+        """Probability to be better than x, not just as good, shape (m,)."""
+        if self.direction == "minimize":
+            return self.cdf(np.asarray(x, float) - self.resolution)
+        return 1.0 - self.cdf(np.asarray(x, float) + self.resolution)
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draws n curves, shape (n, m): each keeps its rank among the possible at all steps."""
@@ -53,7 +60,7 @@ def forecast(
     *,
     steps: ArrayLike | None = None,
     direction: Direction = "minimize",
-    history: Sequence[Curve] | None = None,
+    history: Sequence[Curve] | Array | None = None,
     bounds: tuple[float, float] | None = None,
     at: ArrayLike | None = None,
 ) -> Forecast:
@@ -78,6 +85,8 @@ def forecast(
         ValueError: there is nothing finite among the values, steps do not rise, the horizon has
             passed, or a value is out of bounds; it says which.
     """
+    _check(direction)
+    horizon = step_of(horizon)
     seen = Seen.of(values if steps is None else (steps, values), direction, "values")
     wanted = _future(seen, horizon) if at is None else np.atleast_1d(np.asarray(at, float))
     return _forecast_all([seen], horizon, direction, history, bounds, wanted)[0]
@@ -88,7 +97,7 @@ def forecast_batch(
     horizon: float,
     *,
     direction: Direction = "minimize",
-    history: Sequence[Curve] | None = None,
+    history: Sequence[Curve] | Array | None = None,
     bounds: tuple[float, float] | None = None,
     at: ArrayLike | None = None,
 ) -> list[Forecast]:
@@ -105,6 +114,8 @@ def forecast_batch(
     Raises:
         ValueError: as `forecast` does; it says which curve.
     """
+    _check(direction)
+    horizon = step_of(horizon)
     seen = [Seen.of(curve, direction, f"curve {i}") for i, curve in enumerate(curves)]
     wanted = np.atleast_1d(np.asarray(horizon if at is None else at, float))
     return _forecast_all(seen, horizon, direction, history, bounds, wanted)
@@ -114,14 +125,13 @@ def _forecast_all(
     seen: Sequence[Seen],
     horizon: float,
     direction: Direction,
-    history: Sequence[Curve] | None,
+    history: Sequence[Curve] | Array | None,
     bounds: tuple[float, float] | None,
     wanted: Array,
 ) -> list[Forecast]:
-    if direction not in ("minimize", "maximize"):
-        raise ValueError(f"direction is minimize or maximize, not {direction!r}")
     check_times(seen, horizon, wanted)
-    past = [Seen.of(c, direction, f"history {i}") for i, c in enumerate(_some(history or []))]
+    kept = _some([] if history is None else history)
+    past = [Seen.of(c, direction, f"history {i}") for i, c in enumerate(kept)]
     check_bounds([*seen, *past], bounds)
     alike: dict[bytes, list[int]] = defaultdict(list)
     for i, curve in enumerate(seen):
@@ -165,8 +175,8 @@ class _Group:
         pairs, residuals = self._history(averages, knots) if self._past else (None, None)
         p = network.masses(network.shipped_weights(), x, queries, pairs, residuals)
         return [
-            self._read(_between(one, knots, wanted, self._now), last, scale, wanted)
-            for one, last, scale in zip(p, self._v[:, -1], self._scales, strict=True)
+            self._read(_between(one, knots, wanted, self._now), v, scale, wanted)
+            for one, v, scale in zip(p, self._v, self._scales, strict=True)
         ]
 
     def _history(self, averages: Array, knots: Array) -> tuple[Array, Array]:
@@ -183,12 +193,15 @@ class _Group:
         )
         return pairs, np.stack([o.residuals for o in mine])
 
-    def _read(self, p: Array, last: float, scale: Scale, wanted: Array) -> Forecast:
-        edges, p = _within(last + network.RIMS, p, scale)
+    def _read(self, p: Array, v: Array, scale: Scale, wanted: Array) -> Forecast:
+        edges, p = _with_ties(v, p)
+        edges, p = _within(v[-1] + edges, p, scale)
         rims = scale.values(edges)
         if self._direction == "minimize":
             rims, p = rims[::-1], p[:, ::-1]
-        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction)
+        around = scale.values(v[-1] + np.array([-1.5, 1.5]) * _SAME)
+        resolution = float(np.abs(np.diff(around))[0])
+        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction, resolution)
 
 
 @dataclass(frozen=True)
@@ -238,7 +251,12 @@ def _at(wanted: float | Array, steps: Array, v: Array) -> Array:
     return between
 
 
-def _some(history: Sequence[Curve]) -> list[Curve]:
+def _check(direction: str) -> None:
+    if direction not in ("minimize", "maximize"):
+        raise ValueError(f"direction is minimize or maximize, not {direction!r}")
+
+
+def _some(history: Sequence[Curve] | Array) -> list[Curve]:
     """At most 50 of the finished curves, spread evenly over them."""
     if len(history) <= MOST_HISTORY:
         return list(history)
@@ -279,6 +297,30 @@ def _between(p: Array, knots: Array, wanted: Array, now: float) -> Array:
     share = (at - low)[:, None]
     mixed: Array = (1 - share) * p[low] + share * p[low + 1]
     return mixed
+
+
+def _with_ties(v: Array, p: Array) -> tuple[Array, Array]:
+    """Puts what is expected to be exactly as before into a bin of its own.
+
+    The network has two bins beside the last value, and a value that is repeated is in the upper
+    one. So as far as a curve has repeated its values lately, what that bin holds beyond the
+    lower one is no progress.
+
+    Args:
+        v: Goodness so far, shape (n,).
+        p: Probabilities of the network's bins, shape (m, n_bins).
+
+    Returns:
+        Rims, shape (n_bins + 2,), and probabilities, shape (m, n_bins + 1).
+    """
+    lately = v[-max(3, len(v) // 4) - 1 :]
+    repeated = float(np.mean(np.abs(np.diff(lately)) < 1e-9)) if len(v) > 1 else 0.0
+    middle = network.N_BINS // 2
+    same = repeated * np.maximum(p[:, middle] - p[:, middle - 1], 0.0)
+    rims = np.concatenate([network.RIMS[:middle], [-_SAME, _SAME], network.RIMS[middle + 1 :]])
+    below, above = p[:, :middle], p[:, middle:].copy()
+    above[:, 0] -= same
+    return rims, np.concatenate([below, same[:, None], above], axis=1)
 
 
 def _within(edges: Array, p: Array, scale: Scale) -> tuple[Array, Array]:

@@ -82,7 +82,7 @@ def scale_of(
     if not has_ceiling:
         best = _out_of_reach(finite, worst)
     if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
-        worst = best - max(1e-3 * abs(best), 1e-9)
+        worst = best - _unit(best)
         has_floor = False
     return Scale(sign * worst, sign * best, has_floor, has_ceiling)
 
@@ -108,7 +108,12 @@ def _out_of_reach(finite: Array, worst: float) -> float:
     """A value that is better than all by as much as they are better than the worst ones."""
     best = float(finite.max())
     spread = max(best - worst, float(np.subtract(*np.quantile(finite, [0.9, 0.1]))))
-    return best + max(spread, 1e-3 * abs(best), 1e-9)
+    return best + max(spread, 1e-9 * abs(best)) if spread > 0 else best + _unit(best)
+
+
+def _unit(value: float) -> float:
+    """How far values may be apart of which nothing is known but this one."""
+    return 1e-3 * abs(value) if abs(value) > 1 / _BEYOND else 1.0
 
 
 def finite_or_nan(values: Array) -> Array:

@@ -36,14 +36,16 @@ class Seen:
         Raises:
             ValueError: it says what is wrong with it.
         """
-        if isinstance(curve, tuple):
-            steps, values = (np.asarray(part, float) for part in curve)
+        if isinstance(curve, tuple) and len(curve) == 2 and not np.isscalar(curve[0]):
+            steps, values = (_numbers(part, name) for part in curve)
         else:
-            values = np.asarray(curve, float)
+            values = _numbers(curve, name)
             steps = np.arange(1.0, values.size + 1)
         if values.ndim != 1 or steps.shape != values.shape:
             shapes = f"{values.shape} and steps of shape {steps.shape}"
             raise ValueError(f"{name}: one value a step is needed, not values of shape {shapes}")
+        if not values.size:
+            raise ValueError(f"{name}: there are none; a forecast needs one value")
         if not (np.all(np.isfinite(steps)) and np.all(steps > 0) and np.all(np.diff(steps) > 0)):
             raise ValueError(
                 f"{name}: steps are above 0 and rise, each is there once: {few(steps)}"
@@ -61,10 +63,17 @@ class Seen:
         return cls(steps[kept], np.where(finite, values, -good)[kept], spacing)
 
 
+def _numbers(values: object, name: str) -> Array:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name}: numbers are needed, and no table with gaps: {error}") from None
+
+
 def check_times(seen: Sequence[Seen], horizon: float, wanted: Array) -> None:
     """Refuses a horizon that has passed, and future steps that are not."""
-    if not np.isfinite(horizon):
-        raise ValueError(f"the horizon is a step, not {horizon}")
+    if not wanted.size:
+        raise ValueError("there are no steps to forecast: `at` is empty")
     for curve in seen:
         last = curve.steps[-1]
         if horizon <= last:
@@ -79,14 +88,34 @@ def check_bounds(curves: Sequence[Seen], bounds: tuple[float, float] | None) -> 
     """Refuses values out of bounds."""
     if bounds is None:
         return
-    low, high = bounds
-    if not low < high:
-        raise ValueError(f"bounds are a lower and a higher value, not {bounds}")
+    try:
+        low, high = map(float, bounds)
+        right = low < high
+    except (TypeError, ValueError):
+        right = False
+    if not right:
+        told = "bounds are a lower and a higher number, infinite where there is none"
+        raise ValueError(f"{told}, not {bounds}")
     for curve in curves:
         finite = curve.values[np.isfinite(curve.values)]
         out = finite[(finite < low) | (finite > high)]
         if out.size:
             raise ValueError(f"{few(out)} lies outside the bounds {low:g} to {high:g}")
+
+
+def step_of(horizon: float) -> float:
+    """The horizon as a number.
+
+    Raises:
+        ValueError: it is none, or infinite.
+    """
+    try:
+        step = horizon + 0.0
+    except TypeError:
+        step = np.nan
+    if not np.isfinite(step):
+        raise ValueError(f"the horizon is a step, not {horizon!r}")
+    return step
 
 
 def few(numbers: Array) -> str:

@@ -38,6 +38,38 @@ def test_a_flat_curve_is_expected_to_stay_but_not_for_sure() -> None:
     assert found.std[0] > 0
 
 
+def test_a_curve_that_repeats_its_value_is_not_said_to_improve_on_it() -> None:
+    loss, score = np.full(30, 0.9), np.full(30, 0.6)
+    assert hpo.forecast(loss, 50, at=50).prob_better_than(0.9)[0] < 0.3
+    found = hpo.forecast(score, 50, direction="maximize", bounds=(0, 1), at=50)
+    assert found.prob_better_than(0.6)[0] < 0.3
+    # In a study where every curve is as flat, it is surer.
+    history = [np.full(50, 0.6)] * 5
+    found = hpo.forecast(score, 50, direction="maximize", bounds=(0, 1), history=history, at=50)
+    assert found.prob_better_than(0.6)[0] < 0.1
+    assert found.prob_better_than(0.59)[0] > 0.95
+
+
+def test_a_loss_of_zero_may_yet_grow() -> None:
+    assert hpo.forecast(np.zeros(5), 50, at=50).std[0] > 0.01
+
+
+def test_a_large_offset_does_not_hide_what_a_study_does() -> None:
+    curves = [0.5 + k / 20 + _T**-0.5 for k in range(8)]
+    for offset in (0, 1e3, 1e5):
+        history = [c + offset for c in curves[1:]]
+        found = hpo.forecast(curves[0][:30] + offset, 100, history=history, at=100)
+        assert found.mean[0] - offset == pytest.approx(curves[0][-1], abs=0.05)
+        assert found.std[0] < 0.1
+
+
+def test_curves_may_come_as_lists_tuples_arrays_and_tables() -> None:
+    history = np.random.default_rng(0).uniform(size=(5, 10))
+    one = hpo.forecast((0.5, 0.4), 10, history=history)
+    other = hpo.forecast(np.array([0.5, 0.4]), 10, history=[list(h) for h in history])
+    assert np.array_equal(one.mean, other.mean)
+
+
 def test_a_run_that_diverged_is_expected_to_stay_bad() -> None:
     loss = [0.7, 0.6, 0.55, np.nan, np.nan, np.nan]
     assert hpo.forecast(loss, 20, at=20).prob_better_than(0.55)[0] < 0.15
@@ -79,7 +111,12 @@ def test_any_number_of_points_will_do(n: int) -> None:
 
 
 _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
-    "nothing": ({"values": []}, "nothing in it is finite"),
+    "nothing": ({"values": []}, "there are none"),
+    "words": ({"values": ["a", "b"]}, "numbers are needed"),
+    "ragged": ({"values": [1, 2], "history": [[[1, 2], [3]]]}, "history 0: numbers are needed"),
+    "at nowhere": ({"values": [1, 2], "at": []}, "no steps to forecast"),
+    "half a bound": ({"values": [1, 2], "bounds": (None, 1)}, "a lower and a higher number"),
+    "text": ({"values": [1, 2], "horizon": "10"}, "the horizon is a step, not '10'"),
     "all NaN": ({"values": [np.nan, np.nan]}, "nothing in it is finite"),
     "too good": ({"values": [1.0, -np.inf]}, "too good to be true"),
     "unsorted": ({"values": [1, 2], "steps": [2, 1]}, "steps are above 0 and rise"),
@@ -92,9 +129,9 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "beyond it": ({"values": [1, 2], "at": [11]}, "between the last step 2 and the horizon 10"),
     "the past": ({"values": [1, 2], "at": [1]}, "between the last step 2 and the horizon 10"),
     "out of bounds": ({"values": [0.5, 1.2], "bounds": (0, 1)}, "1.2 lies outside the bounds"),
-    "bounds reversed": ({"values": [0.5], "bounds": (1, 0)}, "a lower and a higher value"),
+    "bounds reversed": ({"values": [0.5], "bounds": (1, 0)}, "a lower and a higher number"),
     "direction": ({"values": [1, 2], "direction": "down"}, "minimize or maximize"),
-    "history": ({"values": [1, 2], "history": [[1, 2], []]}, "history 1: nothing in it"),
+    "history": ({"values": [1, 2], "history": [[1, 2], []]}, "history 1: there are none"),
 }
 
 
