@@ -243,6 +243,26 @@ def test_a_trial_that_diverged_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_trials_that_can_only_tie_are_stopped(direction: Direction) -> None:
+    study = optuna.create_study(
+        direction=direction, pruner=ForecastPruner(horizon=STEPS, audit=0.0, threshold=0.1)
+    )
+
+    def constant(trial: optuna.Trial) -> float:
+        for step in range(1, STEPS + 1):
+            trial.report(0.9, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return 0.9
+
+    study.optimize(constant, n_trials=30)
+
+    assert states(study).startswith("CCC")
+    assert states(study).count("P") > 20
+    assert study.trials[-1].system_attrs[FORECAST]["step"] < 0.75 * STEPS
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_values_beyond_all_measure_do_not_end_a_study(direction: Direction) -> None:
     study = optuna.create_study(direction=direction, pruner=ForecastPruner(horizon=STEPS))
     search(study, GOOD + BAD, sign=1e150 if direction == "minimize" else -1e150)
