@@ -22,6 +22,7 @@ THRESHOLD = 0.01
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 
+_LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _EACH_UP_TO = 10  # reports
@@ -154,7 +155,7 @@ class ForecastRule:
 
         Returns:
             For each curve a decision; None where there is nothing to decide, since it is too early,
-            the trial is at its end, or its values are beyond all measure.
+            the trial is in the last tenth of its steps, or its values are beyond all measure.
         """
         decisions: list[Decision | None] = [None] * len(curves)
         known = past.incumbent is not None and math.isfinite(past.incumbent)
@@ -162,12 +163,13 @@ class ForecastRule:
             return decisions
         seen = [as_arrays(curve) for curve in curves]
         history = [_measured(c) for c in map(as_arrays, past.history) if np.isfinite(c[1]).any()]
-        undecided = [i for i, curve in enumerate(seen) if self._is_open(curve, horizon)]
+        # Steps may be counted from 0; the laws of learning curves count them from 1.
+        firsts = [float(steps[0]) for steps, _ in (*seen, *history) if len(steps)]
+        shift = max(0.0, 1.0 - min(firsts, default=1.0))
+        undecided = [i for i, curve in enumerate(seen) if self._is_open(curve, horizon, shift)]
         if not undecided:
             return decisions
         judged = [_measured(seen[i]) for i in undecided]
-        # Steps may be counted from 0; the laws of learning curves count them from 1.
-        shift = max(0.0, 1.0 - min(float(steps[0]) for steps, _ in (*judged, *history)))
         forecasts = forecast_batch(
             [(steps + shift, values) for steps, values in judged],
             horizon + shift,
@@ -180,10 +182,13 @@ class ForecastRule:
             decisions[i] = self._decision(step, horizon, forecast.final, past)
         return decisions
 
-    def _is_open(self, curve: Steps, horizon: float) -> bool:
+    def _is_open(self, curve: Steps, horizon: float, shift: float) -> bool:
         """Whether there is something to decide, and something to decide it by."""
         steps, values = curve
-        if len(steps) < self.min_steps or not steps[-1] < horizon < math.inf:
+        if len(steps) < max(self.min_steps, 1) or not steps[-1] < horizon < math.inf:
+            return False
+        least = _LAST * (horizon + shift) * (1 - 1e-9)  # rounded: 0.1 is not a tenth
+        if horizon - steps[-1] < least:
             return False
         too_good = math.inf if self.direction == "maximize" else -math.inf
         return bool(values[-1] != too_good and np.isfinite(values).any())

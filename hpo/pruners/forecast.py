@@ -42,9 +42,10 @@ class ForecastPruner(Rule):
     median of what finished trials returned above their last reports.
 
     The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
-    of the first ten reports, and then after every tenth more. A share of the trials that would be
-    stopped is run to the end all the same. When more of these beat the incumbent than was stated,
-    the threshold is divided by how many times as many.
+    of the first ten reports, and then after every tenth more, but not in the last tenth of the
+    steps: what is left to save there is worth less than an exact value. A share of the trials that
+    would be stopped is run to the end all the same. When more of these beat the incumbent than was
+    stated, the threshold is divided by how many times as many.
 
     A trial whose last report is not finite has diverged and is stopped. One whose last report is
     beyond 1e100 is not judged where that is good, or all that it reported is so.

@@ -49,7 +49,7 @@ def test_a_decision_is_made_of_numbers_that_go_together(
 ) -> None:
     rule = ForecastRule(direction, startup_trials=0, bounds=bounds, tolerance=tolerance)
 
-    (decision,) = rule.decide([curve], HORIZON, Past(len(history), incumbent, history))
+    (decision,) = rule.decide([curve], 2 * HORIZON, Past(len(history), incumbent, history))
 
     assert decision is not None
     assert 0 <= decision.probability <= 1

@@ -95,12 +95,28 @@ def test_an_improvement_has_to_exceed_the_tolerance() -> None:
         (ForecastRule("minimize"), replace(PAST, incumbent=None), 25),
         (ForecastRule("minimize", startup_trials=0), Past(0, None), 25),
         (ForecastRule("minimize", min_steps=26), PAST, 25),
+        (ForecastRule("minimize"), PAST, 46),
         (ForecastRule("minimize"), PAST, HORIZON),
     ],
-    ids=["startup", "no incumbent", "nothing finished", "too few steps", "at its end"],
+    ids=["startup", "no incumbent", "nothing finished", "too few steps", "last tenth", "end"],
 )
 def test_there_are_times_when_nothing_is_decided(rule: ForecastRule, past: Past, n: int) -> None:
     assert rule.decide([falling(0.8)[:n]], HORIZON, past) == [None]
+
+
+@pytest.mark.parametrize("horizon", [2, 5, 9, 10, 30, 100])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_tenth_of_the_steps_is_the_least_that_is_saved(horizon: int, first: int) -> None:
+    steps = np.arange(first, horizon + first)
+    moments = [(steps[:n], falling(0.8)[0] + np.zeros(n)) for n in range(1, horizon + 1)]
+    history = [(steps, np.linspace(1, 0.1, horizon))]
+
+    decisions = ForecastRule("minimize", startup_trials=0).decide(
+        moments, horizon + first - 1, Past(1, 0.1, history)
+    )
+
+    judged = [n for n, decision in enumerate(decisions, start=1) if decision is not None]
+    assert judged == [n for n in range(1, horizon) if 10 * (horizon - n) >= horizon]
 
 
 def test_beyond_its_horizon_nothing_is_decided() -> None:
