@@ -65,6 +65,8 @@ class ForecastPruner(Rule):
         min_steps: Reports of a trial before it may be stopped.
         horizon: The last step of a trial, or what tells it of a trial; where that is None, the last
             step of the longest finished trial.
+        ends_early: Whether trials may end by themselves before their horizon. It is then no
+            farther than the longest of those that have finished went.
         bounds: Lowest and highest value of the metric, where they are known; infinity where one is
             not.
         seed: Chooses the audited trials, with their numbers.
@@ -85,6 +87,7 @@ class ForecastPruner(Rule):
         startup_trials: int = STARTUP_TRIALS,
         min_steps: int = 1,
         horizon: Horizon = None,
+        ends_early: bool = False,
         bounds: tuple[float, float] | None = None,
         seed: int = 0,
         unit: str = "step",
@@ -112,6 +115,7 @@ class ForecastPruner(Rule):
             "bounds": bounds,
         }
         self._horizon = horizon
+        self._ends_early = ends_early
         self._unit = unit
         self._known: tuple[tuple[int, int], _Known] | None = None  # by study and finished trials
 
@@ -142,6 +146,8 @@ class ForecastPruner(Rule):
         known = self._know(study)
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
         horizon = known.longest if told is None else told
+        if self._ends_early and known.longest:
+            horizon = min(horizon, known.longest)
         rule = ForecastRule(direction_of(study), **self._settings)
         return rule.decide([seen], horizon, known.past)[0]
 

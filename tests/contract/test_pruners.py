@@ -216,6 +216,23 @@ def test_a_horizon_may_follow_from_the_trial() -> None:
     assert study.trials[-1].system_attrs[FORECAST]["horizon"] == 40
 
 
+def test_a_trial_that_may_end_early_ends_no_later_than_the_longest_did() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=200, ends_early=True))
+    search(study, GOOD + BAD)
+    assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("patience", "ends_early"), [(4, True), ({"int": [1, 9]}, True), (None, False)]
+)
+def test_trials_with_patience_may_end_early(patience: Any, ends_early: bool) -> None:  # noqa: FBT001
+    objective = {"trainer": "classifier", "data": "digits", "metric": "val_error"}
+    space = {"width": {"int": [8, 32]}} | ({} if patience is None else {"patience": patience})
+    values = {"name": "s", "objective": objective, "space": space}
+    made = spec.check(studyfile.StudyFile("the test", Path.cwd(), values))
+    assert pruners.ends_early(made) is ends_early
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_steps_may_be_counted_from_zero(direction: Direction) -> None:
     study = optuna.create_study(direction=direction, pruner=ForecastPruner(audit=0.0))
