@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -92,19 +93,15 @@ class ForecastPruner(Rule):
         seed: int = 0,
         unit: str = "step",
     ) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold is a probability between 0 and 1, not {threshold}")
-        if not 0 <= audit <= 1:
-            raise ValueError(f"audit is a share from 0 to 1, not {audit}")
-        if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise ValueError(f"tolerance is 0 or more, not {tolerance}")
-        if startup_trials < 0 or min_steps < 1:
-            least = f"startup_trials {startup_trials}, min_steps {min_steps}"
-            raise ValueError(f"startup_trials is 0 or more and min_steps 1 or more, not {least}")
-        if not (horizon is None or callable(horizon) or horizon > 0):
-            raise ValueError(f"horizon is a trial's last step, not {horizon}")
-        if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError(f"bounds are the lowest and the highest value, not {bounds}")
+        _check_number("threshold", threshold, "a probability between 0 and 1", lambda p: 0 < p < 1)
+        _check_number("tolerance", tolerance, "0 or more", lambda x: 0 <= x < math.inf)
+        _check_number("audit", audit, "a share from 0 to 1", lambda share: 0 <= share <= 1)
+        _check_count("startup_trials", startup_trials, 0)
+        _check_count("min_steps", min_steps, 1)
+        _check_count("seed", seed, 0)
+        if horizon is not None and not callable(horizon):
+            _check_number("horizon", horizon, "a trial's last step", lambda h: 0 < h < math.inf)
+        _check_bounds(bounds)
         self.audit = audit
         self.seed = seed
         self._settings: dict[str, Any] = {
@@ -118,6 +115,17 @@ class ForecastPruner(Rule):
         self._ends_early = ends_early
         self._unit = unit
         self._known: tuple[tuple[int, int], _Known] | None = None  # by study and finished trials
+
+    def __repr__(self) -> str:
+        told = {
+            **self._settings,
+            "audit": self.audit,
+            "horizon": self._horizon,
+            "ends_early": self._ends_early,
+            "seed": self.seed,
+            "unit": self._unit,
+        }
+        return f"ForecastPruner({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         if not trial.intermediate_values or is_audit(trial):
@@ -181,6 +189,25 @@ class _Known:
             surplus=_surplus(finished),
         )
         return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
+
+
+def _check_number(name: str, value: object, what: str, is_right: Callable[[float], bool]) -> None:
+    if not (isinstance(value, Real) and is_right(float(value))):
+        raise ValueError(f"{name} is {what}, not {value!r}")
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if not (isinstance(value, Integral) and int(value) >= least):
+        raise ValueError(f"{name} is a whole number, {least} or more, not {value!r}")
+
+
+def _check_bounds(bounds: object) -> None:
+    if bounds is None:
+        return
+    pair = tuple(bounds) if isinstance(bounds, Sequence | np.ndarray) else ()
+    if not ([isinstance(b, Real) for b in pair] == [True, True] and pair[0] < pair[1]):
+        what = "the lowest and the highest value, infinity where there is none"
+        raise ValueError(f"bounds are {what}, not {bounds!r}")
 
 
 def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

@@ -257,12 +257,30 @@ def test_a_careful_rule_lets_a_trial_go_on_that_it_would_have_stopped() -> None:
         ({"audit": 1.5}, "audit is a share from 0 to 1, not 1.5"),
         ({"tolerance": -1.0}, "tolerance is 0 or more, not -1.0"),
         ({"tolerance": float("inf")}, "tolerance is 0 or more"),
-        ({"startup_trials": -1}, "startup_trials is 0 or more"),
-        ({"min_steps": 0}, "min_steps 1 or more"),
-        ({"bounds": (1.0, 0.0)}, r"bounds are the lowest and the highest value, not \(1.0, 0.0\)"),
+        ({"threshold": "a"}, "threshold is a probability between 0 and 1, not 'a'"),
+        ({"startup_trials": -1}, "startup_trials is a whole number, 0 or more, not -1"),
+        ({"min_steps": 0}, "min_steps is a whole number, 1 or more, not 0"),
+        ({"min_steps": 1.5}, "min_steps is a whole number, 1 or more, not 1.5"),
+        ({"seed": -1}, "seed is a whole number, 0 or more, not -1"),
+        ({"seed": None}, "seed is a whole number, 0 or more, not None"),
+        ({"bounds": (None, 1)}, r"lowest and the highest value, .*, not \(None, 1\)"),
+        ({"bounds": 1.0}, "bounds are the lowest and the highest value, .*, not 1.0"),
+        ({"bounds": (0.0, 1.0, 2.0)}, "bounds are the lowest and the highest value"),
+        ({"bounds": (float("nan"), 1.0)}, "bounds are the lowest and the highest value"),
+        ({"horizon": float("inf")}, "horizon is a trial's last step, not inf"),
+        ({"horizon": "50"}, "horizon is a trial's last step, not '50'"),
+        ({"bounds": (1.0, 0.0)}, r"lowest and the highest value, .*, not \(1.0, 0.0\)"),
         ({"horizon": 0}, "horizon is a trial's last step, not 0"),
     ],
 )
 def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ForecastPruner(**arguments)
+
+
+def test_a_pruner_shows_its_settings() -> None:
+    pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
+    assert repr(pruner) == (
+        "ForecastPruner(threshold=0.01, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
+    )
