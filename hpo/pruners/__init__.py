@@ -22,6 +22,7 @@ from hpo.pruners.decisions import (
 )
 from hpo.pruners.forecast import ForecastPruner, audits, curve
 from hpo.spec import Plan, StoppingSpec
+from search_spaces import Fixed
 from trainers import goals
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "audits",
     "build",
     "curve",
+    "ends_early",
     "is_audited",
     "is_due",
 ]
@@ -42,6 +44,14 @@ __all__ = [
 def build(plan: Plan) -> Rule:
     """Builds the rule that a study file asks for."""
     return _build(plan.spec.stopping.rule, plan)
+
+
+def ends_early(plan: Plan) -> bool:
+    """Whether trials may end by themselves before their last epoch, as with `patience`."""
+    if "patience" not in plan.space.by_name:
+        return False
+    domain = plan.space.by_name["patience"].domain
+    return not (isinstance(domain, Fixed) and domain.value is None)
 
 
 def _build(name: str, plan: Plan) -> Rule:
@@ -79,6 +89,7 @@ def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
         else stopping.startup_trials,
         min_steps=stopping.min_steps,
         horizon=horizon,
+        ends_early=ends_early(plan),
         bounds=goals.bounds(plan.spec.objective.metrics[0]),
         seed=plan.spec.search.seed,
         unit="epoch" if plan.longest is not None else "step",

@@ -11,6 +11,7 @@ import numpy as np
 
 from hpo.curves import Curve, Forecast, forecast_batch
 from hpo.curves.distributions import Array, Direction
+from hpo.curves.scales import finite_or_nan
 
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
@@ -21,6 +22,7 @@ THRESHOLD = 0.01
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 
+_LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _EACH_UP_TO = 10  # reports
@@ -34,31 +36,36 @@ class Past:
 
     Args:
         n_finished: How many there are.
-        incumbent: The best value among them; None while there is none.
+        incumbent: The best of their last reports; None while there is none.
         history: Their curves, or a sample of these.
         audits: Of each trial that was condemned and run to its end all the same: what was expected
-            of it, and its final value.
+            of it, and its last report.
+        surplus: What a trial's value is above its last report, typically.
     """
 
     n_finished: int
     incumbent: float | None
     history: Sequence[Curve] = ()
     audits: Sequence[tuple[Decision, float]] = ()
+    surplus: float = 0.0
 
 
 @dataclass(frozen=True)
 class Decision:
     """What was expected of a trial at one of its steps.
 
+    All but the mean is about reports, of which a curve is made; a trial may return another number.
+
     Args:
         step: The last step that it had reported.
         horizon: Its last step, if it is run to the end.
-        probability: That its final value beats the incumbent by more than the tolerance.
-        mean: Of its final value.
+        probability: That its last report beats the incumbent by more than the tolerance.
+        mean: Of the trial's value, for samplers: of its last report, and the surplus above it that
+            finished trials have.
         std: Of the same.
-        low: Below it, the final value lies with a probability of 5%.
+        low: Below it, the last report lies with a probability of 5%.
         high: Above it, likewise.
-        incumbent: The best finished value.
+        incumbent: The best last report of a finished trial.
         tolerance: What an improvement has to exceed.
         threshold: The probability below which it is not worth going on.
     """
@@ -96,16 +103,16 @@ class Decision:
         return f"{self.low:.3g}{'-' if self.low >= 0 else ' to '}{self.high:.3g}"
 
     def beats_incumbent(self, value: float, direction: Direction) -> bool:
-        """Whether a final value is better than the incumbent by more than the tolerance."""
+        """Whether a last report is better than the incumbent by more than the tolerance."""
         ahead = value - self.incumbent if direction == "maximize" else self.incumbent - value
         return ahead > self.tolerance
 
     def undersells(self, value: float, direction: Direction) -> bool:
-        """Whether a final value is better than the 90% interval, which has a probability of 5%."""
+        """Whether a last report is better than the 90% interval, which has a probability of 5%."""
         return value > self.high if direction == "maximize" else value < self.low
 
     def holds(self, value: float) -> bool:
-        """Whether a final value lies in the 90% interval."""
+        """Whether a last report lies in the 90% interval."""
         return self.low <= value <= self.high
 
     def as_json(self) -> dict[str, Any]:
@@ -147,24 +154,22 @@ class ForecastRule:
             past: What is known of the study.
 
         Returns:
-            For each curve a decision; None where there is nothing to decide, since it is too early
-            or the trial is at its end.
+            For each curve a decision; None where there is nothing to decide, since it is too early,
+            the trial is in the last tenth of its steps, or its values are beyond all measure.
         """
         decisions: list[Decision | None] = [None] * len(curves)
-        if past.incumbent is None or past.n_finished < self.startup_trials:
+        known = past.incumbent is not None and math.isfinite(past.incumbent)
+        if not known or past.n_finished < self.startup_trials:
             return decisions
         seen = [as_arrays(curve) for curve in curves]
-        history = [each for each in map(as_arrays, past.history) if np.isfinite(each[1]).any()]
-        undecided = [
-            i
-            for i, (steps, _) in enumerate(seen)
-            if len(steps) >= self.min_steps and steps[-1] < horizon
-        ]
+        history = [_measured(c) for c in map(as_arrays, past.history) if np.isfinite(c[1]).any()]
+        # Steps may be counted from 0; the laws of learning curves count them from 1.
+        firsts = [float(steps[0]) for steps, _ in (*seen, *history) if len(steps)]
+        shift = max(0.0, 1.0 - min(firsts, default=1.0))
+        undecided = [i for i, curve in enumerate(seen) if self._is_open(curve, horizon, shift)]
         if not undecided:
             return decisions
-        judged = [seen[i] for i in undecided]
-        # Steps may be counted from 0; the laws of learning curves count them from 1.
-        shift = max(0.0, 1.0 - min(float(steps[0]) for steps, _ in (*judged, *history)))
+        judged = [_measured(seen[i]) for i in undecided]
         forecasts = forecast_batch(
             [(steps + shift, values) for steps, values in judged],
             horizon + shift,
@@ -177,6 +182,17 @@ class ForecastRule:
             decisions[i] = self._decision(step, horizon, forecast.final, past)
         return decisions
 
+    def _is_open(self, curve: Steps, horizon: float, shift: float) -> bool:
+        """Whether there is something to decide, and something to decide it by."""
+        steps, values = curve
+        if len(steps) < max(self.min_steps, 1) or not steps[-1] < horizon < math.inf:
+            return False
+        least = _LAST * (horizon + shift) * (1 - 1e-9)  # rounded: 0.1 is not a tenth
+        if horizon - steps[-1] < least:
+            return False
+        too_good = math.inf if self.direction == "maximize" else -math.inf
+        return bool(values[-1] != too_good and np.isfinite(values).any())
+
     def _decision(self, step: float, horizon: float, final: Forecast, past: Past) -> Decision:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
@@ -186,7 +202,7 @@ class ForecastRule:
             step=step,
             horizon=float(horizon),
             probability=float(final.prob_better_than(aim)[0]),
-            mean=float(final.mean[0]),
+            mean=float(final.mean[0]) + past.surplus,
             std=float(final.std[0]),
             low=float(low),
             high=float(high),
@@ -243,12 +259,18 @@ def is_audited(seed: int, number: int, share: float) -> bool:
 
 
 def as_arrays(curve: Curve) -> Steps:
-    """Steps and values of a curve; what is infinite was not measured."""
+    """Steps and values of a curve; what is beyond all measure is infinite."""
     if isinstance(curve, tuple):
         steps, values = (np.asarray(part, float) for part in curve)
     else:
         values = np.asarray(curve, float)
         steps = np.arange(1.0, len(values) + 1)
+    return steps, finite_or_nan(values)
+
+
+def _measured(curve: Steps) -> Steps:
+    """A curve in which what is infinite was not measured."""
+    steps, values = curve
     return steps, np.where(np.isinf(values), np.nan, values)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from statistics import median
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,16 +30,26 @@ from hpo.trial import FORECAST
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
 _MOST_CURVES = 50  # as many as `hpo.curves` looks at
+_SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
 
 
 class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
-    Hardly: the probability that its final value is better, by more than the tolerance, is below the
-    threshold. The curve is forecast by `hpo.curves`, which learns from the study's finished trials,
-    after each of the first ten reports, and then after every tenth more.
-    A share of the trials that would be stopped is run to the end all the same. When more of
-    these beat the incumbent than was stated, the threshold is divided by how many times as many.
+    Hardly: the probability that its last report is better than that of the incumbent, by more than
+    the tolerance, is below the threshold. Reports are compared with reports: the number that a
+    trial returns may be another, such as that of its best step, and counts only where a trial
+    reported nothing. What samplers learn is a value: for them the forecast's mean is moved by the
+    median of what finished trials returned above their last reports.
+
+    The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
+    of the first ten reports, and then after every tenth more, but not in the last tenth of the
+    steps: what is left to save there is worth less than an exact value. A share of the trials that
+    would be stopped is run to the end all the same. When more of these beat the incumbent than was
+    stated, the threshold is divided by how many times as many.
+
+    A trial whose last report is not finite has diverged and is stopped. One whose last report is
+    beyond 1e100 is not judged where that is good, or all that it reported is so.
 
     Of every trial that it condemns, it notes what was expected in the system attribute
     ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
@@ -54,6 +66,8 @@ class ForecastPruner(Rule):
         min_steps: Reports of a trial before it may be stopped.
         horizon: The last step of a trial, or what tells it of a trial; where that is None, the last
             step of the longest finished trial.
+        ends_early: Whether trials may end by themselves before their horizon. It is then no
+            farther than the longest of those that have finished went.
         bounds: Lowest and highest value of the metric, where they are known; infinity where one is
             not.
         seed: Chooses the audited trials, with their numbers.
@@ -74,23 +88,20 @@ class ForecastPruner(Rule):
         startup_trials: int = STARTUP_TRIALS,
         min_steps: int = 1,
         horizon: Horizon = None,
+        ends_early: bool = False,
         bounds: tuple[float, float] | None = None,
         seed: int = 0,
         unit: str = "step",
     ) -> None:
-        if not 0 < threshold < 1:
-            raise ValueError(f"threshold is a probability between 0 and 1, not {threshold}")
-        if not 0 <= audit <= 1:
-            raise ValueError(f"audit is a share from 0 to 1, not {audit}")
-        if not (math.isfinite(tolerance) and tolerance >= 0):
-            raise ValueError(f"tolerance is 0 or more, not {tolerance}")
-        if startup_trials < 0 or min_steps < 1:
-            least = f"startup_trials {startup_trials}, min_steps {min_steps}"
-            raise ValueError(f"startup_trials is 0 or more and min_steps 1 or more, not {least}")
-        if not (horizon is None or callable(horizon) or horizon > 0):
-            raise ValueError(f"horizon is a trial's last step, not {horizon}")
-        if bounds is not None and not bounds[0] < bounds[1]:
-            raise ValueError(f"bounds are the lowest and the highest value, not {bounds}")
+        _check_number("threshold", threshold, "a probability between 0 and 1", lambda p: 0 < p < 1)
+        _check_number("tolerance", tolerance, "0 or more", lambda x: 0 <= x < math.inf)
+        _check_number("audit", audit, "a share from 0 to 1", lambda share: 0 <= share <= 1)
+        _check_count("startup_trials", startup_trials, 0)
+        _check_count("min_steps", min_steps, 1)
+        _check_count("seed", seed, 0)
+        if horizon is not None and not callable(horizon):
+            _check_number("horizon", horizon, "a trial's last step", lambda h: 0 < h < math.inf)
+        _check_bounds(bounds)
         self.audit = audit
         self.seed = seed
         self._settings: dict[str, Any] = {
@@ -101,8 +112,20 @@ class ForecastPruner(Rule):
             "bounds": bounds,
         }
         self._horizon = horizon
+        self._ends_early = ends_early
         self._unit = unit
         self._known: tuple[tuple[int, int], _Known] | None = None  # by study and finished trials
+
+    def __repr__(self) -> str:
+        told = {
+            **self._settings,
+            "audit": self.audit,
+            "horizon": self._horizon,
+            "ends_early": self._ends_early,
+            "seed": self.seed,
+            "unit": self._unit,
+        }
+        return f"ForecastPruner({', '.join(f'{name}={value!r}' for name, value in told.items())})"
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         if not trial.intermediate_values or is_audit(trial):
@@ -131,6 +154,8 @@ class ForecastPruner(Rule):
         known = self._know(study)
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
         horizon = known.longest if told is None else told
+        if self._ends_early and known.longest:
+            horizon = min(horizon, known.longest)
         rule = ForecastRule(direction_of(study), **self._settings)
         return rule.decide([seen], horizon, known.past)[0]
 
@@ -154,15 +179,35 @@ class _Known:
     def of(cls, finished: Sequence[FrozenTrial], direction: Direction) -> _Known:
         """Gathers it from COMPLETE trials, by number."""
         better = max if direction == "maximize" else min
-        values = [t.value for t in finished if t.value is not None and _is_feasible(t)]
+        ends = [end(t) for t in finished if _is_feasible(t)]
         told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
         past = Past(
             n_finished=len(finished),
-            incumbent=better((v for v in values if math.isfinite(v)), default=None),
+            incumbent=better((v for v in ends if math.isfinite(v)), default=None),
             history=[curve(trial) for trial in _spread(told)],
             audits=list(audits(finished)),
+            surplus=_surplus(finished),
         )
         return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
+
+
+def _check_number(name: str, value: object, what: str, is_right: Callable[[float], bool]) -> None:
+    if not (isinstance(value, Real) and is_right(float(value))):
+        raise ValueError(f"{name} is {what}, not {value!r}")
+
+
+def _check_count(name: str, value: object, least: int) -> None:
+    if not (isinstance(value, Integral) and int(value) >= least):
+        raise ValueError(f"{name} is a whole number, {least} or more, not {value!r}")
+
+
+def _check_bounds(bounds: object) -> None:
+    if bounds is None:
+        return
+    pair = tuple(bounds) if isinstance(bounds, Sequence | np.ndarray) else ()
+    if not ([isinstance(b, Real) for b in pair] == [True, True] and pair[0] < pair[1]):
+        what = "the lowest and the highest value, infinity where there is none"
+        raise ValueError(f"bounds are {what}, not {bounds!r}")
 
 
 def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -176,10 +221,26 @@ def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
-    """Of trials that were condemned and run to their end, what was expected, and the value."""
+    """Of trials that were condemned and run to their end, what was expected, and how they ended."""
     for trial in finished:
-        if is_audit(trial) and trial.state is TrialState.COMPLETE and trial.value is not None:
-            yield Decision.from_json(trial.system_attrs[FORECAST]), trial.value
+        if is_audit(trial) and trial.state is TrialState.COMPLETE:
+            yield Decision.from_json(trial.system_attrs[FORECAST]), end(trial)
+
+
+def end(trial: FrozenTrial) -> float:
+    """What a COMPLETE trial reported last; its value, if it reported nothing."""
+    if trial.intermediate_values:
+        return trial.intermediate_values[max(trial.intermediate_values)]
+    return math.nan if trial.value is None else trial.value
+
+
+def _surplus(finished: Iterable[FrozenTrial]) -> float:
+    """The median of value - last report; 0 where these are the same in all trials."""
+    both = [(t.value, end(t)) for t in finished if t.value is not None and t.intermediate_values]
+    known = [(value, last) for value, last in both if math.isfinite(value) and math.isfinite(last)]
+    if all(math.isclose(value, last, rel_tol=_SAME) for value, last in known):
+        return 0.0
+    return median(value - last for value, last in known)
 
 
 def is_audit(trial: FrozenTrial) -> bool:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.catalog import SPEC, StudyRecord
 from hpo.curves.distributions import Direction
-from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve
+from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve, ends_early
 from hpo.spec import Plan
 from trainers import goals
 
@@ -133,4 +133,6 @@ class _Lengths:
     def saved(self, trial: FrozenTrial) -> int:
         """Steps that it was stopped before."""
         whole = self.plan.epochs(trial.params) or self.longest
+        if ends_early(self.plan):
+            whole = min(whole, self.longest)
         return max(0, whole - self.run(trial))

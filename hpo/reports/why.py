@@ -132,9 +132,9 @@ def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:
     text = f"condemned at {expected.sentence('step')}; run on all the same, as an audit"
     if told["state"] != "COMPLETE":
         return text
-    value = told["value"]
-    beat = expected.beats_incumbent(value, "maximize" if study.maximize else "minimize")
-    within = "within" if expected.holds(value) else "outside"
+    last = list(told["steps"].values())[-1]
+    beat = expected.beats_incumbent(last, "maximize" if study.maximize else "minimize")
+    within = "within" if expected.holds(last) else "outside"
     return f"{text}: it {'beat' if beat else 'did not beat'} it, {within} the interval"
 
 

@@ -216,6 +216,23 @@ def test_a_horizon_may_follow_from_the_trial() -> None:
     assert study.trials[-1].system_attrs[FORECAST]["horizon"] == 40
 
 
+def test_a_trial_that_may_end_early_ends_no_later_than_the_longest_did() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=200, ends_early=True))
+    search(study, GOOD + BAD)
+    assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS
+
+
+@pytest.mark.parametrize(
+    ("patience", "ends_early"), [(4, True), ({"int": [1, 9]}, True), (None, False)]
+)
+def test_trials_with_patience_may_end_early(patience: Any, ends_early: bool) -> None:  # noqa: FBT001
+    objective = {"trainer": "classifier", "data": "digits", "metric": "val_error"}
+    space = {"width": {"int": [8, 32]}} | ({} if patience is None else {"patience": patience})
+    values = {"name": "s", "objective": objective, "space": space}
+    made = spec.check(studyfile.StudyFile("the test", Path.cwd(), values))
+    assert pruners.ends_early(made) is ends_early
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 def test_steps_may_be_counted_from_zero(direction: Direction) -> None:
     study = optuna.create_study(direction=direction, pruner=ForecastPruner(audit=0.0))
@@ -242,6 +259,42 @@ def test_a_trial_that_diverged_is_stopped() -> None:
     assert study.pruner.reason(study, study.trials[0]) == "forecast at step 1: nan"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_trials_that_can_only_tie_are_stopped(direction: Direction) -> None:
+    study = optuna.create_study(
+        direction=direction, pruner=ForecastPruner(horizon=STEPS, audit=0.0, threshold=0.1)
+    )
+
+    def constant(trial: optuna.Trial) -> float:
+        for step in range(1, STEPS + 1):
+            trial.report(0.9, step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return 0.9
+
+    study.optimize(constant, n_trials=30)
+
+    assert states(study).startswith("CCC")
+    assert states(study).count("P") > 20
+    assert study.trials[-1].system_attrs[FORECAST]["step"] < 0.75 * STEPS
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_values_beyond_all_measure_do_not_end_a_study(direction: Direction) -> None:
+    study = optuna.create_study(direction=direction, pruner=ForecastPruner(horizon=STEPS))
+    search(study, GOOD + BAD, sign=1e150 if direction == "minimize" else -1e150)
+    assert states(study) == "CCCCCCCCC"
+
+
+def test_a_trial_that_rises_beyond_all_measure_is_stopped() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(horizon=STEPS, audit=0.0))
+    search(study, GOOD)
+    trial = study.ask()
+    for step, reported in enumerate((1.0, 1e30, 1e150), start=1):
+        trial.report(reported, step)
+    assert trial.should_prune()
+
+
 def test_an_infeasible_trial_is_no_incumbent() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0, threshold=0.3))
     search(study, [0.3, 0.4, 0.35, 0.32])
@@ -252,6 +305,84 @@ def test_an_infeasible_trial_is_no_incumbent() -> None:
     )
     search(study, [0.95])
     assert study.trials[-1].system_attrs[FORECAST]["incumbent"] == value(0.3, STEPS, 1.0)
+
+
+def returning(study: optuna.Study, xs: list[float], surplus: float) -> None:
+    """Runs trials that return another number than they reported last."""
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        for step in range(1, STEPS + 1):
+            trial.report(value(x, step, 1.0), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value(x, STEPS, 1.0) + surplus
+
+    for x in xs:
+        study.enqueue_trial({"x": x})
+    study.optimize(objective, n_trials=len(xs))
+
+
+@pytest.mark.parametrize("surplus", [-0.5, 0.0, 0.5])
+def test_reports_are_compared_with_reports_whatever_trials_return(surplus: float) -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+
+    returning(study, GOOD + BAD, surplus)
+
+    assert states(study) == "CCCCCPPPP"
+    kept = study.trials[-1].system_attrs[FORECAST]
+    assert kept["incumbent"] == value(GOOD[-1], STEPS, 1.0)
+    # Samplers learn values: the mean is where such a trial's value would have been.
+    assert kept["low"] < kept["mean"] - surplus < kept["high"]
+
+
+def test_a_trial_that_reported_nothing_counts_by_its_value() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD)
+    study.add_trial(optuna.trial.create_trial(value=0.05))
+    search(study, BAD)
+    assert study.trials[-1].system_attrs[FORECAST]["incumbent"] == 0.05
+
+
+def test_an_audit_is_judged_by_what_it_reported_last() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    search(study, GOOD + BAD[:1])
+    before = study.trials[-1].system_attrs[FORECAST]
+    study.add_trial(
+        optuna.trial.create_trial(
+            value=-1.0,
+            intermediate_values={STEPS: 0.9},
+            system_attrs={FORECAST: {**before, "audited": True}},
+        )
+    )
+    ((_, ended),) = pruners.audits(study.trials)
+    assert ended == 0.9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_search_in_the_readme_keeps_its_best_trial(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(trial: hpo.Trial) -> float:
+        for step in range(10):
+            trial.report(step, value=(trial.x - 0.3) ** 2 + 1 / (step + 1))
+        return float((trial.x - 0.3) ** 2)
+
+    def best(rule: str) -> int:
+        return hpo.search(
+            train,
+            space={"x": {"float": [0, 1]}},
+            trials=40,
+            sampler="random",
+            seed=seed,
+            name=rule,
+            storage=f"sqlite:///{tmp_path}/study.db",
+            tracking="none",
+            stopping=rule,
+        ).number
+
+    monkeypatch.chdir(tmp_path)
+    assert best("forecast") == best("none")
 
 
 def test_audits_that_contradict_the_forecasts_make_the_rule_careful() -> None:

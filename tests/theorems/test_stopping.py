@@ -6,11 +6,12 @@ import json
 import math
 
 import numpy as np
+import optuna
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hpo.curves.distributions import Direction
-from hpo.pruners import Decision, ForecastRule, Past
+from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past
 
 HORIZON = 12
 
@@ -48,7 +49,7 @@ def test_a_decision_is_made_of_numbers_that_go_together(
 ) -> None:
     rule = ForecastRule(direction, startup_trials=0, bounds=bounds, tolerance=tolerance)
 
-    (decision,) = rule.decide([curve], HORIZON, Past(len(history), incumbent, history))
+    (decision,) = rule.decide([curve], 2 * HORIZON, Past(len(history), incumbent, history))
 
     assert decision is not None
     assert 0 <= decision.probability <= 1
@@ -57,6 +58,65 @@ def test_a_decision_is_made_of_numbers_that_go_together(
     assert decision.std >= 0
     assert Decision.from_json(json.loads(json.dumps(decision.as_json()))) == decision
     assert "%" in decision.sentence("epoch")
+
+
+anything = st.floats() | st.sampled_from(
+    [1e99, 1e101, 1e150, 1.7e308, 1e-99, 1e-150, 5e-324, 0.0, -1e99, -1e150, -1.7e308, -5e-324]
+)
+any_curve = st.lists(anything, min_size=1, max_size=HORIZON)
+
+
+@given(
+    curves=st.lists(any_curve, min_size=1, max_size=3),
+    history=st.lists(any_curve, max_size=4),
+    incumbent=st.none() | anything,
+    horizon=st.sampled_from([0.0, 5.0, float(HORIZON), 1e9, math.inf, math.nan]),
+    direction=st.sampled_from(["minimize", "maximize"]),
+    bounds=st.sampled_from([None, (0.0, 1.0), (-math.inf, 0.0)]),
+)
+@settings(deadline=None, max_examples=300)
+def test_no_value_makes_a_rule_fail(
+    curves: list[list[float]],
+    history: list[list[float]],
+    incumbent: float | None,
+    horizon: float,
+    direction: Direction,
+    bounds: tuple[float, float] | None,
+) -> None:
+    rule = ForecastRule(direction, startup_trials=0, bounds=bounds)
+
+    decisions = rule.decide(curves, horizon, Past(len(history), incumbent, history))
+
+    assert len(decisions) == len(curves)
+    for decision in filter(None, decisions):
+        assert 0 <= decision.probability <= 1
+        numbers = (decision.mean, decision.std, decision.low, decision.high)
+        assert all(map(math.isfinite, numbers))
+
+
+@given(
+    curves=st.lists(any_curve, min_size=1, max_size=5),
+    direction=st.sampled_from(["minimize", "maximize"]),
+)
+@settings(deadline=None, max_examples=100)
+def test_no_report_makes_a_pruner_fail(curves: list[list[float]], direction: Direction) -> None:
+    pruner = ForecastPruner(startup_trials=0, threshold=0.5, audit=0.0)
+    study = optuna.create_study(direction=direction, pruner=pruner)
+    good = [0.9, 0.5, 0.4, 0.35, 0.33]
+    for curve in (good, *curves):
+        trial = study.ask()
+        stopped = False
+        for step, value in enumerate(curve, start=1):
+            trial.report(value, step)
+            stopped = trial.should_prune()
+            if stopped:
+                frozen = study._storage.get_trial(trial._trial_id)
+                assert pruner.reason(study, frozen).startswith("forecast at step ")
+                break
+        if stopped or math.isnan(curve[-1]):
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        else:
+            study.tell(trial, curve[-1])
 
 
 @given(values=st.lists(finite, max_size=30), rate=st.floats(0, 0.2))

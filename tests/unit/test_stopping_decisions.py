@@ -95,12 +95,28 @@ def test_an_improvement_has_to_exceed_the_tolerance() -> None:
         (ForecastRule("minimize"), replace(PAST, incumbent=None), 25),
         (ForecastRule("minimize", startup_trials=0), Past(0, None), 25),
         (ForecastRule("minimize", min_steps=26), PAST, 25),
+        (ForecastRule("minimize"), PAST, 46),
         (ForecastRule("minimize"), PAST, HORIZON),
     ],
-    ids=["startup", "no incumbent", "nothing finished", "too few steps", "at its end"],
+    ids=["startup", "no incumbent", "nothing finished", "too few steps", "last tenth", "end"],
 )
 def test_there_are_times_when_nothing_is_decided(rule: ForecastRule, past: Past, n: int) -> None:
     assert rule.decide([falling(0.8)[:n]], HORIZON, past) == [None]
+
+
+@pytest.mark.parametrize("horizon", [2, 5, 9, 10, 30, 100])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_tenth_of_the_steps_is_the_least_that_is_saved(horizon: int, first: int) -> None:
+    steps = np.arange(first, horizon + first)
+    moments = [(steps[:n], falling(0.8)[0] + np.zeros(n)) for n in range(1, horizon + 1)]
+    history = [(steps, np.linspace(1, 0.1, horizon))]
+
+    decisions = ForecastRule("minimize", startup_trials=0).decide(
+        moments, horizon + first - 1, Past(1, 0.1, history)
+    )
+
+    judged = [n for n, decision in enumerate(decisions, start=1) if decision is not None]
+    assert judged == [n for n in range(1, horizon) if 10 * (horizon - n) >= horizon]
 
 
 def test_beyond_its_horizon_nothing_is_decided() -> None:
@@ -241,12 +257,30 @@ def test_a_careful_rule_lets_a_trial_go_on_that_it_would_have_stopped() -> None:
         ({"audit": 1.5}, "audit is a share from 0 to 1, not 1.5"),
         ({"tolerance": -1.0}, "tolerance is 0 or more, not -1.0"),
         ({"tolerance": float("inf")}, "tolerance is 0 or more"),
-        ({"startup_trials": -1}, "startup_trials is 0 or more"),
-        ({"min_steps": 0}, "min_steps 1 or more"),
-        ({"bounds": (1.0, 0.0)}, r"bounds are the lowest and the highest value, not \(1.0, 0.0\)"),
+        ({"threshold": "a"}, "threshold is a probability between 0 and 1, not 'a'"),
+        ({"startup_trials": -1}, "startup_trials is a whole number, 0 or more, not -1"),
+        ({"min_steps": 0}, "min_steps is a whole number, 1 or more, not 0"),
+        ({"min_steps": 1.5}, "min_steps is a whole number, 1 or more, not 1.5"),
+        ({"seed": -1}, "seed is a whole number, 0 or more, not -1"),
+        ({"seed": None}, "seed is a whole number, 0 or more, not None"),
+        ({"bounds": (None, 1)}, r"lowest and the highest value, .*, not \(None, 1\)"),
+        ({"bounds": 1.0}, "bounds are the lowest and the highest value, .*, not 1.0"),
+        ({"bounds": (0.0, 1.0, 2.0)}, "bounds are the lowest and the highest value"),
+        ({"bounds": (float("nan"), 1.0)}, "bounds are the lowest and the highest value"),
+        ({"horizon": float("inf")}, "horizon is a trial's last step, not inf"),
+        ({"horizon": "50"}, "horizon is a trial's last step, not '50'"),
+        ({"bounds": (1.0, 0.0)}, r"lowest and the highest value, .*, not \(1.0, 0.0\)"),
         ({"horizon": 0}, "horizon is a trial's last step, not 0"),
     ],
 )
 def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ForecastPruner(**arguments)
+
+
+def test_a_pruner_shows_its_settings() -> None:
+    pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
+    assert repr(pruner) == (
+        "ForecastPruner(threshold=0.01, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
+    )
