@@ -330,7 +330,7 @@ class StoppingSpec(_Model):
 
     rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
-        0.01,
+        0.005,
         description="forecast: the probability to beat the best finished trial below which a "
         "trial is stopped.",
     )

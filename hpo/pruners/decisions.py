@@ -16,7 +16,7 @@ from hpo.curves.scales import finite_or_nan
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.01
+THRESHOLD = 0.005
 """Below this probability to beat the incumbent a trial is condemned; benchmarks/curves has why."""
 
 STARTUP_TRIALS = 3

@@ -281,6 +281,6 @@ def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message
 def test_a_pruner_shows_its_settings() -> None:
     pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
     assert repr(pruner) == (
-        "ForecastPruner(threshold=0.01, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "ForecastPruner(threshold=0.005, tolerance=0.0, startup_trials=3, min_steps=2, "
         "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
     )
