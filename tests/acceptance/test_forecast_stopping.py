@@ -265,7 +265,7 @@ def test_networks_in_worker_processes_are_stopped(folder: Folder) -> None:
         "objective": {"trainer": "classifier", "data": "digits", "metric": "val_error",
                       "epochs": 15},
         "space": {"learning_rate": {"float": [1e-6, 0.5], "log": True}, "width": 32, "depth": 1},
-        "search": {"sampler": "bayesian", "trials": 14, "startup_trials": 6},
+        "search": {"sampler": "random", "trials": 14},
         "stopping": {"rule": "forecast", "startup_trials": 3, "audit": 0.2},
         "run": {"workers": 2, "device": "cpu"},
     }  # fmt: skip
