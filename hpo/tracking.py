@@ -15,6 +15,7 @@ from typing import Any
 
 from hpo.catalog import LOG_NAME, SPEC, StudyRecord
 from hpo.listeners import Listener, Outcome
+from hpo.reports import stopping
 from hpo.reports.leaderboard import as_markdown
 from hpo.reports.strict_json import dumps
 from hpo.reports.summary import best_json, summary
@@ -249,6 +250,8 @@ def _tags(trial: TrialRecord) -> dict[str, str]:
         tags["hpo.feasible"] = str(trial.feasible).lower()
     if trial.stopped_by:
         tags["hpo.stopped_by"] = trial.stopped_by
+    if stopping.is_audited(trial):
+        tags["hpo.audited"] = "true"
     if trial.failure:
         tags["hpo.failure"] = f"{trial.failure.kind}: {trial.failure.message}"
     return tags
@@ -267,6 +270,8 @@ def _study_tags(study: StudyRecord) -> dict[str, str]:
     if best:
         tags |= {"hpo.best_trial": str(best.number), "hpo.best_value": str(best.value)}
         tags |= {f"best.{name}": str(value) for name, value in best.params.items()}
+    if sentence := stopping.sentence(study):
+        tags["hpo.early_stopping"] = sentence
     if study.aims.several:
         tags["hpo.front"] = ", ".join(str(each["trial"]) for each in seen["front"])
     return tags

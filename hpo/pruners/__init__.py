@@ -38,12 +38,18 @@ __all__ = [
     "ends_early",
     "is_audited",
     "is_due",
+    "unit",
 ]
 
 
 def build(plan: Plan) -> Rule:
     """Builds the rule that a study file asks for."""
     return _build(plan.spec.stopping.rule, plan)
+
+
+def unit(plan: Plan) -> str:
+    """What a step of a trial is called."""
+    return "step" if plan.longest is None else "epoch"
 
 
 def ends_early(plan: Plan) -> bool:
@@ -92,5 +98,5 @@ def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
         ends_early=ends_early(plan),
         bounds=goals.bounds(plan.spec.objective.metrics[0]),
         seed=plan.spec.search.seed,
-        unit="epoch" if plan.longest is not None else "step",
+        unit=unit(plan),
     )

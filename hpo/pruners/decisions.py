@@ -24,6 +24,7 @@ STARTUP_TRIALS = 3
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
+_LEAST_PERCENT, _WHOLE_PERCENT = 0.1, 10  # as percentages are written
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _EACH_UP_TO = 10  # reports
 _PACE = 1.1  # and from there on, a judgement for each so many times as many
@@ -63,6 +64,7 @@ class Decision:
         mean: Of the trial's value, for samplers: of its last report, and the surplus above it that
             finished trials have.
         std: Of the same.
+        median: Of its last report.
         low: Below it, the last report lies with a probability of 5%.
         high: Above it, likewise.
         incumbent: The best last report of a finished trial.
@@ -75,6 +77,7 @@ class Decision:
     probability: float
     mean: float
     std: float
+    median: float
     low: float
     high: float
     incumbent: float
@@ -89,13 +92,16 @@ class Decision:
     def sentence(self, unit: str) -> str:
         """The reason, for people: ``epoch 7 of 50: 0.8% chance to beat 0.0213 (...)``.
 
+        Of a skewed forecast the mean may lie outside of the interval; the median never does.
+
         Args:
             unit: What a step is called.
         """
         beat = f"{self.incumbent:.3g}" + (f" by {self.tolerance:g}" if self.tolerance else "")
+        chance = _percent(self.probability, self.threshold)
         return (
-            f"{unit} {self.step:g} of {self.horizon:g}: {_percent(self.probability)} chance to "
-            f"beat {beat} (forecast {self.mean:.3g}, 90% interval {self._interval})"
+            f"{unit} {self.step:g} of {self.horizon:g}: {chance} chance to beat {beat} "
+            f"(forecast {self.median:.3g}, 90% interval {self._interval})"
         )
 
     @property
@@ -197,13 +203,14 @@ class ForecastRule:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
         aim = incumbent + (self.tolerance if self.direction == "maximize" else -self.tolerance)
-        low, high = final.quantile([0.05, 0.95])[:, 0]
+        low, median, high = final.quantile([0.05, 0.5, 0.95])[:, 0]
         return Decision(
             step=step,
             horizon=float(horizon),
             probability=float(final.prob_better_than(aim)[0]),
             mean=float(final.mean[0]) + past.surplus,
             std=float(final.std[0]),
+            median=float(median),
             low=float(low),
             high=float(high),
             incumbent=incumbent,
@@ -274,9 +281,12 @@ def _measured(curve: Steps) -> Steps:
     return steps, np.where(np.isinf(values), np.nan, values)
 
 
-def _percent(probability: float) -> str:
-    """12%, 0.8%, less than 0.1%."""
-    percent = 100 * probability
-    if percent < 0.1:
-        return "less than 0.1%"
-    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}%"
+def _percent(probability: float, threshold: float) -> str:
+    """12%, 0.8%, less than 0.1%; below the threshold where the probability is."""
+    percent, bound = 100 * probability, 100 * threshold
+    if percent < _LEAST_PERCENT:
+        return f"less than {min(_LEAST_PERCENT, bound):.2g}%"
+    texts = [f"{percent:.0f}" if percent >= _WHOLE_PERCENT else f"{percent:.1f}"]
+    texts += [f"{percent:.{digits}g}" for digits in range(2, 7)]
+    fitting = (text for text in texts if (float(text) < bound) == (percent < bound))
+    return f"{next(fitting, texts[-1])}%"

@@ -70,9 +70,15 @@ def trials_table(
             *_param_cells(trial, names),
             str(trial.n_steps),
             "" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
-            _escaped(trial.why),
+            _escaped(_why(trial)),
         )
     return table
+
+
+def _why(trial: TrialRecord) -> str:
+    """Why a trial does not count, and whether it was run on although it was condemned."""
+    audited = "audited: condemned, and run on" if stopping.is_audited(trial) else ""
+    return "; ".join(filter(None, [audited, trial.why]))
 
 
 def _number_of(trial: TrialRecord) -> str:

@@ -11,8 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.catalog import SPEC, StudyRecord
 from hpo.curves.distributions import Direction
-from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve, ends_early
+from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve, ends_early, unit
 from hpo.spec import Plan
+from hpo.trial import TrialRecord
 from trainers import goals
 
 _MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
@@ -57,7 +58,7 @@ def sentence(study: StudyRecord) -> str:
     counts = study.counts()
     n, ended = told["stopped"], counts["complete"] + counts["pruned"]
     text = f"{told['rule']} stopped {n} of {ended} trials and saved {told['share_saved']:.0%}"
-    text += " of the epochs"
+    text += f" of the {unit(study.plan)}s"
     if audited := told.get("audited"):
         held = round(told["coverage"] * audited)
         text += (
@@ -65,8 +66,16 @@ def sentence(study: StudyRecord) -> str:
             f"({told['expected_wrong']:.1f} expected), {held} ended in the 90% interval"
         )
     if (coverage := told.get("coverage_finished")) is not None:
-        text += f"; from half of their curves, {coverage:.0%} of finished trials did"
+        text += (
+            f"; of finished trials, forecast again from the first half of their curves, "
+            f"{coverage:.0%} ended in their 90% interval"
+        )
     return text
+
+
+def is_audited(trial: TrialRecord) -> bool:
+    """Whether a trial was condemned by a forecast and is run to its end, or was."""
+    return bool(trial.forecast and trial.forecast["audited"])
 
 
 def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, Any]:

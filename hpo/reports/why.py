@@ -10,7 +10,7 @@ from rich.table import Table
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
-from hpo.pruners import Decision
+from hpo.pruners import Decision, unit
 from hpo.reports.leaderboard import number
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, TrialRecord
 
@@ -129,7 +129,7 @@ def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str
 def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:
     """What was expected of a trial that was condemned and run on, and whether it came true."""
     expected = Decision.from_json(told["forecast"])
-    text = f"condemned at {expected.sentence('step')}; run on all the same, as an audit"
+    text = f"condemned at {expected.sentence(unit(study.plan))}; run on all the same, as an audit"
     if told["state"] != "COMPLETE":
         return text
     last = list(told["steps"].values())[-1]

@@ -144,12 +144,16 @@ def test_people_are_told_what_was_saved_and_why_a_trial_was_stopped(folder: Fold
     (line,) = [line for line in done.err.splitlines() if line.startswith("Stopping: ")]
     assert line.startswith(f"Stopping: {sentence}")
     assert f"; of {len(audited)} run on as an audit 0 beat the incumbent (" in line
+    assert " of the epochs; of " in line
+    assert re.search(r"first half of their curves, \d+% ended in their 90% interval", line)
     assert sentence in " ".join(folder.hpo("show", "s").out.split())
+    listed = folder.hpo("trials", "s").out
+    assert listed.count("audited:") == len(audited)
 
     why = " ".join(folder.hpo("why", "s", str(stopped[0]["trial"])).out.split())
     assert f"stopped {stopped[0]['stopped_by']}" in why
     why = " ".join(folder.hpo("why", "s", str(audited[0]["trial"])).out.split())
-    assert "audited condemned at " in why
+    assert "audited condemned at epoch " in why
     assert "run on all the same, as an audit: it did not beat it, " in why
     assert folder.hpo("why", "s", str(stopped[0]["trial"]), "--json").json["forecast"]["mean"]
 
@@ -169,6 +173,20 @@ def test_a_rule_without_forecasts_says_what_it_saved(folder: Folder) -> None:
     assert (
         folder.hpo("run", "none.yaml", "--set", "name=t", "--json").json["early_stopping"] is None
     )
+
+
+def test_where_nothing_says_epochs_steps_are_called_steps(folder: Folder) -> None:
+    values = study(audit=0.4)
+    del values["objective"]["epochs"]
+
+    done = folder.hpo("run", folder.study(values))
+
+    assert " of the steps; of " in done.err
+    (audited, *_) = [
+        trial for trial in condemned(folder.trials("s")) if trial["forecast"]["audited"]
+    ]
+    why = " ".join(folder.hpo("why", "s", str(audited["trial"])).out.split())
+    assert "audited condemned at step " in why
 
 
 def test_a_baseline_is_never_stopped(folder: Folder) -> None:
@@ -247,7 +265,7 @@ def test_networks_in_worker_processes_are_stopped(folder: Folder) -> None:
         "objective": {"trainer": "classifier", "data": "digits", "metric": "val_error",
                       "epochs": 15},
         "space": {"learning_rate": {"float": [1e-6, 0.5], "log": True}, "width": 32, "depth": 1},
-        "search": {"sampler": "bayesian", "trials": 14, "startup_trials": 6},
+        "search": {"sampler": "random", "trials": 14},
         "stopping": {"rule": "forecast", "startup_trials": 3, "audit": 0.2},
         "run": {"workers": 2, "device": "cpu"},
     }  # fmt: skip
@@ -270,11 +288,11 @@ from mlflow.tracking import MlflowClient
 client = MlflowClient("sqlite:///mlflow.db")
 (experiment,) = [e for e in client.search_experiments() if e.name == "s"]
 runs = client.search_runs([experiment.experiment_id])
-print(json.dumps([run.data.tags for run in runs if "mlflow.parentRunId" in run.data.tags]))
+print(json.dumps([run.data.tags for run in runs]))
 """
 
 
-def test_a_stopped_trials_reason_is_its_tag_in_mlflow(folder: Folder) -> None:
+def test_mlflow_has_a_stopped_trials_reason_audits_and_what_was_saved(folder: Folder) -> None:
     mlflow = {"MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"}
     folder.hpo("run", folder.study(study(audit=0.4)), **mlflow)
 
@@ -286,9 +304,14 @@ def test_a_stopped_trials_reason_is_its_tag_in_mlflow(folder: Folder) -> None:
         check=True,
     )
 
-    tags = {int(each["hpo.trial"]): each for each in json.loads(done.stdout)}
+    runs = json.loads(done.stdout)
+    (study_run,) = [each for each in runs if "mlflow.parentRunId" not in each]
+    assert study_run["hpo.early_stopping"].startswith("forecast stopped ")
+    tags = {int(each["hpo.trial"]): each for each in runs if "mlflow.parentRunId" in each}
     for trial in folder.trials("s"):
         assert tags[trial["trial"]].get("hpo.stopped_by") == trial["stopped_by"]
+        is_audit = bool(trial["forecast"] and trial["forecast"]["audited"])
+        assert ("hpo.audited" in tags[trial["trial"]]) is is_audit
 
 
 # --- the file ---

@@ -53,7 +53,7 @@ def test_a_decision_is_made_of_numbers_that_go_together(
 
     assert decision is not None
     assert 0 <= decision.probability <= 1
-    assert decision.low <= decision.high
+    assert decision.low <= decision.median <= decision.high
     assert all(map(math.isfinite, (decision.mean, decision.std, decision.low, decision.high)))
     assert decision.std >= 0
     assert Decision.from_json(json.loads(json.dumps(decision.as_json()))) == decision
@@ -121,7 +121,7 @@ def test_no_report_makes_a_pruner_fail(curves: list[list[float]], direction: Dir
 
 @given(values=st.lists(finite, max_size=30), rate=st.floats(0, 0.2))
 def test_audits_make_a_rule_more_careful_and_never_bolder(values: list[float], rate: float) -> None:
-    decision = Decision(5.0, 10.0, rate, 1.0, 0.5, 0.2, 1.8, 0.0, 0.0, 0.2)
+    decision = Decision(5.0, 10.0, rate, 1.0, 0.5, 1.0, 0.2, 1.8, 0.0, 0.0, 0.2)
     audits = [(decision, value) for value in values]
     rule = ForecastRule("minimize")
 

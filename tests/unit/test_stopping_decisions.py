@@ -34,6 +34,7 @@ DECISION = Decision(
     probability=0.008,
     mean=0.048,
     std=0.01,
+    median=0.047,
     low=0.036,
     high=0.071,
     incumbent=0.0213,
@@ -164,7 +165,7 @@ def test_a_trial_of_many_reports_is_judged_ever_more_rarely() -> None:
 
 def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
     assert DECISION.sentence("epoch") == (
-        "epoch 7 of 50: 0.8% chance to beat 0.0213 (forecast 0.048, 90% interval 0.036-0.071)"
+        "epoch 7 of 50: 0.8% chance to beat 0.0213 (forecast 0.047, 90% interval 0.036-0.071)"
     )
 
 
@@ -172,6 +173,11 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
     ("changes", "words"),
     [
         ({"probability": 0.12}, ": 12% chance"),
+        ({"probability": 0.00968, "threshold": 0.01}, ": 0.97% chance"),
+        ({"probability": 0.0099996, "threshold": 0.01}, ": 0.99996% chance"),
+        ({"probability": 0.4999, "threshold": 0.5}, ": 49.99% chance"),
+        ({"probability": 0.0005, "threshold": 0.0006}, ": less than 0.06% chance"),
+        ({"mean": 0.08}, "(forecast 0.047, 90% interval 0.036-0.071)"),
         ({"probability": 0.0}, ": less than 0.1% chance"),
         ({"tolerance": 0.001}, "to beat 0.0213 by 0.001 ("),
         ({"low": -0.071, "high": -0.036}, "interval -0.071 to -0.036)"),
