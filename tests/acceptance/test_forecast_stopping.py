@@ -266,7 +266,7 @@ def test_networks_in_worker_processes_are_stopped(folder: Folder) -> None:
                       "epochs": 15},
         "space": {"learning_rate": {"float": [1e-6, 0.5], "log": True}, "width": 32, "depth": 1},
         "search": {"sampler": "random", "trials": 14},
-        "stopping": {"rule": "forecast", "startup_trials": 3, "audit": 0.2},
+        "stopping": {"rule": "forecast", "startup_trials": 3, "audit": 0.2, "threshold": 0.05},
         "run": {"workers": 2, "device": "cpu"},
     }  # fmt: skip
 

@@ -287,7 +287,8 @@ def test_values_beyond_all_measure_do_not_end_a_study(direction: Direction) -> N
 
 
 def test_a_trial_that_rises_beyond_all_measure_is_stopped() -> None:
-    study = optuna.create_study(pruner=ForecastPruner(horizon=STEPS, audit=0.0))
+    pruner = ForecastPruner(horizon=STEPS, audit=0.0, threshold=0.1)
+    study = optuna.create_study(pruner=pruner)
     search(study, GOOD)
     trial = study.ask()
     for step, reported in enumerate((1.0, 1e30, 1e150), start=1):
