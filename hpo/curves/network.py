@@ -24,8 +24,9 @@ Weights = Mapping[str, Floats]
 
 N_BINS = 128
 WIDTH, WIDTH_OF_PAIR = 256, 64
-_REACH = 7.15  # asinh(3.18 / FINEST): a curve may fall from 1 to -2
-RIMS: Array = features.FINEST * np.sinh(np.linspace(-_REACH, _REACH, N_BINS + 1))
+REACH = 7.15
+"""Of the bins, as asinh(3.18 / FINEST): a curve may fall from 1 to -2."""
+RIMS: Array = features.FINEST * np.sinh(np.linspace(-REACH, REACH, N_BINS + 1))
 """Rims of the bins, as differences from the last value: narrow around it, wide far away."""
 KERNELS = (1.0, 3.0, 7.0)
 """Widths, in bins, of the bumps around what other curves did."""
@@ -36,7 +37,7 @@ BLUR = 1e-4
 
 def positions(difference: Array) -> Array:
     """Where differences from the last value lie among the bins, in bins from the first rim."""
-    found: Array = (features.symlog(difference) + _REACH) / (2 * _REACH) * N_BINS
+    found: Array = (features.symlog(difference) + REACH) / (2 * REACH) * N_BINS
     return found
 
 

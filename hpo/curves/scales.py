@@ -116,7 +116,7 @@ def _unit(value: float) -> float:
     return 1e-3 * abs(value) if abs(value) > 1 / _BEYOND else 1.0
 
 
-def finite_or_nan(values: Array) -> Array:
+def huge_as_infinite(values: Array) -> Array:
     """Values with those beyond all measure as infinite ones."""
     cleaned: Array = np.where(np.abs(values) > _BEYOND, np.copysign(np.inf, values), values)
     return cleaned

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves.distributions import Array, Direction
-from hpo.curves.scales import finite_or_nan
+from hpo.curves.scales import huge_as_infinite
 
 Curve = ArrayLike | tuple[ArrayLike, ArrayLike]
 """Values at the steps 1, 2, ...; or a pair: steps, values."""
@@ -50,7 +50,7 @@ class Seen:
             raise ValueError(
                 f"{name}: steps are above 0 and rise, each is there once: {few(steps)}"
             )
-        values = finite_or_nan(values)
+        values = huge_as_infinite(values)
         good = -np.inf if direction == "minimize" else np.inf
         if np.any(values == good):
             raise ValueError(f"{name}: {good} is too good to be true; leave such values out")

@@ -134,7 +134,9 @@ class Network(nn.Module):
         self.register_buffer("kernels", _tensor(network.kernels())[:, None], persistent=False)
         with torch.no_grad():  # it begins with a broad peak at the last value
             self.out.weight.zero_()
-            self.out.bias.copy_(-0.05 * torch.linspace(-7.15, 7.15, network.N_BINS).abs())
+            self.out.bias.copy_(
+                -0.05 * torch.linspace(-network.REACH, network.REACH, network.N_BINS).abs()
+            )
             self.gate.weight.zero_()
             self.gate.bias[0] = -1
 
@@ -174,7 +176,7 @@ class Network(nn.Module):
 
     def _bumps(self, attention: Tensor, residuals: Tensor) -> Tensor:
         r, _, q = residuals.shape
-        at = (torch.asinh(residuals / features.FINEST) + 7.15) / 14.3 * network.N_BINS - 0.5
+        at = _positions(residuals) - 0.5
         at = at.clamp(0, network.N_BINS - 1.001).permute(0, 2, 1)
         low = at.floor().long()
         share, a = at - low, attention.permute(0, 2, 1)
@@ -189,8 +191,7 @@ class Network(nn.Module):
 
 def loss_of(p: Tensor, outcomes: Tensor) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood and CRPS, shapes (r, q)."""
-    at = (torch.asinh(outcomes / features.FINEST) + 7.15) / 14.3 * network.N_BINS
-    index = at.floor().long().clamp(0, network.N_BINS - 1)
+    index = _positions(outcomes).floor().long().clamp(0, network.N_BINS - 1)
     nll = -torch.log(torch.gather(p, -1, index[..., None])[..., 0])
     # CRPS = int (F(x) - 1[x >= y])^2 dx; within a bin F is linear from a to b
     below = torch.cumsum(p, -1)
@@ -203,6 +204,12 @@ def loss_of(p: Tensor, outcomes: Tensor) -> tuple[Tensor, Tensor]:
     after = (1 - left) * (c * c + c * b + b * b)
     crps = (width * (before + after)).sum(-1) / 3
     return nll, crps
+
+
+def _positions(difference: Tensor) -> Tensor:
+    """`network.positions`, of tensors."""
+    logged = torch.asinh(difference / features.FINEST)
+    return (logged + network.REACH) / (2 * network.REACH) * network.N_BINS
 
 
 def train(

@@ -11,7 +11,7 @@ import numpy as np
 
 from hpo.curves import Curve, Forecast, forecast_batch
 from hpo.curves.distributions import Array, Direction
-from hpo.curves.scales import finite_or_nan
+from hpo.curves.scales import huge_as_infinite
 
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
@@ -272,7 +272,7 @@ def as_arrays(curve: Curve) -> Steps:
     else:
         values = np.asarray(curve, float)
         steps = np.arange(1.0, len(values) + 1)
-    return steps, finite_or_nan(values)
+    return steps, huge_as_infinite(values)
 
 
 def _measured(curve: Steps) -> Steps:

@@ -133,11 +133,10 @@ class Database:
             StorageError: it is away for longer than patience lasts.
         """
 
-        def run() -> Any:
-            with self._reader.connect() as connection:
-                return connection.exec_driver_sql(self._spelt(sql), tuple(values)).scalar()
+        def first(connection: sa.Connection) -> Any:
+            return connection.exec_driver_sql(self._spelt(sql), tuple(values)).scalar()
 
-        return self._run(run, patient=patient)
+        return self.read(first, patient=patient)
 
     def transact(self, write: Callable[[], Script], *, patient: bool = True) -> sa.Row[Any]:
         """Runs a transaction that is written down before; gives what its last statement finds.

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import optuna
 import pytest
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hpo.drivers import this_process
@@ -55,14 +54,6 @@ def is_failed(storage: Storage, trial_id: int) -> bool:
         return storage.set_trial_state_values(trial_id, FAIL)
     except TooManyFailuresError:
         return False
-
-
-@pytest.fixture
-def study_id(database_url: str) -> int:
-    storage = open_storage(database_url)
-    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")
-    storage.close()
-    return study_id
 
 
 @pytest.fixture

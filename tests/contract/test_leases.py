@@ -38,14 +38,6 @@ def silence(storage: Storage, place: int, seconds: float) -> None:
 
 
 @pytest.fixture
-def study_id(database_url: str) -> int:
-    storage = open_storage(database_url)
-    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")
-    storage.close()
-    return study_id
-
-
-@pytest.fixture
 def pair(database_url: str, study_id: int) -> Iterator[tuple[Storage, Storage]]:
     """Two drivers of one study, with no trial yet."""
     both = driving(database_url, study_id), driving(database_url, study_id)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from optuna.distributions import FloatDistribution
-from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from hpo.drivers import this_process
@@ -63,14 +62,6 @@ def n_admitted(storage: Storage) -> int:
     )
     with storage.engine.connect() as connection:
         return int(connection.execute(sa.text(query)).scalar_one())
-
-
-@pytest.fixture
-def study_id(database_url: str) -> int:
-    storage = open_storage(database_url)
-    study_id = storage.create_new_study([StudyDirection.MINIMIZE], "s")
-    storage.close()
-    return study_id
 
 
 @pytest.fixture
