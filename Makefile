@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports unit bench clean
+.PHONY: help demo test lint format unit fuzz bench clean
 
 help:
 	@echo "make demo    install and run a real study ($(VENV))"
 	@echo "make test    lint, types, import rules and every test"
 	@echo "make lint    ruff, mypy, import-linter"
 	@echo "make format  let ruff format and fix"
+	@echo "make fuzz    property tests with random examples, 10 times as long"
 	@echo "make bench   the benchmarks, quick"
 
 $(BIN)/python:
@@ -55,6 +56,12 @@ format: $(VENV)/.dev
 # As many tests at once as there are cores; a file's tests stay together and share their fixtures.
 unit: $(VENV)/.dev
 	$(BIN)/pytest -n auto --dist loadfile
+
+# Hypothesis prints what fails and how to repeat it: add it to the test as an @example.
+fuzz: $(VENV)/.dev
+	for round in 1 2 3 4 5 6 7 8 9 10; do \
+	    $(BIN)/pytest -q -n auto -m hypothesis --hypothesis-profile fuzz || exit; \
+	done
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks.overhead --quick

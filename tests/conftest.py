@@ -11,6 +11,13 @@ from pathlib import Path
 import optuna
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
+
+# The same examples every time, so that a change is judged by what it changed; `make fuzz` looks
+# for new ones. No deadlines: they measure the machine.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fuzz", deadline=None)
+settings.load_profile("fixed")
 
 # Tests train small networks, which a second thread makes slower; before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

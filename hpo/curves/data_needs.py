@@ -53,12 +53,16 @@ class DataNeeds:
         real curves that is within a factor 2 of the truth more often than a median. It is finite
         wherever the target may be reached, even if `quantile(0.5)` is not; it is inf if the
         probability of that is below (1 - confidence) / 2, and the median if the verdict is
-        "reached".
+        "reached". It is never outside `interval`.
         """
         if self._is_hopeless:
             return np.inf
-        if self.verdict == "reached":
-            return float(self.quantile(self.prob_reachable / 2))
+        reached = self.verdict == "reached"
+        guess = float(self.quantile(self.prob_reachable / 2)) if reached else self._mode()
+        return float(np.clip(guess, *self.interval))
+
+    def _mode(self) -> float:
+        """Where, beyond the data, the smoothed density of the needed size in log n is highest."""
         sizes, reached = self._reached_by
         last = np.log(self.posterior.n_last)
         log_n = np.linspace(last, np.log(sizes[-1]), 800)
@@ -66,7 +70,7 @@ class DataNeeds:
         step = log_n[1] - log_n[0]
         x = np.arange(-np.floor(1 / step), np.floor(1 / step) + 1) * step
         near = np.convolve(masses, 1 - x**2, mode="same")
-        return float(np.clip(np.exp(log_n[np.argmax(near)] + step / 2), *self.interval))
+        return float(np.exp(log_n[np.argmax(near)] + step / 2))
 
     def quantile(self, q: ArrayLike) -> Array:
         """Numbers of examples that suffice with probability q; inf where none does.

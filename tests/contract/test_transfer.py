@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import (
     CategoricalDistribution,
@@ -169,7 +169,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(_JSON)
 def test_a_line_gives_back_what_it_was_made_of(value: Any) -> None:
     line = transfer._line({"value": value})
@@ -177,7 +176,6 @@ def test_a_line_gives_back_what_it_was_made_of(value: Any) -> None:
 
 
 @given(st.floats(allow_nan=False), st.integers(-(2**31), 2**31 - 1), st.floats())
-@settings(deadline=None)
 def test_rows_give_back_the_numbers_of_a_line(value: float, step: int, reported: float) -> None:
     document = {
         "trial": 7,

@@ -77,7 +77,8 @@ def test_no_answer_is_nan_quantiles_rise_and_spreads_are_positive(given_: dict[s
     assert 0 <= needs.prob_reachable <= 1
     low, high = needs.interval
     assert 1 <= low <= high
-    assert needs.size >= low * (1 - 1e-9)
+    assert low * (1 - 1e-9) <= needs.size
+    assert needs.size <= high * (1 + 1e-9)
     assert needs.verdict in ("reached", "reachable", "unreachable", "unclear")
     if needs.verdict == "unreachable":
         sizes = np.array(given_["sizes"])[~np.isnan(given_["errors"])]

@@ -34,7 +34,7 @@ def _is_proper(found: Forecast) -> None:
 
 
 @given(_CURVES, st.integers(1, 60), _DIRECTIONS, st.lists(_CURVES, max_size=3))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_whatever_the_arrays_there_is_a_proper_distribution_or_a_value_error(
     values: Array, ahead: int, direction: Direction, history: list[Array]
 ) -> None:
@@ -48,7 +48,7 @@ def test_whatever_the_arrays_there_is_a_proper_distribution_or_a_value_error(
 
 
 @given(_FINITE, _DIRECTIONS, st.lists(_FINITE, max_size=3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_finite_curves_are_always_forecast(
     values: Array, direction: Direction, history: list[Array]
 ) -> None:
@@ -56,7 +56,7 @@ def test_finite_curves_are_always_forecast(
 
 
 @given(_SCORES, st.lists(_SCORES, max_size=4), st.integers(1, 100))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_score_and_its_error_have_mirrored_forecasts(
     scores: Array, history: list[Array], ahead: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_a_score_and_its_error_have_mirrored_forecasts(
     _DIRECTIONS,
     st.floats(1e-3, 1e3),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_unit_of_a_metric_does_not_matter(
     values: Array, history: list[Array], direction: Direction, unit: float
 ) -> None:
@@ -95,7 +95,7 @@ def test_the_unit_of_a_metric_does_not_matter(
 
 
 @given(st.lists(_SCORES, min_size=1, max_size=6), st.lists(_SCORES, max_size=4), _DIRECTIONS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_many_at_once_are_as_one_by_one(
     curves: list[Array], history: list[Array], direction: Direction
 ) -> None:
@@ -108,7 +108,7 @@ def test_many_at_once_are_as_one_by_one(
 
 
 @given(_SCORES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_bounded_metric_stays_within_its_bounds(scores: Array) -> None:
     found = hpo.forecast(scores, 100, direction="maximize", bounds=(0, 1))
     assert np.all(found.edges >= 0)

@@ -170,7 +170,7 @@ def assert_equal(
 
 
 horizons = st.integers(2, 40)
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 
 
 @few

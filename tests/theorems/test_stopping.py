@@ -38,7 +38,7 @@ def curves(draw: st.DrawFn, most: int = HORIZON) -> tuple[np.ndarray, np.ndarray
     bounds=st.sampled_from([None, (0.0, 1.0), (0.0, math.inf)]),
     tolerance=st.sampled_from([0.0, 0.1]),
 )
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_a_decision_is_made_of_numbers_that_go_together(
     curve: tuple[np.ndarray, np.ndarray],
     history: list[tuple[np.ndarray, np.ndarray]],
@@ -74,7 +74,7 @@ any_curve = st.lists(anything, min_size=1, max_size=HORIZON)
     direction=st.sampled_from(["minimize", "maximize"]),
     bounds=st.sampled_from([None, (0.0, 1.0), (-math.inf, 0.0)]),
 )
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_value_makes_a_rule_fail(
     curves: list[list[float]],
     history: list[list[float]],
@@ -98,7 +98,7 @@ def test_no_value_makes_a_rule_fail(
     curves=st.lists(any_curve, min_size=1, max_size=5),
     direction=st.sampled_from(["minimize", "maximize"]),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_no_report_makes_a_pruner_fail(curves: list[list[float]], direction: Direction) -> None:
     pruner = ForecastPruner(startup_trials=0, threshold=0.5, audit=0.0)
     study = optuna.create_study(direction=direction, pruner=pruner)
