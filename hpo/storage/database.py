@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from hpo.errors import StorageError
 from hpo.storage.script import RefusedError, Script
-from hpo.storage.urls import shown
+from hpo.storage.urls import engine_arguments, shown
 
 PATIENCE_SECONDS = 300.0
 
@@ -43,7 +43,8 @@ class Database:
         engine: SQLAlchemy's.
 
     Attributes:
-        engine: The same.
+        engine: The same, for transactions.
+        reader: For statements outside of them.
         patience_seconds: How long an outage may last before `StorageError` is raised.
         pause: Waits for so many seconds between two attempts.
         back_at: When the last outage ended, by `time.monotonic`; long ago where there was none.
@@ -55,7 +56,7 @@ class Database:
         self.pause: Callable[[float], None] = time.sleep
         self.back_at = -math.inf
         self.is_postgresql = engine.dialect.name == "postgresql"
-        self._reader = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.reader = _reader(engine)
         self._insert = postgresql.insert if self.is_postgresql else sqlite.insert
         self._upserts: dict[tuple[sa.Table, tuple[str, ...]], Any] = {}
         self._away_since: float | None = None
@@ -81,6 +82,11 @@ class Database:
             return "CAST(EXTRACT(epoch FROM clock_timestamp()) AS FLOAT)"
         return "((julianday('now') - 2440587.5) * 86400.0)"
 
+    def dispose(self) -> None:
+        """Gives all connections back."""
+        self.engine.dispose()
+        self.reader.dispose()
+
     def hurry(self) -> None:
         """Lets nobody wait for it any more; it may be called from a signal handler."""
         self.patience_seconds = 0.0
@@ -103,7 +109,7 @@ class Database:
         """
 
         def run() -> _T:
-            with self._reader.connect() as connection:
+            with self.reader.connect() as connection:
                 return work(connection)
 
         return self._run(run, patient=patient)
@@ -160,7 +166,7 @@ class Database:
         # Statements that are sent together are one transaction, if nobody has begun another.
         whole = ";\n".join(sql for sql, _ in script.statements)
         values = tuple(value for _, values in script.statements for value in values)
-        with self._reader.connect() as connection:
+        with self.reader.connect() as connection:
             return _first(connection.exec_driver_sql(whole, values))
 
     def _run_one_by_one(self, script: Script) -> sa.Row[Any]:
@@ -258,6 +264,18 @@ class Database:
             said, self._said = self._said, False
         if said:
             _log.warning("storage %s is back after %.0f s", self.url, time.monotonic() - since)
+
+
+def _reader(engine: sa.engine.Engine) -> sa.engine.Engine:
+    """An engine to the same database that begins no transactions."""
+    if engine.dialect.name != "postgresql":
+        return engine.execution_options(isolation_level="AUTOCOMMIT")
+    # Not the same connections with another isolation level: psycopg2 asks the server when it goes
+    # back to the first one, and SQLAlchemy neither expects that to fail nor keeps the place in
+    # its pool if it does, as in an outage.
+    return sa.create_engine(
+        engine.url, isolation_level="AUTOCOMMIT", **engine_arguments(engine.url)
+    )
 
 
 def study_gone() -> StorageError:

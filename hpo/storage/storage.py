@@ -190,7 +190,7 @@ class Storage(BaseStorage):
     def close(self) -> None:
         """Writes what is pending and gives the connections back."""
         self.flush()
-        self.engine.dispose()
+        self.database.dispose()
 
     # --- studies ---
 

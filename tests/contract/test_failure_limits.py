@@ -62,7 +62,7 @@ def pair(database_url: str, study_id: int) -> Iterator[tuple[Storage, Storage]]:
     both = driving(database_url, study_id, most=2), driving(database_url, study_id, most=2)
     yield both
     for each in both:
-        each.engine.dispose()
+        each.database.dispose()
 
 
 def test_one_more_trial_fails_than_may_whoever_runs_them(
@@ -99,7 +99,7 @@ def test_a_storage_that_nobody_drives_has_no_limit(database_url: str, study_id: 
     (trial,) = started(driven, study_id)
     assert not is_failed(driven, trial)
     for each in (driven, free):
-        each.engine.dispose()
+        each.database.dispose()
 
 
 def test_trials_of_processes_that_fail_at_once_are_counted_one_after_another(
@@ -147,7 +147,7 @@ def test_only_failures_in_a_row_are_too_many_in_a_row(database_url: str, study_i
     assert other.have_failed_in_a_row(study_id)
     assert not is_failed(one, trials[8])
     for each in (one, other):
-        each.engine.dispose()
+        each.database.dispose()
 
 
 def test_failures_in_a_row_count_from_when_the_study_was_taken_up(
@@ -165,4 +165,4 @@ def test_failures_in_a_row_count_from_when_the_study_was_taken_up(
     assert is_failed(later, trial)
     assert not later.have_failed_in_a_row(study_id)
     for each in (former, joins, later):
-        each.engine.dispose()
+        each.database.dispose()

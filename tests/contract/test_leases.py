@@ -44,7 +44,7 @@ def pair(database_url: str, study_id: int) -> Iterator[tuple[Storage, Storage]]:
     yield both
     for each in both:
         each.drive(None)
-        each.engine.dispose()
+        each.database.dispose()
 
 
 def started(storage: Storage, study_id: int) -> tuple[int, int]:

@@ -176,7 +176,7 @@ def test_a_trial_that_ends_while_it_is_read_is_read_whole(
             for trial_id in running:
                 other.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
 
-    sa.event.listen(storage.engine, "after_cursor_execute", end)
+    sa.event.listen(storage.database.reader, "after_cursor_execute", end)
     storage.get_all_trials(study_id)
     (seen,) = storage.get_all_trials(study_id)
     assert (seen.state, seen.value) == (TrialState.COMPLETE, 1.0)
@@ -242,6 +242,26 @@ def test_a_trial_that_was_put_back_keeps_the_steps_before_those_reported_anew(
     for each in (storage, open_storage(database_url)):
         (ended,) = each.get_all_trials(study._study_id)
         assert ended.intermediate_values == {0: 1.0, 1: 1.0, 2: 7.0}
+
+
+def test_connections_may_break_as_they_are_given_back(postgresql_url: str) -> None:
+    """Also more often than the pool has places."""
+    storage, other = (open_storage(postgresql_url) for _ in range(2))
+    storage.database.pause = lambda _: None
+
+    def whole(connection: sa.Connection) -> int:
+        return int(connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one())
+
+    def broken(connection: sa.Connection) -> int:
+        process = whole(connection)
+        assert other.database.ask("SELECT pg_terminate_backend(%s, 5000)", [process])
+        return process
+
+    for _ in range(20):
+        for work in (whole, whole, whole, broken):
+            assert storage.database.read(work) > 0
+    for each in (storage, other):
+        each.close()
 
 
 def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:

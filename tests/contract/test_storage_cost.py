@@ -54,7 +54,10 @@ class _Driver:
         self.storage.drive(driver.id)
         self._seen = 0
         self.statements: list[str] = []
-        sa.event.listen(self.storage.engine, "before_cursor_execute", self._note)
+        database = self.storage.database
+        engines = [database.engine, *([database.reader] if database.is_postgresql else [])]
+        for engine in engines:
+            sa.event.listen(engine, "before_cursor_execute", self._note)
 
     def run_trial(self) -> None:
         """A trial as the loop asks for it and tells it."""
@@ -94,7 +97,7 @@ def test_a_trial_costs_as_many_statements_in_a_large_study_as_in_a_small_one(
             driver.statements.clear()
         for driver in drivers:
             driver.run_trial()
-            driver.storage.engine.dispose()
+            driver.storage.database.dispose()
         storage.close()
         return [driver.statements for driver in drivers]
 

@@ -70,7 +70,7 @@ def pair(database_url: str, study_id: int) -> Iterator[tuple[Storage, Storage]]:
     both = driving(database_url, study_id), driving(database_url, study_id)
     yield both
     for each in both:
-        each.engine.dispose()
+        each.database.dispose()
 
 
 @pytest.mark.parametrize("n_drivers", [1, 2])
