@@ -104,7 +104,7 @@ class DataNeeds:
         Its upper end is inf where the target may well never be reached.
         """
         reachable = self.prob_reachable
-        if reachable < self.confidence:
+        if reachable < self.confidence or self._is_hopeless:
             outside = min((1 - self.confidence) / 2, reachable / 2)
             return float(self.quantile(outside)), np.inf
         # The shortest one, by ratio: halves of what is left over would reach into the unlikely.

@@ -15,6 +15,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from hpo.places import CHECKPOINTS
 from hpo.trial import Config, Job
 from trainers import CodeError, Report, code
 
+_LOOK_SECONDS = 0.5
 _SECONDS_TO_STOP = 10.0
 
 _log = logging.getLogger(__name__)
@@ -101,7 +103,7 @@ class _FunctionThread(threading.Thread):
 
     def __init__(self, function: Callable[[Trial], Any], job: Job, device: str) -> None:
         super().__init__(name=f"trial-{job.trial}", daemon=True)
-        self.messages: queue.SimpleQueue[Report | _Returned | _Raised] = queue.SimpleQueue()
+        self._messages: queue.SimpleQueue[Report | _Returned | _Raised] = queue.SimpleQueue()
         self._go_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._stopped = False
         self._turn = threading.Lock()  # the function may have threads of its own
@@ -111,9 +113,19 @@ class _FunctionThread(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.messages.put(_Returned(self._function(self._trial)))
+            self._messages.put(_Returned(self._function(self._trial)))
         except BaseException as error:  # handed over, and raised where the trial is judged
-            self.messages.put(_Raised(error))
+            self._messages.put(_Raised(error))
+
+    def next(self) -> Report | _Returned | _Raised:
+        """Waits for a message.
+
+        It looks up now and then: a signal that comes in the moment before a wait begins does not
+        end the wait, and its handler would wait as well.
+        """
+        while True:
+            with suppress(queue.Empty):
+                return self._messages.get(timeout=_LOOK_SECONDS)
 
     def go_on(self) -> None:
         """Lets the function go on after its report."""
@@ -127,7 +139,7 @@ class _FunctionThread(threading.Thread):
     def _report(self, report: Report) -> None:
         with self._turn:
             if not self._stopped:
-                self.messages.put(report)
+                self._messages.put(report)
                 self._go_on.get()
             if self._stopped:
                 raise TrialPruned
@@ -184,7 +196,7 @@ class FunctionObjective:
         metrics: dict[str, float] = {}
         try:
             while True:
-                match thread.messages.get():
+                match thread.next():
                     case Report() as reported:
                         metrics.update(reported.metrics)
                         yield reported

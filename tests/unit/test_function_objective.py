@@ -1,0 +1,31 @@
+"""A user's function, which runs in a thread that the main one waits for."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.objectives.function import FunctionObjective
+from hpo.trial import Job
+
+
+def test_a_signal_that_does_not_end_the_wait_is_handled_all_the_same(tmp_path: Path) -> None:
+    """As one that comes in the moment before the wait begins."""
+    handled = threading.Event()
+    before = signal.signal(signal.SIGUSR1, lambda *_: handled.set())
+
+    def train(_: Any) -> bool:
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # here, where nobody handles it
+        return handled.wait(20)
+
+    job = Job(trial=0, config={}, seed=0, directory=tmp_path)
+    try:
+        with pytest.raises(StopIteration) as end:
+            next(FunctionObjective(train, "handled", "cpu")(job))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert end.value.value == {"handled": 1.0}
