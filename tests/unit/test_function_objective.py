@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ def test_a_signal_that_does_not_end_the_wait_is_handled_all_the_same(tmp_path: P
     before = signal.signal(signal.SIGUSR1, lambda *_: handled.set())
 
     def train(_: Any) -> bool:
+        time.sleep(0.2)  # by now the main thread waits
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # here, where nobody handles it
         return handled.wait(20)
 
