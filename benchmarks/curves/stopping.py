@@ -35,10 +35,10 @@ _MOVES = 0.02  # a curve whose best value gains less than this on its first stay
 _AT_ONCE = 5  # moments that are judged at once; most trials end in the first few
 _AUDIT = 0.05
 _HISTORY = 50
-_THRESHOLDS = (THRESHOLD, 0.01, 0.015, 0.025)
+_THRESHOLDS = (0.02, THRESHOLD, 0.05)
 _WIDTH = 124  # of the tables
 _SEED_OF_THE_SEARCH = 42  # the others are repetitions of the best
-_SEEDS, _QUICK_SEEDS = 6, 1
+_SEEDS, _QUICK_SEEDS = 12, 1
 
 
 @dataclass(frozen=True)
@@ -196,9 +196,9 @@ def rules(horizon: int, *, quick: bool) -> Iterator[tuple[str, Replayer]]:
     yield "median (Optuna)", partial(by_optuna, median)
     yield "ASHA, reduction 3 (Optuna)", partial(by_optuna, halving)
     yield "residuals of finished, 5%", partial(by_residuals, 0.05)
-    yield f"forecast (hpo) {THRESHOLD:.1%}, audit 5%", partial(by_forecasts, THRESHOLD, _AUDIT)
+    yield f"forecast (hpo) {THRESHOLD:.0%}, audit 5%", partial(by_forecasts, THRESHOLD, _AUDIT)
     for threshold in () if quick else _THRESHOLDS:
-        yield f"forecast (hpo) {threshold:.1%}, no audit", partial(by_forecasts, threshold, 0.0)
+        yield f"forecast (hpo) {threshold:.0%}, no audit", partial(by_forecasts, threshold, 0.0)
 
 
 def run(console: Console, data: Path, *, quick: bool) -> None:

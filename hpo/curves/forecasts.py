@@ -194,7 +194,7 @@ class _Group:
         return pairs, np.stack([o.residuals for o in mine])
 
     def _read(self, p: Array, v: Array, scale: Scale, wanted: Array) -> Forecast:
-        edges, p = _with_ties(v, p)
+        edges, p = _with_ties(v, p, scale)
         edges, p = _within(v[-1] + edges, p, scale)
         rims = scale.values(edges)
         if self._direction == "minimize":
@@ -299,7 +299,7 @@ def _between(p: Array, knots: Array, wanted: Array, now: float) -> Array:
     return mixed
 
 
-def _with_ties(v: Array, p: Array) -> tuple[Array, Array]:
+def _with_ties(v: Array, p: Array, scale: Scale) -> tuple[Array, Array]:
     """Puts what is expected to be exactly as before into a bin of its own.
 
     The network has two bins beside the last value, and a value that is repeated is in the upper
@@ -309,6 +309,7 @@ def _with_ties(v: Array, p: Array) -> tuple[Array, Array]:
     Args:
         v: Goodness so far, shape (n,).
         p: Probabilities of the network's bins, shape (m, n_bins).
+        scale: Where bounds are: the bin lies on this side of them, or it would lose a half.
 
     Returns:
         Rims, shape (n_bins + 2,), and probabilities, shape (m, n_bins + 1).
@@ -317,10 +318,21 @@ def _with_ties(v: Array, p: Array) -> tuple[Array, Array]:
     repeated = float(np.mean(np.abs(np.diff(lately)) < 1e-9)) if len(v) > 1 else 0.0
     middle = network.N_BINS // 2
     same = repeated * np.maximum(p[:, middle] - p[:, middle - 1], 0.0)
-    rims = np.concatenate([network.RIMS[:middle], [-_SAME, _SAME], network.RIMS[middle + 1 :]])
-    below, above = p[:, :middle], p[:, middle:].copy()
+    low, high = -_SAME, _SAME
+    if scale.has_floor and v[-1] < _SAME:
+        low, high = 0.0, 2 * _SAME
+    elif scale.has_ceiling and v[-1] > 1.0 - _SAME:
+        low, high = -2 * _SAME, 0.0
+    rims = np.concatenate([network.RIMS[:middle], [low, high], network.RIMS[middle + 1 :]])
+    below, above = p[:, :middle].copy(), p[:, middle:].copy()
     above[:, 0] -= same
-    return rims, np.concatenate([below, same[:, None], above], axis=1)
+    # Elsewhere the density stays what it was: the new bin takes its part of both beside it.
+    from_below = below[:, -1] * low / network.RIMS[middle - 1]
+    from_above = above[:, 0] * high / network.RIMS[middle + 1]
+    below[:, -1] -= from_below
+    above[:, 0] -= from_above
+    within = same + from_below + from_above
+    return rims, np.concatenate([below, within[:, None], above], axis=1)
 
 
 def _within(edges: Array, p: Array, scale: Scale) -> tuple[Array, Array]:

@@ -16,11 +16,19 @@ from hpo.curves.scales import huge_as_infinite
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.005
-"""Below this probability to beat the incumbent a trial is condemned; benchmarks/curves has why."""
+THRESHOLD = 0.03
+"""Below this probability to beat the incumbent a trial may be condemned; benchmarks/curves has why.
+
+What it was measured together with: how much less it is for a trial that no precedent speaks
+against, and what is a precedent.
+"""
 
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
+
+_ALONE = 0.1  # of the threshold: for a forecast that no precedent confirms
+_TIMES = 2.0  # what any finished trial gained: to need more is without precedent
+_FEWEST = 3  # finished trials that make a precedent
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
@@ -70,6 +78,8 @@ class Decision:
         incumbent: The best last report of a finished trial.
         tolerance: What an improvement has to exceed.
         threshold: The probability below which it is not worth going on.
+        unprecedented: Whether it needs more than twice what any finished trial gained from there
+            on.
     """
 
     step: float
@@ -83,6 +93,7 @@ class Decision:
     incumbent: float
     tolerance: float
     threshold: float
+    unprecedented: bool = False
 
     @property
     def condemns(self) -> bool:
@@ -99,9 +110,12 @@ class Decision:
         """
         beat = f"{self.incumbent:.3g}" + (f" by {self.tolerance:g}" if self.tolerance else "")
         chance = _percent(self.probability, self.threshold)
+        seen = (
+            ", and no finished trial gained half of that from there" if self.unprecedented else ""
+        )
         return (
             f"{unit} {self.step:g} of {self.horizon:g}: {chance} chance to beat {beat} "
-            f"(forecast {self.median:.3g}, 90% interval {self._interval})"
+            f"(forecast {self.median:.3g}, 90% interval {self._interval}){seen}"
         )
 
     @property
@@ -128,16 +142,21 @@ class Decision:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Decision:
         """The inverse of `as_json`; further keys are ignored."""
-        return cls(**{name: kept[name] for name in cls.__dataclass_fields__})
+        return cls(**{name: kept[name] for name in cls.__dataclass_fields__ if name in kept})
 
 
 @dataclass(frozen=True)
 class ForecastRule:
     """Condemns trials that will hardly beat the incumbent.
 
+    A forecast is not believed on its own. Its odds have to be below the threshold where the
+    study's past agrees: where the trial needs more than twice what any finished one gained from
+    that share of its steps on. Elsewhere they have to be below a tenth of the threshold. So a
+    study whose trials are late to improve is treated with more care than others.
+
     Args:
         direction: Whether lower or higher values are better.
-        threshold: The probability below which a trial is condemned.
+        threshold: The probability below which a trial is condemned, if the past agrees.
         tolerance: What an improvement has to exceed, in the metric's unit.
         startup_trials: Finished trials before any is condemned.
         min_steps: Reports of a trial before it may be condemned.
@@ -168,24 +187,30 @@ class ForecastRule:
         if not known or past.n_finished < self.startup_trials:
             return decisions
         seen = [as_arrays(curve) for curve in curves]
-        history = [_measured(c) for c in map(as_arrays, past.history) if np.isfinite(c[1]).any()]
+        finished = [c for c in map(as_arrays, past.history) if np.isfinite(c[1]).any()]
         # Steps may be counted from 0; the laws of learning curves count them from 1.
-        firsts = [float(steps[0]) for steps, _ in (*seen, *history) if len(steps)]
+        firsts = [float(steps[0]) for steps, _ in (*seen, *finished) if len(steps)]
         shift = max(0.0, 1.0 - min(firsts, default=1.0))
         undecided = [i for i, curve in enumerate(seen) if self._is_open(curve, horizon, shift)]
         if not undecided:
             return decisions
-        judged = [_measured(seen[i]) for i in undecided]
+        judged = [_measured(seen[i], shift) for i in undecided]
+        history = [_measured(curve, shift) for curve in finished]
         forecasts = forecast_batch(
-            [(steps + shift, values) for steps, values in judged],
+            judged,
             horizon + shift,
             direction=self.direction,
-            history=[(steps + shift, values) for steps, values in history] or None,
+            history=history or None,
             bounds=self._bounds([*judged, *history]),
         )
-        for i, forecast in zip(undecided, forecasts, strict=True):
-            step = float(seen[i][0][-1])
-            decisions[i] = self._decision(step, horizon, forecast.final, past)
+        for i, curve, forecast in zip(undecided, judged, forecasts, strict=True):
+            decisions[i] = self._decision(
+                float(seen[i][0][-1]),
+                float(horizon),
+                forecast.final,
+                past,
+                unprecedented=self._is_unprecedented(curve, horizon + shift, past, history),
+            )
         return decisions
 
     def _is_open(self, curve: Steps, horizon: float, shift: float) -> bool:
@@ -199,15 +224,45 @@ class ForecastRule:
         too_good = math.inf if self.direction == "maximize" else -math.inf
         return bool(values[-1] != too_good and np.isfinite(values).any())
 
-    def _decision(self, step: float, horizon: float, final: Forecast, past: Past) -> Decision:
+    def _is_unprecedented(
+        self, curve: Steps, horizon: float, past: Past, history: Sequence[Steps]
+    ) -> bool:
+        """Whether a trial needs more than twice what any finished one gained from there on.
+
+        There is where finished trials had reported the same share of their own steps.
+        """
+        if len(history) < _FEWEST:
+            return False
+        share = curve[0][-1] / horizon
+        gains = [
+            self._ahead(values[-1], np.interp(share * steps[-1], steps, values))
+            for steps, values in map(_known, history)
+        ]
+        needs = self._ahead(self._aim(past), _known(curve)[1][-1])
+        return needs >= _TIMES * max(*gains, 0.0)
+
+    def _ahead(self, value: float, other: float) -> float:
+        """By how much a value is better than another."""
+        return float(value - other if self.direction == "maximize" else other - value)
+
+    def _aim(self, past: Past) -> float:
+        """What a trial has to beat."""
+        assert past.incumbent is not None  # noqa: S101 - `decide` has looked
+        return past.incumbent + (
+            self.tolerance if self.direction == "maximize" else -self.tolerance
+        )
+
+    def _decision(
+        self, step: float, horizon: float, final: Forecast, past: Past, *, unprecedented: bool
+    ) -> Decision:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
-        aim = incumbent + (self.tolerance if self.direction == "maximize" else -self.tolerance)
         low, median, high = final.quantile([0.05, 0.5, 0.95])[:, 0]
+        threshold = self.threshold if unprecedented else _ALONE * self.threshold
         return Decision(
             step=step,
-            horizon=float(horizon),
-            probability=float(final.prob_better_than(aim)[0]),
+            horizon=horizon,
+            probability=float(final.prob_better_than(self._aim(past))[0]),
             mean=float(final.mean[0]) + past.surplus,
             std=float(final.std[0]),
             median=float(median),
@@ -215,7 +270,8 @@ class ForecastRule:
             high=float(high),
             incumbent=incumbent,
             tolerance=self.tolerance,
-            threshold=self.threshold / self.contradiction(past.audits),
+            threshold=threshold / self.contradiction(past.audits),
+            unprecedented=unprecedented,
         )
 
     def contradiction(self, audits: Sequence[tuple[Decision, float]]) -> float:
@@ -275,10 +331,17 @@ def as_arrays(curve: Curve) -> Steps:
     return steps, huge_as_infinite(values)
 
 
-def _measured(curve: Steps) -> Steps:
-    """A curve in which what is infinite was not measured."""
+def _measured(curve: Steps, shift: float) -> Steps:
+    """A curve, its steps counted from later on, in which what is infinite was not measured."""
     steps, values = curve
-    return steps, np.where(np.isinf(values), np.nan, values)
+    return steps + shift, np.where(np.isinf(values), np.nan, values)
+
+
+def _known(curve: Steps) -> Steps:
+    """The part of a curve that was measured."""
+    steps, values = curve
+    known = np.isfinite(values)
+    return steps[known], values[known]
 
 
 def _percent(probability: float, threshold: float) -> str:

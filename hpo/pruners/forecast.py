@@ -37,10 +37,12 @@ class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
     Hardly: the probability that its last report is better than that of the incumbent, by more than
-    the tolerance, is below the threshold. Reports are compared with reports: the number that a
-    trial returns may be another, such as that of its best step, and counts only where a trial
-    reported nothing. What samplers learn is a value: for them the forecast's mean is moved by the
-    median of what finished trials returned above their last reports.
+    the tolerance, is below the threshold, and the trial needs more than twice what any finished one
+    gained from there on; or, where it does not, below a tenth of the threshold. Reports are
+    compared with reports: the number that a trial returns may be another, such as that of its best
+    step, and counts only where a trial reported nothing. What samplers learn is a value: for them
+    the forecast's mean is moved by the median of what finished trials returned above their last
+    reports.
 
     The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
     of the first ten reports, and then after every tenth more, but not in the last tenth of the
@@ -59,7 +61,7 @@ class ForecastPruner(Rule):
     >>> study = optuna.create_study(pruner=hpo.pruners.ForecastPruner(horizon=50))
 
     Args:
-        threshold: The probability below which a trial is stopped, which is what is promised.
+        threshold: The probability below which a trial is stopped where the past agrees.
         tolerance: What an improvement has to exceed, in the metric's unit.
         audit: The share of condemned trials that are run to the end.
         startup_trials: Finished trials before any is stopped.

@@ -72,9 +72,46 @@ def test_a_hopeless_trial_is_condemned_and_a_promising_one_is_not(direction: Dir
 
 
 def test_the_threshold_is_what_a_probability_has_to_reach() -> None:
-    likely = only(ForecastRule("minimize", threshold=1e-6), PROMISING).probability
+    likely = only(ForecastRule("minimize", threshold=1e-6), HOPELESS).probability
     assert likely > 1e-6
-    assert only(ForecastRule("minimize", threshold=min(0.999, likely * 1.01)), PROMISING).condemns
+    assert only(ForecastRule("minimize", threshold=likely * 1.01), HOPELESS).condemns
+    assert not only(ForecastRule("minimize", threshold=likely * 0.99), HOPELESS).condemns
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_what_no_finished_trial_confirms_has_to_reach_a_tenth(direction: Direction) -> None:
+    """At epoch 25 the incumbent, 0.1, is 0.7 away; a trial that rose by more than half of it."""
+    rule = ForecastRule(direction, threshold=0.1)
+
+    def judged(*finished: np.ndarray) -> Decision:
+        history = [turned(direction, curve) for curve in finished]
+        past = Past(len(history), float(turned(direction, np.array(0.1))), history)
+        return only(replace(rule, startup_trials=0), turned(direction, HOPELESS), past=past)
+
+    late = np.where(np.arange(HORIZON) < 30, 0.9, 0.5)
+    longer = np.where(np.arange(2 * HORIZON) < 60, 0.9, 0.5)  # it rose at the same share
+    early = np.where(np.arange(HORIZON) < 20, 0.9, 0.5)
+    too_little = np.where(np.arange(HORIZON) < 30, 0.9, 0.6)
+    diverged = np.where(np.arange(HORIZON) < 30, late, np.nan)
+    for finished in (early, too_little, diverged):
+        decision = judged(*FINISHED, finished)
+        assert (decision.unprecedented, decision.threshold) == (True, 0.1)
+        assert decision.sentence("epoch").endswith(
+            "no finished trial gained half of that from there"
+        )
+    for finished in (late, longer):
+        decision = judged(*FINISHED, finished)
+        assert (decision.unprecedented, decision.threshold) == (False, pytest.approx(0.01))
+        assert decision.sentence("epoch").endswith(")")
+    assert not judged(*FINISHED[:2]).unprecedented  # two are no precedent
+    assert judged(*FINISHED[:3]).unprecedented
+
+
+def test_a_trial_that_is_ahead_is_not_unprecedented_and_one_that_ties_may_be() -> None:
+    rule, flat = ForecastRule("minimize"), np.full(HORIZON, 0.5)
+    past = Past(3, 0.5, [flat] * 3)
+    assert only(rule, flat[:25], past=past).unprecedented
+    assert not only(rule, flat[:25] - 0.1, past=past).unprecedented
 
 
 def test_an_improvement_has_to_exceed_the_tolerance() -> None:
@@ -244,11 +281,11 @@ def test_audits_that_beat_the_incumbent_against_the_odds_make_it_careful() -> No
 
 
 def test_a_careful_rule_lets_a_trial_go_on_that_it_would_have_stopped() -> None:
-    likely = only(ForecastRule("minimize"), PROMISING).probability
-    rule = ForecastRule("minimize", threshold=min(0.999, likely * 1.01))
+    likely = only(ForecastRule("minimize"), HOPELESS).probability
+    rule = ForecastRule("minimize", threshold=likely * 1.01)
 
-    assert only(rule, PROMISING).condemns
-    assert not only(rule, PROMISING, past=replace(PAST, audits=audits(*[0.0] * 4))).condemns
+    assert only(rule, HOPELESS).condemns
+    assert not only(rule, HOPELESS, past=replace(PAST, audits=audits(*[0.0] * 4))).condemns
 
 
 # --- bad input ---
@@ -287,6 +324,6 @@ def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message
 def test_a_pruner_shows_its_settings() -> None:
     pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
     assert repr(pruner) == (
-        "ForecastPruner(threshold=0.005, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "ForecastPruner(threshold=0.03, tolerance=0.0, startup_trials=3, min_steps=2, "
         "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
     )
