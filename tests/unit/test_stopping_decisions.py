@@ -101,7 +101,8 @@ def test_what_no_finished_trial_confirms_has_to_reach_a_tenth(direction: Directi
         )
     for finished in (late, longer):
         decision = judged(*FINISHED, finished)
-        assert (decision.unprecedented, decision.threshold) == (False, pytest.approx(0.01))
+        assert not decision.unprecedented
+        assert decision.threshold == pytest.approx(0.01)
         assert decision.sentence("epoch").endswith(")")
     assert not judged(*FINISHED[:2]).unprecedented  # two are no precedent
     assert judged(*FINISHED[:3]).unprecedented
@@ -220,7 +221,7 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
         ({"low": -0.071, "high": -0.036}, "interval -0.071 to -0.036)"),
     ],
 )
-def test_the_reason_reads_well(changes: dict[str, float], words: str) -> None:
+def test_the_reason_reads_well(changes: dict[str, Any], words: str) -> None:
     assert words in replace(DECISION, **changes).sentence("epoch")
 
 
