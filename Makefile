@@ -53,9 +53,11 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# As many tests at once as there are cores; a file's tests stay together and share their fixtures.
+# Twice as many tests at once as there are cores: many wait for servers, and for processes that were
+# killed. A file's tests stay together and share their fixtures.
+JOBS ?= $(shell $(PYTHON) -c 'import os; print(min(2 * (os.cpu_count() or 1), 16))')
 unit: $(VENV)/.dev
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n $(JOBS) --dist loadfile
 
 # Hypothesis prints what fails and how to repeat it: add it to the test as an @example.
 fuzz: $(VENV)/.dev

@@ -332,8 +332,8 @@ class StoppingSpec(_Model):
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
         0.03,
         description="forecast: the probability to beat the best finished trial below which a "
-        "trial is stopped if that would take more than twice what any finished trial gained from "
-        "there on; a tenth of it where it would not.",
+        "trial is stopped if that takes more than twice what finished trials gained from there "
+        "on; a tenth of it where it does not.",
     )
     tolerance: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = Field(
         0.0, description="forecast: what an improvement has to exceed, in the metric's unit."

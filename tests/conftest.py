@@ -22,6 +22,9 @@ settings.load_profile("fixed")
 # Tests train small networks, which a second thread makes slower; before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# MLflow's servers are to hold runs; their jobs would be six more processes each.
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _names = itertools.count()

@@ -315,7 +315,7 @@ def _with_ties(v: Array, p: Array, scale: Scale) -> tuple[Array, Array]:
         Rims, shape (n_bins + 2,), and probabilities, shape (m, n_bins + 1).
     """
     lately = v[-max(3, len(v) // 4) - 1 :]
-    repeated = float(np.mean(np.abs(np.diff(lately)) < 1e-9)) if len(v) > 1 else 0.0
+    repeated = float(np.mean(np.abs(np.diff(lately)) < _SAME)) if len(v) > 1 else 0.0
     middle = network.N_BINS // 2
     same = repeated * np.maximum(p[:, middle] - p[:, middle - 1], 0.0)
     low, high = -_SAME, _SAME

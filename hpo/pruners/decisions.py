@@ -27,8 +27,10 @@ STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 
 _ALONE = 0.1  # of the threshold: for a forecast that no precedent confirms
-_TIMES = 2.0  # what any finished trial gained: to need more is without precedent
-_FEWEST = 3  # finished trials that make a precedent
+_TIMES = 2.0  # what finished trials gained: to need more is without precedent
+_FEWEST = 3  # finished trials that say what is
+_BEST_OF = 10  # of so many, one gain more is left out: the largest of many is no measure
+_ROUNDED = 1e-6  # relative difference of gains that are the same
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
@@ -78,8 +80,10 @@ class Decision:
         incumbent: The best last report of a finished trial.
         tolerance: What an improvement has to exceed.
         threshold: The probability below which it is not worth going on.
-        unprecedented: Whether it needs more than twice what any finished trial gained from there
-            on.
+        needed: By how much it has to improve to reach the incumbent; negative if it is ahead.
+        gained: What finished trials gained at most, or all but one in ten of many, from the same
+            share of their steps on.
+        n_compared: Finished trials of which that is known.
     """
 
     step: float
@@ -93,7 +97,9 @@ class Decision:
     incumbent: float
     tolerance: float
     threshold: float
-    unprecedented: bool = False
+    needed: float = 0.0
+    gained: float = 0.0
+    n_compared: int = 0
 
     @property
     def condemns(self) -> bool:
@@ -110,12 +116,20 @@ class Decision:
         """
         beat = f"{self.incumbent:.3g}" + (f" by {self.tolerance:g}" if self.tolerance else "")
         chance = _percent(self.probability, self.threshold)
-        seen = (
-            ", and no finished trial gained half of that from there" if self.unprecedented else ""
-        )
         return (
             f"{unit} {self.step:g} of {self.horizon:g}: {chance} chance to beat {beat} "
-            f"(forecast {self.median:.3g}, 90% interval {self._interval}){seen}"
+            f"(forecast {self.median:.3g}, 90% interval {self._interval}){self._past}"
+        )
+
+    @property
+    def _past(self) -> str:
+        """What finished trials have to say, if it is against the trial."""
+        n, left_out = self.n_compared, _left_out(self.n_compared)
+        if not is_unprecedented(self.needed, self.gained, n):
+            return ""
+        who = f"{n - left_out} of {n} finished trials" if left_out else f"{n} finished trials"
+        return (
+            f"; it needs {self.needed:.3g}, and {who} gained {self.gained:.3g} at most from there"
         )
 
     @property
@@ -150,9 +164,9 @@ class ForecastRule:
     """Condemns trials that will hardly beat the incumbent.
 
     A forecast is not believed on its own. Its odds have to be below the threshold where the
-    study's past agrees: where the trial needs more than twice what any finished one gained from
-    that share of its steps on. Elsewhere they have to be below a tenth of the threshold. So a
-    study whose trials are late to improve is treated with more care than others.
+    study's past agrees: where the trial needs more than twice what finished ones gained from that
+    share of their steps on, but for one in ten of them. Elsewhere they have to be below a tenth of
+    it. So a study whose trials are late to improve is treated with more care than others.
 
     Args:
         direction: Whether lower or higher values are better.
@@ -209,7 +223,8 @@ class ForecastRule:
                 float(horizon),
                 forecast.final,
                 past,
-                unprecedented=self._is_unprecedented(curve, horizon + shift, past, history),
+                gains=self._gains(curve[0][-1] / (horizon + shift), history),
+                needed=self._ahead(self._aim(past), _known(curve)[1][-1]),
             )
         return decisions
 
@@ -224,22 +239,14 @@ class ForecastRule:
         too_good = math.inf if self.direction == "maximize" else -math.inf
         return bool(values[-1] != too_good and np.isfinite(values).any())
 
-    def _is_unprecedented(
-        self, curve: Steps, horizon: float, past: Past, history: Sequence[Steps]
-    ) -> bool:
-        """Whether a trial needs more than twice what any finished one gained from there on.
-
-        There is where finished trials had reported the same share of their own steps.
-        """
-        if len(history) < _FEWEST:
-            return False
-        share = curve[0][-1] / horizon
-        gains = [
+    def _gains(self, share: float, history: Sequence[Steps]) -> list[float]:
+        """What finished trials gained from a share of their own steps on, where that is known."""
+        measured = [(steps, values) for steps, values in map(_known, history)]
+        return [
             self._ahead(values[-1], np.interp(share * steps[-1], steps, values))
-            for steps, values in map(_known, history)
+            for steps, values in measured
+            if steps[0] <= share * steps[-1] * (1 + _ROUNDED)
         ]
-        needs = self._ahead(self._aim(past), _known(curve)[1][-1])
-        return needs >= _TIMES * max(*gains, 0.0)
 
     def _ahead(self, value: float, other: float) -> float:
         """By how much a value is better than another."""
@@ -253,12 +260,21 @@ class ForecastRule:
         )
 
     def _decision(
-        self, step: float, horizon: float, final: Forecast, past: Past, *, unprecedented: bool
+        self,
+        step: float,
+        horizon: float,
+        final: Forecast,
+        past: Past,
+        *,
+        gains: Sequence[float],
+        needed: float,
     ) -> Decision:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
         low, median, high = final.quantile([0.05, 0.5, 0.95])[:, 0]
-        threshold = self.threshold if unprecedented else _ALONE * self.threshold
+        gained = _most(gains)
+        believed = is_unprecedented(needed, gained, len(gains))
+        threshold = self.threshold if believed else _ALONE * self.threshold
         return Decision(
             step=step,
             horizon=horizon,
@@ -271,7 +287,9 @@ class ForecastRule:
             incumbent=incumbent,
             tolerance=self.tolerance,
             threshold=threshold / self.contradiction(past.audits),
-            unprecedented=unprecedented,
+            needed=needed,
+            gained=gained,
+            n_compared=len(gains),
         )
 
     def contradiction(self, audits: Sequence[tuple[Decision, float]]) -> float:
@@ -297,6 +315,27 @@ class ForecastRule:
         values = np.concatenate([values for _, values in curves])
         finite = values[np.isfinite(values)]
         return self.bounds if np.all((finite >= low) & (finite <= high)) else None
+
+
+def is_unprecedented(needed: float, gained: float, n: int) -> bool:
+    """Whether more is needed than twice what n finished trials gained; of few, nobody can say.
+
+    Where nothing was gained, a trial that ties needs more than that, too.
+    """
+    if n < _FEWEST:
+        return False
+    return needed > _TIMES * gained * (1 + _ROUNDED) if gained > 0 else needed >= 0
+
+
+def _left_out(n: int) -> int:
+    """How many of n gains are left out, the largest ones."""
+    return n // _BEST_OF
+
+
+def _most(gains: Sequence[float]) -> float:
+    """The largest gain but for those that are left out; at least 0."""
+    kept = sorted(gains)[: len(gains) - _left_out(len(gains))]
+    return max(kept[-1], 0.0) if kept else 0.0
 
 
 def is_due(n_reports: int) -> bool:

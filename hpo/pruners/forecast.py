@@ -37,7 +37,7 @@ class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
     Hardly: the probability that its last report is better than that of the incumbent, by more than
-    the tolerance, is below the threshold, and the trial needs more than twice what any finished one
+    the tolerance, is below the threshold, and the trial needs more than twice what finished ones
     gained from there on; or, where it does not, below a tenth of the threshold. Reports are
     compared with reports: the number that a trial returns may be another, such as that of its best
     step, and counts only where a trial reported nothing. What samplers learn is a value: for them

@@ -50,6 +50,14 @@ def test_a_curve_that_repeats_its_value_is_not_said_to_improve_on_it() -> None:
     assert found.prob_better_than(0.59)[0] > 0.95
 
 
+def test_rounding_is_no_change() -> None:
+    """Of a dead network, in single precision."""
+    noise = 1e-7 * np.random.default_rng(0).normal(size=10)
+    exact, rounded = (hpo.forecast(2.3025851 + x, 30).final for x in (0 * noise, noise))
+    expected = exact.prob_better_than(2.3025851)[0]
+    assert rounded.prob_better_than(2.3025851)[0] == pytest.approx(expected, abs=0.05)
+
+
 @pytest.mark.parametrize(("bound", "beside"), [(0.0, 0.02), (1.0, 0.98)])
 def test_a_value_that_is_repeated_stays_no_less_likely_at_a_bound(
     bound: float, beside: float

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -78,41 +80,93 @@ def test_the_threshold_is_what_a_probability_has_to_reach() -> None:
     assert not only(ForecastRule("minimize", threshold=likely * 0.99), HOPELESS).condemns
 
 
+def judged(finished: Sequence[np.ndarray], direction: Direction = "minimize") -> Decision:
+    """A hopeless trial at epoch 25, where it is 0.7 from the incumbent, after these."""
+    history = [turned(direction, curve) for curve in finished]
+    past = Past(len(history), float(turned(direction, np.array(0.1))), history)
+    rule = ForecastRule(direction, threshold=0.1, startup_trials=0)
+    return only(rule, turned(direction, HOPELESS), past=past)
+
+
+def dropping(at: int, to: float, n: int = HORIZON) -> np.ndarray:
+    """0.9 until it is something else."""
+    return np.where(np.arange(n) < at, 0.9, to)
+
+
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_what_no_finished_trial_confirms_has_to_reach_a_tenth(direction: Direction) -> None:
-    """At epoch 25 the incumbent, 0.1, is 0.7 away; a trial that rose by more than half of it."""
-    rule = ForecastRule(direction, threshold=0.1)
+@pytest.mark.parametrize(
+    "finished",
+    [
+        dropping(20, 0.5),  # before
+        dropping(30, 0.6),  # too little
+        np.where(np.arange(HORIZON) < 30, 0.9, np.nan),
+        np.where(np.arange(HORIZON) < 30, 0.9, np.inf),
+    ],
+)
+def test_the_threshold_holds_where_finished_trials_gained_less_than_half(
+    finished: np.ndarray, direction: Direction
+) -> None:
+    decision = judged([*FINISHED, finished], direction)
 
-    def judged(*finished: np.ndarray) -> Decision:
-        history = [turned(direction, curve) for curve in finished]
-        past = Past(len(history), float(turned(direction, np.array(0.1))), history)
-        return only(replace(rule, startup_trials=0), turned(direction, HOPELESS), past=past)
-
-    late = np.where(np.arange(HORIZON) < 30, 0.9, 0.5)
-    longer = np.where(np.arange(2 * HORIZON) < 60, 0.9, 0.5)  # it rose at the same share
-    early = np.where(np.arange(HORIZON) < 20, 0.9, 0.5)
-    too_little = np.where(np.arange(HORIZON) < 30, 0.9, 0.6)
-    diverged = np.where(np.arange(HORIZON) < 30, late, np.nan)
-    for finished in (early, too_little, diverged):
-        decision = judged(*FINISHED, finished)
-        assert (decision.unprecedented, decision.threshold) == (True, 0.1)
-        assert decision.sentence("epoch").endswith(
-            "no finished trial gained half of that from there"
-        )
-    for finished in (late, longer):
-        decision = judged(*FINISHED, finished)
-        assert not decision.unprecedented
-        assert decision.threshold == pytest.approx(0.01)
-        assert decision.sentence("epoch").endswith(")")
-    assert not judged(*FINISHED[:2]).unprecedented  # two are no precedent
-    assert judged(*FINISHED[:3]).unprecedented
+    assert decision.threshold == 0.1
+    assert decision.needed == pytest.approx(0.7, abs=0.01)
+    assert decision.n_compared == 6
+    assert 2 * decision.gained < decision.needed
+    assert re.search(
+        r"\); it needs 0\.[67]\d*, and 6 finished trials gained 0\.\d+ at most from there$",
+        decision.sentence("epoch"),
+    )
 
 
-def test_a_trial_that_is_ahead_is_not_unprecedented_and_one_that_ties_may_be() -> None:
-    rule, flat = ForecastRule("minimize"), np.full(HORIZON, 0.5)
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("finished", [dropping(30, 0.5), dropping(60, 0.5, 2 * HORIZON)])
+def test_a_tenth_of_it_holds_where_one_gained_more_from_that_share_on(
+    finished: np.ndarray, direction: Direction
+) -> None:
+    decision = judged([*FINISHED, finished], direction)
+
+    assert decision.threshold == pytest.approx(0.01)
+    assert decision.gained == pytest.approx(0.4, abs=0.01)
+    assert decision.sentence("epoch").endswith(")")
+
+
+def test_of_ten_finished_trials_one_may_have_gained_anything() -> None:
+    late = dropping(30, 0.5)
+    assert judged([*FINISHED, *FINISHED[:3], late]).threshold == pytest.approx(0.01)
+    decision = judged([*FINISHED, *FINISHED[:4], late])
+    assert decision.threshold == 0.1
+    assert "and 9 of 10 finished trials gained" in decision.sentence("epoch")
+    assert judged([*FINISHED, *FINISHED[:3], late, late]).threshold == pytest.approx(0.01)
+
+
+def test_few_trials_or_those_that_reported_later_do_not_tell_what_may_be_gained() -> None:
+    assert judged(FINISHED[:2]).threshold == pytest.approx(0.01)
+    assert judged(FINISHED[:3]).threshold == 0.1
+    ends = [(np.array([30.0, 50.0]), curve[[29, 49]]) for curve in FINISHED]
+    (decision,) = ForecastRule("minimize", threshold=0.1).decide(
+        [HOPELESS], HORIZON, Past(5, 0.1, ends)
+    )
+    assert decision is not None
+    assert decision.threshold == pytest.approx(0.01)
+    assert decision.n_compared == 0
+
+
+def test_a_gain_of_just_a_half_is_not_without_precedent_however_it_is_rounded() -> None:
+    """Errors of 360 examples: 4 to go, of which another trial gained 2."""
+    for wrong in range(6, 60):
+        half = np.array([wrong, wrong, wrong - 2]) / 360
+        past = Past(3, (wrong - 4) / 360, [half] * 3)
+        decision = only(ForecastRule("minimize"), [wrong / 360], horizon=3, past=past)
+        assert decision.threshold == pytest.approx(0.003), wrong
+
+
+def test_where_nothing_was_gained_a_trial_that_ties_is_stopped_rather_than_one_that_is_ahead() -> (
+    None
+):
+    rule, flat = ForecastRule("minimize", threshold=0.1), np.full(HORIZON, 0.5)
     past = Past(3, 0.5, [flat] * 3)
-    assert only(rule, flat[:25], past=past).unprecedented
-    assert not only(rule, flat[:25] - 0.1, past=past).unprecedented
+    assert only(rule, flat[:25], past=past).threshold == 0.1
+    assert only(rule, flat[:25] - 0.1, past=past).threshold == pytest.approx(0.01)
 
 
 def test_an_improvement_has_to_exceed_the_tolerance() -> None:
@@ -219,6 +273,14 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
         ({"probability": 0.0}, ": less than 0.1% chance"),
         ({"tolerance": 0.001}, "to beat 0.0213 by 0.001 ("),
         ({"low": -0.071, "high": -0.036}, "interval -0.071 to -0.036)"),
+        (
+            {"needed": 0.075, "gained": 0.022, "n_compared": 7},
+            "); it needs 0.075, and 7 finished trials gained 0.022 at most from there",
+        ),
+        (
+            {"needed": 0.075, "gained": 0.022, "n_compared": 34},
+            "); it needs 0.075, and 31 of 34 finished trials gained 0.022 at most from there",
+        ),
     ],
 )
 def test_the_reason_reads_well(changes: dict[str, Any], words: str) -> None:
