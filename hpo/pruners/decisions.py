@@ -17,19 +17,18 @@ Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
 THRESHOLD = 0.03
-"""Below this probability to beat the incumbent a trial may be condemned; benchmarks/curves has why.
+"""Below this probability to beat the incumbent a trial may be condemned.
 
-What it was measured together with: how much less it is for a trial that no precedent speaks
-against, and what is a precedent.
+It was chosen together with what makes the past agree, below; benchmarks/curves has why.
 """
 
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 
-_ALONE = 0.1  # of the threshold: for a forecast that no precedent confirms
+_SHARE_IF_ALONE = 0.1  # of the threshold: for a forecast that no precedent confirms
 _TIMES = 2.0  # what finished trials gained: to need more is without precedent
 _FEWEST = 3  # finished trials that say what is
-_BEST_OF = 10  # of so many, one gain more is left out: the largest of many is no measure
+_ONE_LEFT_OUT_OF = 10  # gains, the largest: that of many is no measure
 _ROUNDED = 1e-6  # relative difference of gains that are the same
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
@@ -125,7 +124,7 @@ class Decision:
     def _past(self) -> str:
         """What finished trials have to say, if it is against the trial."""
         n, left_out = self.n_compared, _left_out(self.n_compared)
-        if not is_unprecedented(self.needed, self.gained, n):
+        if not _is_unprecedented(self.needed, self.gained, n):
             return ""
         who = f"{n - left_out} of {n} finished trials" if left_out else f"{n} finished trials"
         return (
@@ -273,8 +272,8 @@ class ForecastRule:
         assert incumbent is not None  # noqa: S101 - `decide` has looked
         low, median, high = final.quantile([0.05, 0.5, 0.95])[:, 0]
         gained = _most(gains)
-        believed = is_unprecedented(needed, gained, len(gains))
-        threshold = self.threshold if believed else _ALONE * self.threshold
+        believed = _is_unprecedented(needed, gained, len(gains))
+        threshold = self.threshold if believed else _SHARE_IF_ALONE * self.threshold
         return Decision(
             step=step,
             horizon=horizon,
@@ -317,7 +316,7 @@ class ForecastRule:
         return self.bounds if np.all((finite >= low) & (finite <= high)) else None
 
 
-def is_unprecedented(needed: float, gained: float, n: int) -> bool:
+def _is_unprecedented(needed: float, gained: float, n: int) -> bool:
     """Whether more is needed than twice what n finished trials gained; of few, nobody can say.
 
     Where nothing was gained, a trial that ties needs more than that, too.
@@ -329,7 +328,7 @@ def is_unprecedented(needed: float, gained: float, n: int) -> bool:
 
 def _left_out(n: int) -> int:
     """How many of n gains are left out, the largest ones."""
-    return n // _BEST_OF
+    return n // _ONE_LEFT_OUT_OF
 
 
 def _most(gains: Sequence[float]) -> float:

@@ -14,6 +14,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.curves.distributions import Direction
+from hpo.curves.forecasts import MOST_HISTORY
 from hpo.pruners.base import Rule
 from hpo.pruners.decisions import (
     STARTUP_TRIALS,
@@ -29,7 +30,6 @@ from hpo.trial import FORECAST
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
-_MOST_CURVES = 50  # as many as `hpo.curves` looks at
 _SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
 
 
@@ -218,7 +218,7 @@ def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     The first finished before anything was stopped, and so stand for all configurations; the last
     are like those that a model suggests by now.
     """
-    n = min(len(trials), _MOST_CURVES)
+    n = min(len(trials), MOST_HISTORY)
     return [trials[int(i)] for i in np.linspace(0, len(trials) - 1, n).round()]
 
 
