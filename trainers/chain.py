@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, gelu, max_pool2d, pad
 
 from trainers.dense import Dense
+from trainers.losses import Loss
 from trainers.models import Dropout, Pixels
 
 _aten = torch.ops.aten
@@ -50,7 +51,7 @@ class Chain:
 
     def __init__(self, links: Sequence[Link], first: int) -> None:
         self._links = links
-        self._first = first
+        self._back = [(links[i], i > first) for i in range(len(links) - 1, first - 1, -1)]
 
     @classmethod
     def of(cls, model: nn.Module) -> Chain | None:
@@ -63,13 +64,16 @@ class Chain:
             links[first] = _Patches(layer)
         return cls(links, first)
 
-    @torch.no_grad()
-    def gradient(self, x: Tensor, loss: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    def gradient(self, x: Tensor, y: Tensor, loss: Loss, n: int) -> Tensor:
         """Adds the gradient of the loss of examples to the `grad` of each parameter.
+
+        To be called where autograd notes nothing.
 
         Args:
             x: The examples.
-            loss: From the outputs to their loss and its gradient by them.
+            y: Their targets.
+            loss: Of an example.
+            n: What the sum of their losses is divided by.
 
         Returns:
             The loss.
@@ -78,9 +82,9 @@ class Chain:
         for link in self._links:
             x, kept = link.forward(x)
             all_kept.append(kept)
-        value, dy = loss(x)
-        for i in range(len(self._links) - 1, self._first - 1, -1):
-            dy = self._links[i].backward(dy, all_kept.pop(), to_x=i > self._first)
+        value, dy = loss.gradient(x, y, n)
+        for link, to_x in self._back:
+            dy = link.backward(dy, all_kept.pop(), to_x=to_x)
         return value
 
 

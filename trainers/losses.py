@@ -2,10 +2,14 @@
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, mse_loss, nll_loss
+from torch.nn.functional import cross_entropy, mse_loss
 
 from trainers.goals import Task
+
+_aten = torch.ops.aten
+_SUM, _NO_CLASS = 2, -100  # PyTorch's numbers for reduction="sum" and for examples to be ignored
 
 
 class Loss(Protocol):
@@ -39,14 +43,17 @@ class CrossEntropy:
     def gradient(self, outputs: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """(softmax(outputs) - q) / n."""
         log_p = outputs.log_softmax(dim=1)
-        loss = nll_loss(log_p, y, reduction="sum").div_(n)
+        share = log_p.new_full((), 1 / n)
+        of = y, None, _SUM, _NO_CLASS
+        loss, weight = _aten.nll_loss_forward(log_p, *of)
+        d_log_p = _aten.nll_loss_backward(share, log_p, *of, weight)
+        loss *= share
         if self._s:
-            loss = (1 - self._s) * loss - self._s / n * log_p.mean(dim=1).sum()
-        p = log_p.exp_()
-        p.scatter_add_(1, y.unsqueeze(1), p.new_full((len(y), 1), self._s - 1))
-        if self._s:
-            p.sub_(self._s / outputs.shape[1])
-        return loss, p.div_(n)
+            k = outputs.shape[1]
+            loss = (1 - self._s) * loss - self._s / (k * n) * log_p.sum()
+            d_log_p.mul_(1 - self._s).sub_(self._s / (k * n))
+        # Half as long on its way to the kernel as by `aten`.
+        return loss, torch._log_softmax_backward_data(d_log_p, log_p, 1, log_p.dtype)  # noqa: SLF001
 
 
 class SquaredError:

@@ -9,6 +9,7 @@ are of weights alone: biases and norms' gains, which have one dimension, are lef
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -120,15 +121,18 @@ def build(config: TrainerConfig, parameters: Iterable[nn.Parameter]) -> Optimize
     return optimizer
 
 
-@torch.no_grad()
-def step(optimizer: Optimizer) -> None:
-    """`optimizer.step()`, and of sgd no more than what it comes to.
+def plain_step(optimizer: Optimizer) -> Callable[[], object]:
+    """`optimizer.step`, and of sgd no more than what it comes to.
 
     What PyTorch does around its kernel takes longer than a small network's weights take to change.
     """
-    if not isinstance(optimizer, torch.optim.SGD) or not optimizer.param_groups[0]["fused"]:
-        optimizer.step()
-        return
+    if isinstance(optimizer, torch.optim.SGD) and optimizer.param_groups[0]["fused"]:
+        return partial(_sgd_step, optimizer)
+    return optimizer.step
+
+
+@torch.no_grad()
+def _sgd_step(optimizer: torch.optim.SGD) -> None:
     shrink(optimizer)
     for group in optimizer.param_groups:
         ws = [w for w in group["params"] if w.grad is not None]

@@ -1,6 +1,7 @@
 """One step of training: loss, gradient in micro-batches, precision, penalty, clipping."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -62,6 +63,9 @@ class Stepper:
         self._chain = None if by_autograd or is_code(config.model) else Chain.of(model)
         self.optimizer = optimizers.build(config, self.parameters)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
+        self._changes = tuple(self._changes_of_gradient())
+        plain = optimizers.plain_step(self.optimizer)
+        self._update = self._scaled_update if self.scaler.is_enabled() else plain
         self.at_once = config.micro_batch
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -83,18 +87,28 @@ class Stepper:
         Returns:
             Its mean loss before the step, without penalty, on the device.
         """
-        config = self.config
-        loss = self.within_memory(lambda: self.gradient([(x, y)], len(y)), len(y))
-        self.scaler.unscale_(self.optimizer)
-        if config.l2:
-            optimizers.add_penalty_gradient(self.parameters, config.l2)
-        optimizers.clip(config, self.parameters)
-        if self.scaler.is_enabled():
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        else:
-            optimizers.step(self.optimizer)
+        # Where the gradient is written out, what autograd would note is but a cost.
+        with nullcontext() if self._chain is None else torch.inference_mode():
+            n = y.shape[0]
+            loss = self.within_memory(lambda: self.gradient([(x, y)], n), n)
+            for change in self._changes:
+                change()
+            self._update()
         return loss
+
+    def _changes_of_gradient(self) -> Iterator[Callable[[], object]]:
+        """What is done to the gradient before it is followed."""
+        config, parameters = self.config, self.parameters
+        if self.scaler.is_enabled():
+            yield partial(self.scaler.unscale_, self.optimizer)
+        if config.l2:
+            yield partial(optimizers.add_penalty_gradient, parameters, config.l2)
+        if config.clip_value is not None or config.clip_norm is not None:
+            yield partial(optimizers.clip, config, parameters)
+
+    def _scaled_update(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def step_on_all(self, part: Part) -> torch.Tensor:
         """One step of an optimizer that looks at all examples.
@@ -112,19 +126,21 @@ class Stepper:
         The mean over n is the sum over micro-batches of m / n times their mean.
         """
         self.forget()
-        gradients = self._by_autograd if self._chain is None else partial(self._by, self._chain)
-        parts = list(gradients(batches, n))
+        of_one = self._by_autograd if self._chain is None else self._by_chain
+        parts = [of_one(batch, n) for batch in self._micro_batches(batches)]
         return parts[0] if len(parts) == 1 else torch.stack(parts).sum()
 
-    def _by_autograd(self, batches: Iterable[Batch], n: int) -> Iterator[torch.Tensor]:
-        for loss, m in self.losses(batches):
-            part = loss if m == n else loss * (m / n)
-            self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
-            yield part.detach()
+    def _by_autograd(self, batch: Mixed, n: int) -> torch.Tensor:
+        loss = self._loss_of(batch)
+        m = batch[1].shape[0]
+        part = loss if m == n else loss * (m / n)
+        self.scaler.scale(part).backward()  # type: ignore[no-untyped-call]
+        return part.detach()
 
-    def _by(self, chain: Chain, batches: Iterable[Batch], n: int) -> Iterator[torch.Tensor]:
-        for x, y, *_ in self._micro_batches(batches):
-            yield chain.gradient(self._laid_out(x), partial(self._loss.gradient, y=y, n=n))
+    def _by_chain(self, batch: Mixed, n: int) -> torch.Tensor:
+        assert self._chain is not None  # noqa: S101 - else this is not asked
+        x, y, *_ = batch
+        return self._chain.gradient(self._laid_out(x), y, self._loss, n)
 
     def forget(self) -> None:
         """Forgets the gradient; PyTorch's own way takes as long as a small layer."""
@@ -133,12 +149,16 @@ class Stepper:
 
     def losses(self, batches: Iterable[Batch]) -> Iterator[tuple[torch.Tensor, int]]:
         """The mean loss of each micro-batch, to be differentiated, and its size."""
-        for x, y, partners, share in self._micro_batches(batches):
-            outputs = self.forward(x)
-            loss = self._loss(outputs, y)
-            if self.config.mixup:
-                loss = share * loss + (1 - share) * self._loss(outputs, partners)
-            yield loss, len(y)
+        for batch in self._micro_batches(batches):
+            yield self._loss_of(batch), len(batch[1])
+
+    def _loss_of(self, batch: Mixed) -> torch.Tensor:
+        x, y, partners, share = batch
+        outputs = self.forward(x)
+        loss = self._loss(outputs, y)
+        if self.config.mixup:
+            loss = share * loss + (1 - share) * self._loss(outputs, partners)
+        return loss
 
     def _micro_batches(self, batches: Iterable[Batch]) -> Iterator[Mixed]:
         for whole_x, whole_y in batches:
