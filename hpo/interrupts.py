@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM: once, running trials end after their next report; twice, everything now."""
+"""Ctrl-C and SIGTERM: once, running trials end after their next report; twice, everything now.
+
+A study whose time is up ends as after the first.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ class Interrupts:
         self._grace_seconds = grace_seconds
         self._allowed = False
         self._at_once = False
+        self._in_grace = False
         self._is_over = False  # the grace
+        self._planned = ""  # why an end will be asked for when the alarm rings
         self._handles = False
 
     @contextmanager
@@ -46,7 +51,7 @@ class Interrupts:
         ours = {
             signal.SIGINT: self._handle,
             signal.SIGTERM: self._handle,
-            signal.SIGALRM: self._end_grace,
+            signal.SIGALRM: self._ring,
         }
         before = {number: signal.getsignal(number) for number in ours}
         for number, handler in ours.items():
@@ -65,15 +70,21 @@ class Interrupts:
         """Lets the end of the grace interrupt what runs in here, if it has not come before.
 
         Args:
-            at_once: Whether the first signal does, without any grace.
+            at_once: Whether the first signal does, without any grace, and the grace does not.
         """
-        if self._is_over:
+        if self._is_over and not at_once:
             raise KeyboardInterrupt
         self._allowed, self._at_once = True, at_once
         try:
             yield
         finally:
             self._allowed = self._at_once = False
+
+    def ask_in(self, seconds: float, why: str) -> None:
+        """Asks for an end in so long, unless one was asked for before; once, where signals are."""
+        self._planned = why
+        if self._handles and not self.why and 0 < seconds < threading.TIMEOUT_MAX:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
 
     def ask(self, why: str) -> None:
         """Asks for an end, from any thread; the grace begins."""
@@ -83,6 +94,7 @@ class Interrupts:
         self._drain(why)
         if self._handles:
             signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
+        self._in_grace = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
         first, self.received = self.received is None, self.received or number
@@ -93,7 +105,13 @@ class Interrupts:
         self._is_over = True
         raise KeyboardInterrupt
 
-    def _end_grace(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+    def _ring(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+        if not self.why:
+            self.ask(self._planned)
+        elif self._in_grace:  # else this was for the plan, and something else is asking just now
+            self._end_grace()
+
+    def _end_grace(self) -> None:
         self._is_over = True
         self._hurry()
         if self._allowed:

@@ -18,6 +18,9 @@ FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
 
 
+TIMEOUT = "its timeout was reached"
+
+
 class Limits:
     """The limits of a study, as one of its drivers sees them.
 
@@ -32,11 +35,13 @@ class Limits:
         self._in_a_row = False
         self._deadline = math.inf
 
-    def begin(self) -> None:
-        """Reads how long the study was driven before; from now on it is driven."""
-        if self._search.timeout is not None:
-            left = self._search.timeout - self._record.seconds_driven
-            self._deadline = time.monotonic() + left
+    def begin(self) -> float:
+        """From now on the study is driven; gives the seconds that it has left, of its timeout."""
+        if self._search.timeout is None:
+            return math.inf
+        left = self._search.timeout - self._record.seconds_driven
+        self._deadline = time.monotonic() + left
+        return left
 
     def of_failures(self, *, since: float) -> FailureLimits:
         """How many trials may fail; the database refuses one more.
@@ -48,7 +53,7 @@ class Limits:
         return FailureLimits(self._run.max_failures, FAILURES_IN_A_ROW, since)
 
     def reached(self, gpu_seconds: Mapping[int, float]) -> Outcome | None:
-        """How the study is to end now; None while further trials may start.
+        """How the study is to end now, trials that run included; None while it may go on.
 
         Args:
             gpu_seconds: What the trials that run here have taken of GPUs, by number.
@@ -60,19 +65,19 @@ class Limits:
         if most is not None and failed > most:
             return Outcome("failed", f"{failed} trials failed, more than max_failures = {most}")
         if time.monotonic() >= self._deadline:
-            return self.over("its timeout was reached")
+            return self.over(TIMEOUT, "search.timeout")
         hours = self._search.gpu_hours
         if hours is not None and self._gpu_seconds(gpu_seconds) >= 3600 * hours:
-            return self.over("its GPU hours were spent")
+            return self.over("its GPU hours were spent", "search.gpu_hours")
         return None
 
-    def over(self, reason: str = "") -> Outcome:
+    def over(self, reason: str = "", limit: str = "") -> Outcome:
         """How it ends in peace, and why it does if it has not all of its trials."""
         counts = self._record.storage.counts(self._record.id)
         failed = counts[TrialState.FAIL]
         if failed and failed == sum(counts.values()):
             return Outcome("failed", "every trial failed")
-        return Outcome("finished", reason)
+        return Outcome("finished", reason, limit=limit)
 
     def _have_failed_in_a_row(self, n_failed: int) -> bool:
         """Whether the newest trials failed all, which only another failure can bring about."""

@@ -21,11 +21,13 @@ class Outcome:
         state: finished, interrupted or failed.
         reason: Why, as a phrase; empty when there is nothing to say.
         signal: The signal that interrupted it, if one did.
+        limit: The setting that ended it before it had its trials, if one did: search.timeout.
     """
 
     state: str
     reason: str = ""
     signal: int | None = None
+    limit: str = ""
 
 
 class Listener:

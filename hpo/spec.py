@@ -312,11 +312,11 @@ class SearchSpec(_Model):
     )
     timeout: Seconds | None = Field(
         None,
-        description="No trial is started after this long, counted over all drivers and runs of "
-        "the study while any of them runs.",
+        description="The study ends after this long, counted over all drivers and runs of it "
+        "while any of them runs; trials that run then can be gone on with.",
     )
     gpu_hours: Annotated[float, Field(gt=0, strict=False)] | None = Field(
-        None, description="No trial is started after trials took so many hours times GPUs."
+        None, description="The study ends when trials took so many hours times GPUs, likewise."
     )
     seed: Annotated[int, Field(ge=0)] = Field(0, description="Seeds sampler, data split, trials.")
     startup_trials: Annotated[int, Field(ge=1)] = Field(

@@ -23,7 +23,7 @@ from hpo.errors import HpoError, RunDirectoryError, SpaceExhaustedError, Storage
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
 from hpo.keeper import GivenUp, Gone, Keeper, TakenAway
-from hpo.limits import Limits
+from hpo.limits import TIMEOUT, Limits
 from hpo.listeners import Listener, Outcome
 from hpo.metrics_log import MetricsLog
 from hpo.pruners import Rule
@@ -145,9 +145,11 @@ class Study:
         reached = self._limits.reached(self._gpu_seconds)
         if reached is not None and reached.state == "failed":
             self._put_all_back(reached.reason)  # nobody wants to see them fail, too
+        if reached is not None and self._running:
+            self._interrupts.ask(reached.reason)
         if self._running:
             return False
-        if self._interrupts.why:
+        if self._interrupts.received or (self._interrupts.why and reached is None):
             raise KeyboardInterrupt
         if self._wants_more():
             return False
@@ -439,7 +441,7 @@ class Study:
         self._driver = driver
         self._storage.drive(driver.id, self._limits.of_failures(since=driver.since))
         self._sampler.place = driver.place
-        self._limits.begin()
+        self._interrupts.ask_in(self._limits.begin(), TIMEOUT)
         return driver
 
     def _open(self, keeper: Keeper) -> None:
@@ -478,7 +480,8 @@ class Study:
     def _interrupted(self) -> Outcome:
         why = self._interrupts.why or "stopped by a signal"
         self._put_all_back(why)
-        return Outcome("interrupted", why, self._interrupts.received)
+        reached = None if self._interrupts.received else self._limits.reached(self._gpu_seconds)
+        return reached or Outcome("interrupted", why, self._interrupts.received)
 
     def _put_all_back(self, why: str) -> None:
         for number in list(self._running):

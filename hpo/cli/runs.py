@@ -217,7 +217,7 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
             console.print(f"  the last: {failures[-1].summary}", markup=False)
             console.print(indent(failures[-1].place, "  "), markup=False)
     if result.outcome.state == "finished" and result.outcome.reason:
-        console.print(f"Finished: {result.outcome.reason}.", markup=False)
+        console.print(f"Finished: {result.outcome.reason}{_to_go_on(result, name)}.", markup=False)
     if result.best is None and study.ranked() and result.verdict is None:  # else the gate says it
         console.print(f"No best trial: {study.why_no_best()}", markup=False)
     if sentence := stopping.sentence(study):
@@ -228,6 +228,15 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         style = "green" if result.verdict.passed else "red"
         console.print(f"[{style}]{result.verdict.sentence}[/{style}]")
     console.print(f"All trials: hpo trials {name}{_mlflow_hint(study.tracking)}")
+
+
+def _to_go_on(result: Result, name: str) -> str:
+    """How to go on with trials that a limit ended."""
+    n, limit = result.study.counts()["waiting"], result.outcome.limit
+    if not n or not limit:
+        return ""
+    trials = "1 trial waits" if n == 1 else f"{n} trials wait"
+    return f"; {trials} to be gone on with: hpo resume {name} --set {limit}=MORE"
 
 
 def _against_baseline(result: Result) -> str:
