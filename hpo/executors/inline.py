@@ -9,8 +9,20 @@ from collections.abc import Mapping, Sequence
 
 from optuna import TrialPruned
 
+from hpo.errors import ObjectiveError
+from hpo.executors.tidying import tidy
 from hpo.objectives import Objective, Steps
-from hpo.trial import Drained, Ended, Event, Failure, Job, Reported, Scalar, Stopped
+from hpo.trial import (
+    Drained,
+    Ended,
+    Event,
+    Failure,
+    FailureKind,
+    Job,
+    Reported,
+    Scalar,
+    Stopped,
+)
 
 
 class InlineExecutor:
@@ -23,6 +35,7 @@ class InlineExecutor:
     def __init__(self, objective: Objective) -> None:
         self._objective = objective
         self._running: tuple[int, Steps] | None = None
+        self._broken: ObjectiveError | None = None  # no trial can run here any more
         self._draining = False  # set when asked to
         self._reported = False  # whether the running trial has reported since
 
@@ -32,7 +45,13 @@ class InlineExecutor:
         return self._running is None
 
     def start(self, job: Job) -> None:
-        """Starts a job; it runs while `events` waits for it."""
+        """Starts a job; it runs while `events` waits for it.
+
+        Raises:
+            ObjectiveError: The trial before has left CUDA in this process unusable.
+        """
+        if self._broken is not None:
+            raise self._broken
         self._running = job.trial, self._objective(job)
 
     def events(self, seconds: float | None = None) -> Sequence[Event]:
@@ -54,14 +73,27 @@ class InlineExecutor:
             ended = Ended(trial, Stopped(str(pruned) or "the trial itself"))
         except (Exception, SystemExit) as error:  # a failed trial is a value
             ended = Ended(trial, Failure.of(error))
-        self._running = None
+        del steps
+        self._end(ended)
         return [ended]
 
     def stop(self, trial: int) -> None:
         """Closes the trial's generator, which runs its clean-up."""
         if self._running is not None and self._running[0] == trial:
             self._running[1].close()
-            self._running = None
+            self._end()
+
+    def _end(self, ended: Ended | Drained | None = None) -> None:
+        """Forgets the running trial, and frees what it holds."""
+        self._running = None
+        failure = ended.result if isinstance(ended, Ended) else None
+        full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
+        try:
+            tidy(after_out_of_memory=full)
+        except RuntimeError as error:
+            what = str(error).partition("\n")[0]
+            message = f"CUDA can no longer be used in this process: {what}."
+            self._broken = ObjectiveError(message, "In another process: hpo resume STUDY")
 
     def drain(self) -> None:
         """Lets the running trial end after its next report."""

@@ -12,7 +12,6 @@ sends it to all processes of a job: then the running job is drained, and this pr
 from __future__ import annotations
 
 import faulthandler
-import gc
 import io
 import os
 import queue
@@ -26,7 +25,7 @@ from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from optuna import TrialPruned
 
@@ -46,13 +45,11 @@ from hpo.executors.messages import (
     ToWorker,
 )
 from hpo.executors.outbox import Outbox
+from hpo.executors.tidying import tidy
 from hpo.objectives import Objective
 from hpo.objectives.outputs import put_aside
 from hpo.places import OUTPUT
 from hpo.trial import Drained, Ended, Failure, FailureKind, Job, Reported, Stopped
-
-CUDA_CONTEXT_BYTES = 512 * 2**20
-"""What a process takes on a GPU beside its tensors, of which torch knows nothing."""
 
 _STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
 
@@ -159,7 +156,11 @@ class Worker:
         at = time.monotonic()
         failure = event.result if isinstance(event, Ended) else None
         full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
-        peak_bytes, is_spoiled = _tidy(after_out_of_memory=full)
+        try:
+            peak_bytes = tidy(after_out_of_memory=full)
+            is_spoiled = full and peak_bytes is not None  # its end frees all there
+        except RuntimeError:
+            peak_bytes, is_spoiled = None, True
         return Finished(event, at, peak_bytes, is_spoiled or self._terminated)
 
     def _train(self, job: Job) -> Ended | Drained | None:
@@ -235,31 +236,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # a full disk; the user's code closed it, or put another there
             stream.flush()
-
-
-def _tidy(*, after_out_of_memory: bool) -> tuple[int | None, bool]:
-    """Frees what a trial has left.
-
-    Returns:
-        The most memory that the trial took on a GPU, if it used one; and whether this process
-        should run no more trials.
-    """
-    torch: Any = sys.modules.get("torch")
-    on_gpu = torch is not None and torch.cuda.is_initialized()
-    if after_out_of_memory or on_gpu:
-        gc.collect()
-    if not on_gpu:
-        return None, False
-    devices = range(torch.cuda.device_count())
-    try:
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        peak = max(torch.cuda.max_memory_reserved(device) for device in devices)
-        for device in devices:
-            torch.cuda.reset_peak_memory_stats(device)
-    except RuntimeError:  # an error of CUDA's stays with its process
-        return None, True
-    return peak + CUDA_CONTEXT_BYTES, after_out_of_memory
 
 
 def main() -> None:

@@ -18,7 +18,9 @@ from hpo.trial import Drained, Ended, FailureKind, Reported, Stopped
 from tests.executors import failure_of, is_running, job_of, patiently, plan_of, start, to_the_end
 
 CODE = """\
+import gc
 import time
+import weakref
 from optuna import TrialPruned
 
 def generated(trial):
@@ -48,6 +50,20 @@ def fails(trial):
     if trial.how == "diverges":
         return float(10.0 ** 1000)
     return None
+
+held = []
+
+class Big:
+    pass
+
+def hoards(trial):
+    gc.disable()  # so that chance does not free what is asked for
+    if trial.what == "fills":
+        big = Big()
+        big.itself = big
+        held.append(weakref.ref(big))
+        raise MemoryError("no more")
+    yield {"held": float(held[0]() is not None)}
 
 def waits(trial):
     yield {"loss": 1.0}
@@ -250,3 +266,13 @@ def test_with_nothing_to_run_nothing_happens(build: Build) -> None:
 def test_an_objective_that_cannot_be_built_is_an_error(build: Build) -> None:
     with pytest.raises(ObjectiveError, match="nothing to call named 'generatd'"):
         build("generatd")
+
+
+def test_what_ran_out_of_memory_leaves_it_to_the_next_trial(build: Build, tmp_path: Path) -> None:
+    executor = build("hoards")
+    start(executor, job_of(tmp_path, 0, what="fills"))
+    assert failure_of(to_the_end(executor, 0)[-1]).kind == FailureKind.OUT_OF_MEMORY
+    start(executor, job_of(tmp_path, 1, what="looks"))
+    report, _ = to_the_end(executor, 1)
+    assert isinstance(report, Reported)
+    assert report.report.metrics == {"held": 0.0}
