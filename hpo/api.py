@@ -124,7 +124,8 @@ def search(
         seed: Of everything random.
         baseline: What you would run without a search: trial 0.
         stopping: Name of a rule, or what stands under ``stopping:`` in a study file.
-        timeout: In seconds, or as "30m".
+        timeout: In seconds, or as "30m". A function that is running then ends at its next
+            report, or is left to itself after 10 seconds: Python cannot end it.
         storage: URL of the storage.
         tracking: URI of MLflow, or ``"none"``.
         listeners: Hear what happens.
@@ -172,7 +173,8 @@ def search(
             raise HpoError(f"study '{plan.spec.name}': {result.study.why_no_best()}")
         failures = [trial.failure for trial in result.trials if trial.failure]
         last = f" The last one: {failures[-1].message}." if failures else ""
-        raise HpoError(f"no trial of '{plan.spec.name}' was completed.{last}")
+        why = f": {result.outcome.reason}" if result.outcome.limit else ""
+        raise HpoError(f"no trial of '{plan.spec.name}' was completed{why}.{last}")
     return result.best
 
 

@@ -7,25 +7,31 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_SOON = 1e-3
 
 
 class Interrupts:
     """Lets the first signal ask for an end, and the second one, or the end of the grace, force it.
 
     A forced end raises KeyboardInterrupt: by the grace only inside `allowed`, so that no
-    transaction is cut in half, by the second signal anywhere.
+    transaction is cut in half, by the second signal anywhere. In another thread than the main one,
+    which gets no signals, `allowed` raises it as it begins.
 
     Args:
-        drain: Called with the reason when the first signal comes, within its handler.
-        hurry: Called when the end is forced, likewise.
+        drain: Called with the reason when an end is asked for, perhaps within a signal's handler.
+        hurry: Called when the end is forced, likewise, unless it was a budget that asked.
         grace_seconds: How long what runs may take to end by itself.
 
     Attributes:
         received: The first signal that came, if one did.
         why: Why an end is asked for; empty while it is not.
+        of_budget: Whether that is since a budget is spent. Then nobody is in a hurry, and whoever
+            asks otherwise is heard.
     """
 
     def __init__(
@@ -33,6 +39,7 @@ class Interrupts:
     ) -> None:
         self.received: int | None = None
         self.why = ""
+        self.of_budget = False
         self._drain, self._hurry = drain, hurry
         self._grace_seconds = grace_seconds
         self._allowed = False
@@ -41,12 +48,16 @@ class Interrupts:
         self._is_over = False  # the grace
         self._planned = ""  # why an end will be asked for when the alarm rings
         self._handles = False
+        self._timer: threading.Timer | None = None  # the alarm, where there are no signals
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Handles SIGINT and SIGTERM in here; in another than the main thread, does nothing."""
+        """Handles SIGINT and SIGTERM in here, if this is the main thread, and rings alarms."""
         if threading.current_thread() is not threading.main_thread():
-            yield
+            try:
+                yield
+            finally:
+                self._set_alarm(0)
             return
         ours = {
             signal.SIGINT: self._handle,
@@ -54,6 +65,7 @@ class Interrupts:
             signal.SIGALRM: self._ring,
         }
         before = {number: signal.getsignal(number) for number in ours}
+        (left, interval), began = signal.setitimer(signal.ITIMER_REAL, 0), time.monotonic()
         for number, handler in ours.items():
             signal.signal(number, handler)
         self._handles = True
@@ -64,6 +76,9 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, was in before.items():
                 signal.signal(number, was)
+            if left:  # somebody else's alarm, which may be overdue
+                left -= time.monotonic() - began
+                signal.setitimer(signal.ITIMER_REAL, max(left, _SOON), interval)
 
     @contextmanager
     def allowed(self, *, at_once: bool = False) -> Iterator[None]:
@@ -81,20 +96,37 @@ class Interrupts:
             self._allowed = self._at_once = False
 
     def ask_in(self, seconds: float, why: str) -> None:
-        """Asks for an end in so long, unless one was asked for before; once, where signals are."""
+        """Lets a budget ask for an end in so long, if nothing has asked before."""
         self._planned = why
-        if self._handles and not self.why and 0 < seconds < threading.TIMEOUT_MAX:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+        if not self.why and 0 < seconds < threading.TIMEOUT_MAX:
+            self._set_alarm(seconds)
 
-    def ask(self, why: str) -> None:
+    def ask(self, why: str, *, of_budget: bool = False) -> None:
         """Asks for an end, from any thread; the grace begins."""
-        if self.why:
+        if self.why and (of_budget or not self.of_budget):
             return
-        self.why = why
+        self.why, self.of_budget = why, of_budget
         self._drain(why)
-        if self._handles:
-            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
+        self._set_alarm(self._grace_seconds)
         self._in_grace = True
+
+    def settle(self) -> None:
+        """Nothing is left that would have to end: no alarm will ring."""
+        self._set_alarm(0)
+        self._in_grace = self._is_over = False
+
+    def _set_alarm(self, seconds: float) -> None:
+        """Lets the alarm ring in so long, and not at another time; 0 is never."""
+        if self._handles:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if seconds:
+            self._timer = threading.Timer(seconds, self._ring)
+            self._timer.daemon = True
+            self._timer.start()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
         first, self.received = self.received is None, self.received or number
@@ -105,15 +137,16 @@ class Interrupts:
         self._is_over = True
         raise KeyboardInterrupt
 
-    def _ring(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
+    def _ring(self, number: int = 0, frame: FrameType | None = None) -> None:  # noqa: ARG002 - Python's
         if not self.why:
-            self.ask(self._planned)
+            self.ask(self._planned, of_budget=True)
         elif self._in_grace:  # else this was for the plan, and something else is asking just now
             self._end_grace()
 
     def _end_grace(self) -> None:
         self._is_over = True
-        self._hurry()
-        if self._allowed:
+        if not self.of_budget:
+            self._hurry()
+        if self._handles and self._allowed and not self._at_once:
             self._allowed = False
             raise KeyboardInterrupt

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hpo import retries
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
-from hpo.errors import StorageError
+from hpo.errors import HpoError, StorageError
 from hpo.storage import DatabaseAwayError, Driver, Lease, LeaseLostError
 from hpo.trial import DRIVER, Failure, FailureKind
 
@@ -101,7 +101,8 @@ class Keeper:
                 if self._is_gone():
                     self._news.put(Gone())
                     return
-                _log.warning("this driver could not show that it is alive: %s", error)
+                said = error.message if isinstance(error, HpoError) else error
+                _log.warning("this driver could not show that it is alive: %s", said)
 
     def _look(self) -> None:
         if self._is_gone():

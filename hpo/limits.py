@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
@@ -18,7 +20,24 @@ FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
 
 
+_MOMENT_SECONDS = 0.5  # in which one attempt may end and another begin
+
 TIMEOUT = "its timeout was reached"
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What attempts that have ended took of GPUs.
+
+    Args:
+        counts: How many trials were in each state then.
+        at: When that was.
+        gpu_seconds: What they took.
+    """
+
+    counts: Counter[TrialState]
+    at: float
+    gpu_seconds: float
 
 
 class Limits:
@@ -34,6 +53,7 @@ class Limits:
         self._n_failed = 0  # when it was looked last whether they are too many in a row
         self._in_a_row = False
         self._deadline = math.inf
+        self._ended = _Ended(Counter(), -math.inf, 0.0)
 
     def begin(self) -> float:
         """From now on the study is driven; gives the seconds that it has left, of its timeout."""
@@ -89,12 +109,19 @@ class Limits:
 
     def _gpu_seconds(self, here: Mapping[int, float]) -> float:
         """What all trials took of GPUs, those that run included."""
-        spent = sum(here.values())
-        for trial in self._record.frozen_trials():
-            spent += trial.system_attrs.get(GPU_SECONDS, 0.0)
+        spent = sum(here.values()) + self._ended_gpu_seconds()
         seconds = self._record.seconds_running()
         for trial in self._record.running():
             if trial.number not in here:
                 n_gpus = trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0)
                 spent += n_gpus * seconds.get(trial._trial_id, 0.0)
         return spent
+
+    def _ended_gpu_seconds(self) -> float:
+        """What attempts that have ended took of GPUs; added up anew when some may have since."""
+        counts, now = self._record.storage.counts(self._record.id), time.monotonic()
+        if counts != self._ended.counts or now - self._ended.at > _MOMENT_SECONDS:
+            trials = self._record.frozen_trials()
+            spent = sum(trial.system_attrs.get(GPU_SECONDS, 0.0) for trial in trials)
+            self._ended = _Ended(counts, now, spent)
+        return self._ended.gpu_seconds

@@ -330,10 +330,10 @@ class StoppingSpec(_Model):
 
     rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
-        0.03,
+        0.04,
         description="forecast: the probability to beat the best finished trial below which a "
-        "trial is stopped if that takes more than twice what finished trials gained from there "
-        "on; a tenth of it where it does not.",
+        "trial is stopped if that takes three times what finished trials gained from there "
+        "on; less of it where it takes less.",
     )
     tolerance: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = Field(
         0.0, description="forecast: what an improvement has to exceed, in the metric's unit."

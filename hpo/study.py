@@ -146,11 +146,13 @@ class Study:
         if reached is not None and reached.state == "failed":
             self._put_all_back(reached.reason)  # nobody wants to see them fail, too
         if reached is not None and self._running:
-            self._interrupts.ask(reached.reason)
+            self._interrupts.ask(reached.reason, of_budget=True)
         if self._running:
             return False
-        if self._interrupts.received or (self._interrupts.why and reached is None):
+        if self._interrupts.why and not self._interrupts.of_budget:
             raise KeyboardInterrupt
+        if reached is not None:
+            self._interrupts.settle()
         if self._wants_more():
             return False
         # What another driver loses, this one is to go on with.
@@ -242,17 +244,31 @@ class Study:
         for listener in self._listeners:
             listener.started(record, shown)
         self._executor.start(job)
-        running.where = self._executor.where(job.trial)
-        retries.begin_attempt(self._storage, running.trial_id, {**self._about, **running.where})
+        self._locate(job.trial)
+
+    def _locate(self, number: int) -> None:
+        """Notes where a trial runs; whether it uses a GPU, an inline one shows as it goes."""
+        running, where = self._running[number], self._executor.where(number)
+        if where and where != running.where:
+            running.where = where
+            retries.begin_attempt(self._storage, running.trial_id, {**self._about, **where})
 
     def _wait(self) -> Sequence[Event]:
-        with self._interrupts.allowed():
-            return self._executor.events(_LOOK_SECONDS)
+        try:
+            with self._interrupts.allowed():
+                return self._executor.events(_LOOK_SECONDS)
+        except KeyboardInterrupt:
+            if not self._interrupts.of_budget:
+                raise
+            # The grace is over; but other drivers' trials may have some time yet.
+            self._put_all_back(self._interrupts.why)
+            return []
 
     def _handle(self, event: Event) -> None:
         if event.trial not in self._running:  # it was taken away meanwhile
             return
         try:
+            self._locate(event.trial)
             match event:
                 case Reported(number, report):
                     self._report(number, report)
@@ -480,8 +496,7 @@ class Study:
     def _interrupted(self) -> Outcome:
         why = self._interrupts.why or "stopped by a signal"
         self._put_all_back(why)
-        reached = None if self._interrupts.received else self._limits.reached(self._gpu_seconds)
-        return reached or Outcome("interrupted", why, self._interrupts.received)
+        return Outcome("interrupted", why, self._interrupts.received)
 
     def _put_all_back(self, why: str) -> None:
         for number in list(self._running):
@@ -497,6 +512,8 @@ class Study:
         self._storage.drive(None)
 
     def _close(self, outcome: Outcome) -> None:
+        if not self._interrupts.why:
+            self._interrupts.settle()
         self._leave(outcome.state, outcome.reason)
         for listener in self._listeners:
             if self._interrupts.received is None:
@@ -513,7 +530,7 @@ class Study:
         """
         name = self._record.name
         self._storage.database.hurry()  # it has been waited for
-        if isinstance(error, HpoError) and self._interrupts.why:
+        if isinstance(error, HpoError) and self._interrupts.why and not self._interrupts.of_budget:
             error.exit_code = 128 + (self._interrupts.received or signal.SIGINT)
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()

@@ -34,11 +34,11 @@ _NEAR = 0.01  # trials within this of the best are nearly as good
 _MOVES = 0.02  # a curve whose best value gains less than this on its first stays where it began
 _AT_ONCE = 5  # moments that are judged at once; most trials end in the first few
 _AUDIT = 0.05
-_HISTORY = 50
-_THRESHOLDS = (0.02, THRESHOLD, 0.05)
+_HISTORY = 50  # curves that a study looks at
+_THRESHOLDS = (0.02, THRESHOLD, 0.08)
 _WIDTH = 124  # of the tables
 _SEED_OF_THE_SEARCH = 42  # the others are repetitions of the best
-_SEEDS, _QUICK_SEEDS = 12, 1
+_SEEDS, _QUICK_SEEDS = 24, 1
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
             console.print(indent(failures[-1].place, "  "), markup=False)
     if result.outcome.state == "finished" and result.outcome.reason:
         console.print(f"Finished: {result.outcome.reason}{_to_go_on(result, name)}.", markup=False)
-    if result.best is None and study.ranked() and result.verdict is None:  # else the gate says it
+    if result.best is None and result.verdict is None and result.outcome.state == "finished":
         console.print(f"No best trial: {study.why_no_best()}", markup=False)
     if sentence := stopping.sentence(study):
         console.print(f"Stopping: {sentence}.", markup=False)

@@ -16,20 +16,20 @@ from hpo.curves.scales import huge_as_infinite
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.03
+THRESHOLD = 0.04
 """Below this probability to beat the incumbent a trial may be condemned.
 
-It was chosen together with what makes the past agree, below; benchmarks/curves has why.
+It was chosen together with how far the past has to agree, below; benchmarks/curves has why.
 """
 
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 
-_SHARE_IF_ALONE = 0.1  # of the threshold: for a forecast that no precedent confirms
-_TIMES = 2.0  # what finished trials gained: to need more is without precedent
-_FEWEST = 3  # finished trials that say what is
-_ONE_LEFT_OUT_OF = 10  # gains, the largest: that of many is no measure
-_ROUNDED = 1e-6  # relative difference of gains that are the same
+_LEAST_SHARE = 1 / 40  # of the threshold: for a forecast that the past does not confirm
+_TIMES = 3.0  # the most that finished trials gained: where so much is needed, all of it holds
+_POWER = 5.0  # by which less of it holds where less is needed
+_FEWEST = 3  # finished trials that say anything
+_ROUNDED = 1e-6  # relative difference of shares of steps that are the same
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
@@ -80,8 +80,7 @@ class Decision:
         tolerance: What an improvement has to exceed.
         threshold: The probability below which it is not worth going on.
         needed: By how much it has to improve to reach the incumbent; negative if it is ahead.
-        gained: What finished trials gained at most, or all but one in ten of many, from the same
-            share of their steps on.
+        gained: What finished trials gained at most from the same share of their steps on.
         n_compared: Finished trials of which that is known.
     """
 
@@ -123,12 +122,12 @@ class Decision:
     @property
     def _past(self) -> str:
         """What finished trials have to say, if it is against the trial."""
-        n, left_out = self.n_compared, _left_out(self.n_compared)
-        if not _is_unprecedented(self.needed, self.gained, n):
+        n = self.n_compared
+        if _share_that_holds(self.needed, self.gained, n) == _LEAST_SHARE:
             return ""
-        who = f"{n - left_out} of {n} finished trials" if left_out else f"{n} finished trials"
         return (
-            f"; it needs {self.needed:.3g}, and {who} gained {self.gained:.3g} at most from there"
+            f"; it needs {self.needed:.3g}, and {n} finished trials gained {self.gained:.3g} at "
+            "most from there"
         )
 
     @property
@@ -163,9 +162,9 @@ class ForecastRule:
     """Condemns trials that will hardly beat the incumbent.
 
     A forecast is not believed on its own. Its odds have to be below the threshold where the
-    study's past agrees: where the trial needs more than twice what finished ones gained from that
-    share of their steps on, but for one in ten of them. Elsewhere they have to be below a tenth of
-    it. So a study whose trials are late to improve is treated with more care than others.
+    study's past agrees: where the trial needs three times what any finished one gained from that
+    share of its steps on. Where it needs less, less of the threshold holds, by the fifth power,
+    and at least a fortieth. So a study whose trials are late to improve is treated with care.
 
     Args:
         direction: Whether lower or higher values are better.
@@ -271,9 +270,8 @@ class ForecastRule:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
         low, median, high = final.quantile([0.05, 0.5, 0.95])[:, 0]
-        gained = _most(gains)
-        believed = _is_unprecedented(needed, gained, len(gains))
-        threshold = self.threshold if believed else _SHARE_IF_ALONE * self.threshold
+        gained = max([0.0, *gains])
+        threshold = self.threshold * _share_that_holds(needed, gained, len(gains))
         return Decision(
             step=step,
             horizon=horizon,
@@ -316,25 +314,17 @@ class ForecastRule:
         return self.bounds if np.all((finite >= low) & (finite <= high)) else None
 
 
-def _is_unprecedented(needed: float, gained: float, n: int) -> bool:
-    """Whether more is needed than twice what n finished trials gained; of few, nobody can say.
+def _share_that_holds(needed: float, gained: float, n: int) -> float:
+    """How much of the threshold holds, as far as n finished trials confirm a forecast.
 
     Where nothing was gained, a trial that ties needs more than that, too.
     """
     if n < _FEWEST:
-        return False
-    return needed > _TIMES * gained * (1 + _ROUNDED) if gained > 0 else needed >= 0
-
-
-def _left_out(n: int) -> int:
-    """How many of n gains are left out, the largest ones."""
-    return n // _ONE_LEFT_OUT_OF
-
-
-def _most(gains: Sequence[float]) -> float:
-    """The largest gain but for those that are left out; at least 0."""
-    kept = sorted(gains)[: len(gains) - _left_out(len(gains))]
-    return max(kept[-1], 0.0) if kept else 0.0
+        return _LEAST_SHARE
+    if gained <= 0:
+        return 1.0 if needed >= 0 else _LEAST_SHARE
+    share = (max(needed, 0.0) / (_TIMES * gained)) ** _POWER if needed < _TIMES * gained else 1.0
+    return max(share, _LEAST_SHARE)
 
 
 def is_due(n_reports: int) -> bool:

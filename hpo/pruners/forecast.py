@@ -37,12 +37,12 @@ class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
     Hardly: the probability that its last report is better than that of the incumbent, by more than
-    the tolerance, is below the threshold, and the trial needs more than twice what finished ones
-    gained from there on; or, where it does not, below a tenth of the threshold. Reports are
-    compared with reports: the number that a trial returns may be another, such as that of its best
-    step, and counts only where a trial reported nothing. What samplers learn is a value: for them
-    the forecast's mean is moved by the median of what finished trials returned above their last
-    reports.
+    the tolerance, is below the threshold, and the trial needs three times what finished ones
+    gained from there on; where it needs less, below less than the threshold (`ForecastRule`).
+    Reports are compared with reports: the number that a trial returns may be another, such as that
+    of its best step, and counts only where a trial reported nothing. What samplers learn is a
+    value: for them the forecast's mean is moved by the median of what finished trials returned
+    above their last reports.
 
     The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
     of the first ten reports, and then after every tenth more, but not in the last tenth of the

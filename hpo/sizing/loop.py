@@ -112,7 +112,7 @@ class Sizing:
                     for event in self._wait():
                         self._handle(event)
                     if self._running and self._seconds_left <= 0:
-                        self._interrupts.ask("the budget is spent")
+                        self._interrupts.ask("the budget is spent", of_budget=True)
             except KeyboardInterrupt:
                 pass  # the signal, or the end of the grace
             finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
 from collections import Counter
@@ -15,7 +14,6 @@ import pytest
 from hpo import catalog
 from hpo.catalog import SPEC
 from hpo.storage import open_storage
-from hpo.trial import GPU_SECONDS
 from tests.acceptance.harness import Folder, Running, Study
 
 OBJECTIVES = """
@@ -69,12 +67,6 @@ def endless(trial):
         step += 1
         time.sleep(0.01)
         trial.report(step, loss=1 / step)
-    return {"loss": trial.x}
-
-
-def silent(trial):
-    \"\"\"Reports nothing until there is a file named go.\"\"\"
-    wait_for("go")
     return {"loss": trial.x}
 
 
@@ -274,90 +266,6 @@ def test_a_trial_whose_process_always_dies_is_given_up_and_the_study_goes_on(
     assert "tried 2 times (max_retries = 1)" in failure["message"]
     assert Counter(line.split()[0] for line in folder.calls())["1"] == 2
     assert "tried 2 times" in folder.hpo("why", "s", "1").out
-
-
-def test_the_timeout_is_of_the_study_and_not_of_each_run(folder: Folder) -> None:
-    values = study("quick", trials=None, timeout=1.0)
-    del values["search"]["trials"]
-    assert start(folder, values).done().code == 0
-    n = len(folder.trials("s"))
-    assert n > 0
-
-    again = folder.hpo("run", "study.yaml")
-
-    assert again.code == 0
-    assert "its timeout was reached" in again.err
-    assert len(folder.trials("s")) == n
-    folder.hpo("resume", "s", "--set", "search.timeout=2s")
-    assert len(folder.trials("s")) > n
-
-
-@pytest.mark.parametrize("run", [{}, {"workers": 2}], ids=["inline", "processes"])
-@pytest.mark.parametrize("function", ["endless", "silent"])
-def test_what_runs_at_the_timeout_ends_and_can_be_gone_on_with(
-    folder: Folder, function: str, run: dict[str, Any]
-) -> None:
-    values = study(function, trials=2, timeout=2.0, run={"grace_period": 1.0, **run})
-
-    done = start(folder, values).done()
-
-    assert done.code == 0, done.err
-    assert folder.hpo("show", "s", "--json").json["state"] == "finished"
-    n = len(folder.trials("s"))
-    assert folder.states("s") == {"WAITING": n}
-    assert f"its timeout was reached; {n} trial" in done.err
-    assert "hpo resume s --set search.timeout=" in done.err
-    assert "its timeout was reached" in folder.hpo("why", "s", "0").out
-    folder.write("go", "")
-    assert folder.hpo("resume", "s", "--set", "search.timeout=1h").code == 0
-    assert folder.states("s") == {"COMPLETE": 2}
-
-
-def with_gpus(folder: Folder) -> str:
-    """A PATH with a stand-in for nvidia-smi, by which there are two GPUs."""
-    smi = folder.write("nvidia-smi", "#!/bin/sh\necho '0, GPU-0, 1000'\necho '1, GPU-1, 1000'\n")
-    smi.chmod(0o755)
-    return f"{folder.path}:{os.environ['PATH']}"
-
-
-def test_gpu_hours_are_of_all_trials(folder: Folder) -> None:
-    """What is counted is the time of slots that have a GPU."""
-    path = with_gpus(folder)
-    values = study("quick", trials=1000, run={"gpus_per_trial": 0.5, "workers": 2}, gpu_hours=5e-5)
-    folder.write("objectives.py", OBJECTIVES)
-
-    done = folder.start("run", folder.study(values), PATH=path).done()
-
-    assert done.code == 0, done.err
-    assert "its GPU hours were spent" in done.err
-    trials = folder.trials("s")
-    spent = sum(trial["wall_seconds"] or 0.0 for trial in trials) * 0.5
-    most = max(trial["wall_seconds"] or 0.0 for trial in trials)
-    assert 0.18 - 2 * 0.5 * most <= spent <= 0.18 + 2 * 0.5 * most + 0.02
-    assert folder.start("resume", "s", PATH=path).done().code == 0
-    assert len(folder.trials("s")) == len(trials)
-
-
-def test_no_trial_goes_on_when_the_gpu_hours_of_all_drivers_are_spent(folder: Folder) -> None:
-    path = with_gpus(folder)
-    values = study("endless", trials=9, run={"gpus_per_trial": 1, "workers": 2}, gpu_hours=2e-3)
-    folder.write("objectives.py", OBJECTIVES)
-    first = until_made(folder.start("run", folder.study(values), PATH=path))
-    second = folder.start("worker", "s", PATH=path)
-
-    codes = first.done().code, second.done().code
-
-    assert codes == (0, 0)
-    assert set(folder.states("s")) == {"WAITING"}
-    budget, spent = 3600 * 2e-3, sum(gpu_seconds(folder))
-    looks = len(folder.trials("s")) * 1.0  # each driver looks twice a second, and hears a report
-    assert budget <= spent <= budget + looks
-
-
-def gpu_seconds(folder: Folder) -> list[float]:
-    """What each trial took of GPUs."""
-    record = catalog.find(open_storage(f"sqlite:///{folder.path}/hpo.db"), "s")
-    return [trial.system_attrs[GPU_SECONDS] for trial in record.frozen_trials()]
 
 
 def test_failures_are_counted_for_the_study(folder: Folder) -> None:

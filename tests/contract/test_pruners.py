@@ -402,7 +402,9 @@ def test_audits_that_contradict_the_forecasts_make_the_rule_careful() -> None:
 
     after = study.trials[-1].system_attrs[FORECAST]
     stated = 3 * (before["probability"] + 0.05)
-    assert after["threshold"] == pytest.approx(before["threshold"] * (2 + stated) / (2 + 6))
+    holds = (after["needed"] / (3 * after["gained"])) ** 5
+    assert 1 / 40 < holds < 1
+    assert after["threshold"] == pytest.approx(THRESHOLD * holds * (2 + stated) / (2 + 6))
 
 
 def test_a_long_history_is_gathered_once_for_each_trial_that_ends() -> None:

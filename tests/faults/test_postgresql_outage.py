@@ -133,3 +133,23 @@ def test_a_driver_whose_patience_ends_says_how_to_go_on(
     server.start()
     site.hpo("resume", NAME)
     site.audit(n=8, n_died=1)
+
+
+def test_a_timeout_in_an_outage_waits_for_the_database(
+    site: Site, server: PostgresqlServer
+) -> None:
+    values = study(search={"trials": 8, "timeout": 8.0}, run={"grace_period": 1.0})
+    driver = site.start("run", site.write(values, 5))
+    site.at_step(5)
+
+    server.kill()
+    driver.wait_for("Its timeout was reached")
+    time.sleep(3)  # longer than the grace
+    server.start()
+    done = ended(driver)
+
+    assert "its timeout was reached" in done.err
+    assert "is back after" in done.err
+    site.release()
+    site.hpo("resume", NAME, "--set", "search.timeout=1h")
+    site.audit(n=8)
