@@ -56,6 +56,8 @@ def train(trial):
         print("a line")
         os.system("echo a line of a child")
         print("an error", file=sys.stderr)
+    if what == "cores":
+        yield {"cores": float(len(os.sched_getaffinity(0)))}
     if what == "environment":
         cuda = os.environ.get("CUDA_VISIBLE_DEVICES", "-1")
         yield {"gpu": float(cuda), "threads": float(os.environ["OMP_NUM_THREADS"])}
@@ -198,6 +200,14 @@ def test_a_worker_has_its_threads_and_its_gpu(
     assert {m["gpu"] for m in told if "gpu" in m} == {0.0, 1.0}
     assert {m["threads"] for m in told if "threads" in m} == {3.0}
     assert gpus == {"0", "1"}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux has it")
+def test_a_worker_may_run_on_all_cores_that_its_driver_may(build: Build, tmp_path: Path) -> None:
+    executor = build(workers=2)
+    start(executor, job_of(tmp_path, what="cores"))
+    told = [e.report.metrics for e in to_the_end(executor, 0) if isinstance(e, Reported)]
+    assert {"cores": float(len(os.sched_getaffinity(0)))} in told
 
 
 TORCH = """\
