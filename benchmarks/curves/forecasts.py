@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.stats import t as student
 from benchmarks.curves.real import GROUPS, Family
 from hpo.curves import Distribution, forecast_batch
 from hpo.curves.distributions import Array
+from hpo.curves.prior import Prior
 
 SHARES = (0.1, 0.2, 0.5)
 """Of a curve, that are seen."""
@@ -219,6 +221,38 @@ def _evidence(v: Array, shapes: Array, n: int) -> Distribution:
     return Distribution(edges[None], (masses / masses.sum())[None])
 
 
+def _bank(seen: Array, horizon: int, _: Sequence[Array]) -> list[Distribution]:
+    """Curves of our prior, re-weighted by how near they come to what was seen.
+
+    Of n residuals r with a noise s^2 ~ InvGamma(a, b) the likelihood is (b + r'r / 2)^-(a + n / 2).
+    Of many, fewer count: they are not independent, and soon one curve had all the weight.
+    """
+    bank = _drawn(horizon)
+    n = seen.shape[1]
+    found = []
+    for v in seen:
+        errors = np.mean((bank[:, :n] - v) ** 2, axis=1)
+        logs = -(1.5 + min(n, _COUNTED) / 2) * np.log(_LEAST_ERROR + errors)
+        weights = np.exp(logs - logs.max())
+        best = np.argsort(weights)[-_KEPT:]
+        chosen = np.random.default_rng(SEED).choice(
+            best, size=_DRAWN, p=weights[best] / weights[best].sum()
+        )
+        ends = np.clip(v[-1] + bank[chosen, -1] - bank[chosen, n - 1], 0, 1)
+        found.append(_normals(ends, np.full(_DRAWN, np.sqrt(_LEAST_ERROR))))
+    return found
+
+
+_COUNTED, _LEAST_ERROR, _KEPT, _DRAWN, _STUDIES = 8, 4e-4, 1000, 200, 1000
+
+
+@cache
+def _drawn(horizon: int) -> Array:
+    """16,000 curves, (16000, horizon)."""
+    drawn = Prior(np.random.default_rng(SEED), _STUDIES, 16, horizon).curves()
+    return np.clip(drawn.reshape(-1, horizon), 0, 1)
+
+
 def _points(values: Array) -> Distribution:
     """Each value alike, as narrow bins."""
     return _normals(values, np.full(len(values), 5e-4))
@@ -240,6 +274,7 @@ WAYS: dict[str, tuple[Way, int]] = {
     "least squares, power law": (_least_squares(SHAPES[:1]), 0),
     "least squares, 6 shapes": (_least_squares(SHAPES), 0),
     "Bayesian average over shapes": (_averaged, 0),
+    "16,000 curves of the prior, re-weighted": (_bank, 0),
     "hpo, no history": (_ours, 0),
     "hpo, 5 finished": (_ours, 5),
     "hpo, 30 finished": (_ours, 30),
