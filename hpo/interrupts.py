@@ -5,14 +5,53 @@ A study whose time is up ends as after the first.
 
 from __future__ import annotations
 
+import math
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import FrameType
+from typing import TypeAlias
 
 _SOON = 1e-3
+
+_Handler: TypeAlias = Callable[[int, FrameType | None], object] | int | None
+
+
+@dataclass(frozen=True)
+class _Theirs:
+    """The alarm that the caller has set: a process has one timer.
+
+    Args:
+        due: When it rings, by the monotonic clock.
+        interval: After how long again; 0 is never.
+        handler: Of SIGALRM.
+    """
+
+    due: float
+    interval: float = 0.0
+    handler: _Handler = None
+
+    @classmethod
+    def taken(cls, handler: _Handler) -> _Theirs:
+        """The timer as it is; it is stopped."""
+        left, interval = signal.setitimer(signal.ITIMER_REAL, 0)
+        return cls(time.monotonic() + left if left else math.inf, interval, handler)
+
+    def next(self, now: float) -> _Theirs:
+        """The same when it has rung."""
+        return replace(self, due=now + self.interval if self.interval else math.inf)
+
+    def ring(self, number: int, frame: FrameType | None) -> None:
+        """Does what the caller has SIGALRM do."""
+        if callable(self.handler):
+            self.handler(number, frame)
+        elif self.handler == signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
 
 
 class Interrupts:
@@ -48,7 +87,8 @@ class Interrupts:
         self._is_over = False  # the grace
         self._planned = ""  # why an end will be asked for when the alarm rings
         self._handles = False
-        self._timer: threading.Timer | None = None  # the alarm, where there are no signals
+        self._due, self._theirs = math.inf, _Theirs(math.inf)  # when alarms ring
+        self._timer: threading.Timer | None = None  # ours, where there are no signals
 
     @contextmanager
     def handled(self) -> Iterator[None]:
@@ -62,13 +102,14 @@ class Interrupts:
         ours = {
             signal.SIGINT: self._handle,
             signal.SIGTERM: self._handle,
-            signal.SIGALRM: self._ring,
+            signal.SIGALRM: self._wake,
         }
         before = {number: signal.getsignal(number) for number in ours}
-        (left, interval), began = signal.setitimer(signal.ITIMER_REAL, 0), time.monotonic()
+        self._theirs = _Theirs.taken(before[signal.SIGALRM])
         for number, handler in ours.items():
             signal.signal(number, handler)
         self._handles = True
+        self._arm()
         try:
             yield
         finally:
@@ -76,9 +117,9 @@ class Interrupts:
             signal.setitimer(signal.ITIMER_REAL, 0)
             for number, was in before.items():
                 signal.signal(number, was)
-            if left:  # somebody else's alarm, which may be overdue
-                left -= time.monotonic() - began
-                signal.setitimer(signal.ITIMER_REAL, max(left, _SOON), interval)
+            if self._theirs.due < math.inf:
+                left = max(self._theirs.due - time.monotonic(), _SOON)
+                signal.setitimer(signal.ITIMER_REAL, left, self._theirs.interval)
 
     @contextmanager
     def allowed(self, *, at_once: bool = False) -> Iterator[None]:
@@ -106,9 +147,9 @@ class Interrupts:
         if self.why and (of_budget or not self.of_budget):
             return
         self.why, self.of_budget = why, of_budget
-        self._drain(why)
         self._set_alarm(self._grace_seconds)
         self._in_grace = True
+        self._drain(why)
 
     def settle(self) -> None:
         """Nothing is left that would have to end: no alarm will ring."""
@@ -118,7 +159,8 @@ class Interrupts:
     def _set_alarm(self, seconds: float) -> None:
         """Lets the alarm ring in so long, and not at another time; 0 is never."""
         if self._handles:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            self._due = time.monotonic() + seconds if seconds else math.inf
+            self._arm()
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -127,6 +169,26 @@ class Interrupts:
             self._timer = threading.Timer(seconds, self._ring)
             self._timer.daemon = True
             self._timer.start()
+
+    def _arm(self) -> None:
+        """Sets the process's one timer for whichever alarm is the next."""
+        due = min(self._due, self._theirs.due)
+        left = max(due - time.monotonic(), _SOON) if due < math.inf else 0
+        signal.setitimer(signal.ITIMER_REAL, left)
+
+    def _wake(self, number: int, frame: FrameType | None) -> None:
+        """Handles SIGALRM, of our alarm or of one that the caller had set before."""
+        now = time.monotonic() + _SOON
+        is_ours, is_theirs = self._due <= now, self._theirs.due <= now
+        self._due = math.inf if is_ours else self._due
+        theirs = self._theirs
+        if is_theirs:
+            self._theirs = theirs.next(now)
+        self._arm()
+        if is_theirs or not is_ours:
+            theirs.ring(number, frame)
+        if is_ours:
+            self._ring()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - Python's
         first, self.received = self.received is None, self.received or number
@@ -137,7 +199,7 @@ class Interrupts:
         self._is_over = True
         raise KeyboardInterrupt
 
-    def _ring(self, number: int = 0, frame: FrameType | None = None) -> None:  # noqa: ARG002 - Python's
+    def _ring(self) -> None:
         if not self.why:
             self.ask(self._planned, of_budget=True)
         elif self._in_grace:  # else this was for the plan, and something else is asking just now

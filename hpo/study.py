@@ -8,7 +8,7 @@ import signal
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import optuna
@@ -108,7 +108,7 @@ class Study:
         self._limits = Limits(record)
         self._about = this_process()
         self._driver: Driver | None = None
-        self._said_waiting = False
+        self._waits_since = 0.0  # that others' trials end
 
     def run(self) -> Outcome:
         """Runs the loop; what an interrupt or an error leaves behind can be run again.
@@ -119,10 +119,11 @@ class Study:
         with self._interrupts.handled():
             try:
                 outcome = self._loop()
-                self._close(outcome)
+                self._leave(outcome.state, outcome.reason)
             except Exception as error:
                 self._abandon(error)
                 raise
+            self._close(outcome)
         return outcome
 
     def _loop(self) -> Outcome:
@@ -157,12 +158,21 @@ class Study:
             return False
         # What another driver loses, this one is to go on with.
         n_elsewhere = len(self._record.leased())
-        if n_elsewhere and not self._said_waiting:
-            self._said_waiting = True
+        if n_elsewhere and not self._waits_since:
+            self._waits_since = time.monotonic()
             for listener in self._listeners:
                 listener.waiting(n_elsewhere)
+        if reached is not None and self._has_waited_enough:
+            return True
         # The last of them may just have ended that a trial here waits for.
         return n_elsewhere == 0 and not self._wants_more()
+
+    @property
+    def _has_waited_enough(self) -> bool:
+        """Whether those who share a spent budget have ended, or would have been taken for dead."""
+        run = self._plan.spec.run
+        waited = time.monotonic() - self._waits_since if self._waits_since else 0.0
+        return waited > run.lease + run.grace_period
 
     def _fill(self) -> None:
         """Starts as many trials as there is room for."""
@@ -491,7 +501,10 @@ class Study:
         self._executor.drain()
         if self._running:
             for listener in self._listeners:
-                listener.draining(why, self._plan.spec.run.grace_period)
+                try:
+                    listener.draining(why, self._plan.spec.run.grace_period)
+                except Exception:  # it may be anywhere, a trial included, which has not failed
+                    _log.exception("a listener could not be told that trials are to end")
 
     def _interrupted(self) -> Outcome:
         why = self._interrupts.why or "stopped by a signal"
@@ -499,8 +512,9 @@ class Study:
         return Outcome("interrupted", why, self._interrupts.received)
 
     def _put_all_back(self, why: str) -> None:
+        """Ends what runs; whoever goes on with it is alone in its folder."""
+        self._executor.end(list(self._running))
         for number in list(self._running):
-            self._executor.stop(number)
             with suppress(LeaseLostError):
                 self._put_back(number, why)
 
@@ -512,15 +526,21 @@ class Study:
         self._storage.drive(None)
 
     def _close(self, outcome: Outcome) -> None:
+        """Tells the listeners, each of them, whatever the one before has made of it."""
         if not self._interrupts.why:
             self._interrupts.settle()
-        self._leave(outcome.state, outcome.reason)
+        errors = []
         for listener in self._listeners:
-            if self._interrupts.received is None:
-                with self._interrupts.allowed(at_once=True):  # nothing is written here any more
+            at_once = self._interrupts.received is None  # nothing is written here any more
+            try:
+                with self._interrupts.allowed(at_once=True) if at_once else nullcontext():
                     listener.closed(self._record, outcome)
-            else:
-                listener.closed(self._record, outcome)
+            except KeyboardInterrupt:  # somebody does not want to wait for this one
+                continue
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def _abandon(self, error: Exception) -> None:
         """Leaves the study so that it can be run again, whatever went wrong.

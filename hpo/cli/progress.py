@@ -62,7 +62,7 @@ class PlainProgress(Listener):
             if n_trials == 1
             else (f"{n_trials} trials that other drivers run")
         )
-        self.console.print(f"Waiting for {what}; should one die, it is taken up here.")
+        self.console.print(f"Waiting for {what}; should one die, this driver sees to it.")
 
     def draining(self, why: str, grace_seconds: float) -> None:
         """Says why it takes a moment, and how not to wait."""

@@ -18,6 +18,7 @@ MOST_HISTORY = 50
 """Finished curves that are looked at; of more, so many that are spread evenly over them."""
 _SAME = 1e-6  # goodness that is nearer than this is the same
 _AT_ONCE = 64  # curves that the network is given together
+_DOUBT = 2.5  # finished curves: what they say weighs against what is so without them
 _KNOTS = 24  # future steps that the network is asked for; between them it is interpolated
 
 
@@ -172,8 +173,11 @@ class _Group:
         averages, x, _ = features.of_curve(self._v, self._steps, self._horizon)
         described = features.of_query(self._now, knots, self._horizon)
         queries = np.broadcast_to(described, (len(x), *described.shape))
-        pairs, residuals = self._history(averages, knots) if self._past else (None, None)
-        p = network.masses(network.shipped_weights(), x, queries, pairs, residuals)
+        p = network.masses(network.shipped_weights(), x, queries)
+        if k := len(self._past):
+            with_others = self._history(averages, knots)
+            q = network.masses(network.shipped_weights(), x, queries, *with_others)
+            p = (k * q + _DOUBT * p) / (k + _DOUBT)
         return [
             self._read(_between(one, knots, wanted, self._now), v, scale, wanted)
             for one, v, scale in zip(p, self._v, self._scales, strict=True)

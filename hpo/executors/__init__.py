@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from hpo import objectives
@@ -36,6 +36,10 @@ class Executor(Protocol):
 
     def stop(self, trial: int) -> None:
         """Ends a running trial early; no event of it follows."""
+        ...
+
+    def end(self, trials: Collection[int]) -> None:
+        """Ends running trials now, with a second for their clean-up; then nothing of them runs."""
         ...
 
     def drain(self) -> None:

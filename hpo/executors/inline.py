@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from optuna import TrialPruned
 
@@ -82,6 +82,11 @@ class InlineExecutor:
         if self._running is not None and self._running[0] == trial:
             self._running[1].close()
             self._end()
+
+    def end(self, trials: Collection[int]) -> None:
+        """Closes the trials' generators."""
+        for trial in trials:
+            self.stop(trial)
 
     def _end(self, ended: Ended | Drained | None = None) -> None:
         """Forgets the running trial, and frees what it holds."""

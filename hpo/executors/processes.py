@@ -6,7 +6,7 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import wait
 
@@ -112,6 +112,11 @@ class ProcessExecutor:
         if worker is not None:
             worker.stop(by=time.monotonic() + self._run.grace_period)
 
+    def end(self, trials: Collection[int]) -> None:
+        """Ends the trials' workers, which have a second for their clean-up."""
+        workers = [self._running(trial) for trial in trials]
+        self._end([worker for worker in workers if worker is not None])
+
     def drain(self) -> None:
         """Lets every running trial end after its next report."""
         self._draining = True
@@ -131,18 +136,23 @@ class ProcessExecutor:
 
     def close(self) -> None:
         """Ends all workers; what runs has a second for its clean-up."""
+        self._end([*self._workers.values(), *self._leaving])
+        self._leaving.clear()
+        self._alarm.close()
+
+    def _end(self, workers: Sequence[WorkerProcess]) -> None:
+        """Waits until workers are gone, and kills those that take longer than a second."""
         grace = min(self._run.grace_period, _SECONDS_TO_CLOSE)
-        for worker in list(self._workers.values()):
-            self._dismiss(worker, grace)
+        for worker in workers:
+            if worker not in self._leaving:
+                self._dismiss(worker, grace)
         deadline = time.monotonic() + grace
-        for worker in self._leaving:
+        for worker in workers:
             worker.join(max(0.0, deadline - time.monotonic()))
-        for worker in self._leaving:
+        for worker in workers:
             if not worker.is_gone:
                 worker.kill()
                 worker.join(_SECONDS_TO_DIE)
-        self._leaving.clear()
-        self._alarm.close()
 
     # --- what workers say, and what their silence says ---
 

@@ -79,8 +79,10 @@ class Decision:
         incumbent: The best last report of a finished trial.
         tolerance: What an improvement has to exceed.
         threshold: The probability below which it is not worth going on.
-        needed: By how much it has to improve to reach the incumbent; negative if it is ahead.
-        gained: What finished trials gained at most from the same share of their steps on.
+        needed: By how much it has to improve to reach the incumbent, and the tolerance beyond it;
+            negative if it has.
+        gained: What finished trials gained at most from the same share of their steps on; 0 if
+            none has gained anything.
         n_compared: Finished trials of which that is known.
     """
 
@@ -126,8 +128,8 @@ class Decision:
         if _share_that_holds(self.needed, self.gained, n) == _LEAST_SHARE:
             return ""
         return (
-            f"; it needs {self.needed:.3g}, and {n} finished trials gained {self.gained:.3g} at "
-            "most from there"
+            f"; the threshold is {100 * self.threshold:.2g}%: it needs {self.needed:.3g}, and {n} "
+            f"finished trials gained {self.gained:.3g} at most from there"
         )
 
     @property
@@ -164,7 +166,8 @@ class ForecastRule:
     A forecast is not believed on its own. Its odds have to be below the threshold where the
     study's past agrees: where the trial needs three times what any finished one gained from that
     share of its steps on. Where it needs less, less of the threshold holds, by the fifth power,
-    and at least a fortieth. So a study whose trials are late to improve is treated with care.
+    and at least a fortieth; all of it where nothing was gained. So a study whose trials are late to
+    improve is treated with care. What audits contradict is divided further.
 
     Args:
         direction: Whether lower or higher values are better.
@@ -375,7 +378,7 @@ def _known(curve: Steps) -> Steps:
 def _percent(probability: float, threshold: float) -> str:
     """12%, 0.8%, less than 0.1%; below the threshold where the probability is."""
     percent, bound = 100 * probability, 100 * threshold
-    if percent < _LEAST_PERCENT:
+    if percent < min(_LEAST_PERCENT, bound):
         return f"less than {min(_LEAST_PERCENT, bound):.2g}%"
     texts = [f"{percent:.0f}" if percent >= _WHOLE_PERCENT else f"{percent:.1f}"]
     texts += [f"{percent:.{digits}g}" for digits in range(2, 7)]

@@ -32,6 +32,8 @@ _SIZING = 2  # keeps a fit's seed apart from a trial's and its sampler's
 _BEYOND_TRIALS = 1_000_000  # so that no fit is taken for a trial of the study
 _FAILURES_IN_A_ROW = 3
 
+_SPENT = "the budget is spent"
+
 
 class SizingListener:
     """Hears of the fits; a subclass overrides what it cares about."""
@@ -107,12 +109,13 @@ class Sizing:
         self._listener.opened(self._question, self._log.fits)
         with self._interrupts.handled():
             try:
+                self._interrupts.ask_in(self._seconds_left, _SPENT)
                 while not self._done():
                     self._fill()
                     for event in self._wait():
                         self._handle(event)
                     if self._running and self._seconds_left <= 0:
-                        self._interrupts.ask("the budget is spent", of_budget=True)
+                        self._interrupts.ask(_SPENT, of_budget=True)
             except KeyboardInterrupt:
                 pass  # the signal, or the end of the grace
             finally:

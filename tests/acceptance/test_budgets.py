@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def quick(trial):
 def endless(trial):
     \"\"\"Reports every 10 ms, until there is a file named go.\"\"\"
     step = 0
+    open(f"began-{trial.number}", "w").close()
     while not os.path.exists("go"):
         step += 1
         time.sleep(0.01)
@@ -203,7 +205,40 @@ def test_a_study_without_a_result_says_so(folder: Folder) -> None:
     assert "No best trial: study 's' has no complete trial yet." in done.err
 
 
+def test_gpu_hours_stay_spent_though_a_dead_driver_turns_out_to_have_taken_less(
+    folder: Folder,
+) -> None:
+    """Until it is noticed that it is dead, its trial is taken to run."""
+    path = with_gpus(folder)
+    run = {"gpus_per_trial": 1, "workers": 1, "lease": 30.0, "grace_period": 1.0}
+    first = start(folder, study("endless", run, gpu_hours=12 / 3600), PATH=path)
+    first.wait_for("Study 's'")
+    second = folder.start("worker", "s", PATH=path)
+    second.wait_for("", folder.path / "began-1")
+    time.sleep(4)
+    second.signal(signal.SIGKILL)
+    second.process.wait()
+
+    done = first.done()
+
+    assert done.code == 0, done.err
+    assert "its GPU hours were spent" in done.err
+    assert folder.states("s") == {"WAITING": 2}
+
+
+def test_a_budget_of_data_needs_ends_a_fit_that_reports_nothing(folder: Folder) -> None:
+    values = study("silent", {"grace_period": 0.5})
+    values["objective"]["train_fraction"] = True
+    folder.write("objectives.py", OBJECTIVES)
+    values["baseline"] = {"x": 0.5}
+
+    done = folder.hpo("data-needs", folder.study(values), "--budget", "1s")
+
+    assert "The budget is spent" in done.err
+
+
 PYTHON = """
+import os
 import signal
 import sys
 import threading
@@ -260,6 +295,53 @@ def test_in_a_thread_which_gets_no_signals_a_timeout_ends_trials_too(
 
     assert "reason='its timeout was reached'" in python(folder, values, code)
     assert set(folder.states("s")) == {"WAITING"}
+
+
+def test_listeners_that_fail_change_nothing_for_the_study_and_for_others(folder: Folder) -> None:
+    code = """
+class Bad(Listener):
+    def draining(self, why, grace_seconds):
+        raise RuntimeError("cannot drain")
+    def closed(self, study, outcome):
+        raise RuntimeError("cannot close")
+
+try:
+    run(Bad(), Slow())
+except RuntimeError as error:
+    print(error)
+"""
+    said = python(folder, study("silent", {"grace_period": 0.5}, timeout=1.0), code)
+
+    assert said == "closed finished\ncannot close\n"
+    assert folder.hpo("show", "s", "--json").json["state"] == "finished"
+    assert folder.states("s") == {"WAITING": 1}
+
+
+def test_ctrl_c_while_a_study_is_closed_ends_what_is_closed_just_then(folder: Folder) -> None:
+    code = """
+class Impatient(Listener):
+    def closed(self, study, outcome):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+
+run(Impatient(), Slow())
+"""
+    said = python(folder, study("quick", trials=2), code)
+    assert said.startswith("closed finished\nOutcome(state='finished'")
+
+
+def test_an_alarm_of_the_callers_own_rings_beside_a_timeout(folder: Folder) -> None:
+    code = """
+began = time.monotonic()
+signal.signal(signal.SIGALRM, lambda *_: print("rang", round(time.monotonic() - began)))
+signal.setitimer(signal.ITIMER_REAL, 1.0, 2.0)
+run()
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    values = study("silent", {"grace_period": 0.5}, timeout=4.0)
+    said = python(folder, values, code).splitlines()
+    assert said[:2] == ["rang 1", "rang 3"]
+    assert "its timeout was reached" in said[-1]
 
 
 def test_an_alarm_of_the_callers_own_rings_when_it_should(folder: Folder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -266,6 +267,16 @@ def test_with_nothing_to_run_nothing_happens(build: Build) -> None:
 def test_an_objective_that_cannot_be_built_is_an_error(build: Build) -> None:
     with pytest.raises(ObjectiveError, match="nothing to call named 'generatd'"):
         build("generatd")
+
+
+def test_what_is_ended_runs_no_more(build: Build, tmp_path: Path) -> None:
+    executor = build("generated")
+    start(executor, job_of(tmp_path, 0, x=1.0, steps=10_000))
+    assert executor.events(30.0)
+    pid = executor.where(0)["pid"]
+    executor.end([0])
+    assert (tmp_path / "trial-0" / "cleaned").exists()
+    assert pid == os.getpid() or not is_running(int(str(pid)))
 
 
 def test_what_ran_out_of_memory_leaves_it_to_the_next_trial(build: Build, tmp_path: Path) -> None:

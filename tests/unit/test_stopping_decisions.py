@@ -113,7 +113,8 @@ def test_the_threshold_holds_where_finished_trials_gained_less_than_a_third(
     assert decision.n_compared == 6
     assert 3 * decision.gained < decision.needed
     assert re.search(
-        r"\); it needs 0\.[67]\d*, and 6 finished trials gained 0\.\d+ at most from there$",
+        r"\); the threshold is 10%: it needs 0\.[67]\d*, and 6 finished trials gained 0\.\d+ at "
+        r"most from there$",
         decision.sentence("epoch"),
     )
 
@@ -275,13 +276,14 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
         ({"probability": 0.0099996, "threshold": 0.01}, ": 0.99996% chance"),
         ({"probability": 0.4999, "threshold": 0.5}, ": 49.99% chance"),
         ({"probability": 0.0005, "threshold": 0.0006}, ": less than 0.06% chance"),
+        ({"probability": 7.35e-05, "threshold": 1e-9}, ": 0.0073% chance"),
         ({"mean": 0.08}, "(forecast 0.047, 90% interval 0.036-0.071)"),
         ({"probability": 0.0}, ": less than 0.1% chance"),
         ({"tolerance": 0.001}, "to beat 0.0213 by 0.001 ("),
         ({"low": -0.071, "high": -0.036}, "interval -0.071 to -0.036)"),
         (
             {"needed": 0.075, "gained": 0.022, "n_compared": 7},
-            "); it needs 0.075, and 7 finished trials gained 0.022 at most from there",
+            "); the threshold is 5%: it needs 0.075, and 7 finished trials gained 0.022 at most",
         ),
     ],
 )
