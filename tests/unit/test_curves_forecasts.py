@@ -86,7 +86,7 @@ def test_a_large_offset_does_not_hide_what_a_study_does() -> None:
         history = [c + offset for c in curves[1:]]
         found = hpo.forecast(curves[0][:30] + offset, 100, history=history, at=100)
         assert found.mean[0] - offset == pytest.approx(curves[0][-1], abs=0.05)
-        assert found.std[0] < 0.15
+        assert found.std[0] < 0.2
 
 
 def test_curves_may_come_as_lists_tuples_arrays_and_tables() -> None:
