@@ -186,6 +186,21 @@ def test_a_driver_whose_trials_have_ended_waits_for_those_of_others(folder: Fold
     assert second.done().code == 0
 
 
+def test_a_driver_does_not_wait_for_ever_for_one_with_a_larger_budget(folder: Folder) -> None:
+    values = study("silent", timeout=2.0, trials=2, run={"lease": 2.0, "grace_period": 0.5})
+    first = start(folder, values)
+    first.wait_for("", folder.path / "began-0")
+    second = folder.start("resume", "s", "--set", "search.timeout=1h")
+    second.wait_for("", folder.path / "began-1")
+
+    assert first.done().code == 0
+
+    assert folder.states("s") == {"WAITING": 1, "RUNNING": 1}
+    folder.write("go", "")
+    assert second.done().code == 0
+    assert folder.states("s") == {"COMPLETE": 2}
+
+
 def test_ctrl_c_while_a_budget_ends_trials_is_an_interrupt(folder: Folder) -> None:
     running = start(folder, study("silent", timeout=1.0, run={"grace_period": 60.0}))
     running.wait_for("Its timeout was reached")
