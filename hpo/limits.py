@@ -53,8 +53,7 @@ class Limits:
         self._n_failed = 0  # when it was looked last whether they are too many in a row
         self._in_a_row = False
         self._deadline = math.inf
-        self._spent = ""  # the budget that is, and why it ends the study
-        self._why = ""
+        self._spent: tuple[str, str] | None = None  # why the study ends, and by which budget
         self._ended = _Ended(Counter(), -math.inf, 0.0)
 
     def begin(self) -> float:
@@ -86,14 +85,17 @@ class Limits:
             return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
         if most is not None and failed > most:
             return Outcome("failed", f"{failed} trials failed, more than max_failures = {most}")
-        hours = self._search.gpu_hours
-        if self._spent:  # it stays so: what was said of trials elsewhere may have been too much
-            return self.over(self._why, self._spent)
+        # It stays so: what was said of trials elsewhere may have been too much.
+        self._spent = self._spent or self._budget_spent(gpu_seconds)
+        return self.over(*self._spent) if self._spent else None
+
+    def _budget_spent(self, gpu_seconds: Mapping[int, float]) -> tuple[str, str] | None:
         if time.monotonic() >= self._deadline:
-            self._spent, self._why = "search.timeout", TIMEOUT
-        elif hours is not None and self._gpu_seconds(gpu_seconds) >= 3600 * hours:
-            self._spent, self._why = "search.gpu_hours", "its GPU hours were spent"
-        return self.over(self._why, self._spent) if self._spent else None
+            return TIMEOUT, "search.timeout"
+        hours = self._search.gpu_hours
+        if hours is not None and self._gpu_seconds(gpu_seconds) >= 3600 * hours:
+            return "its GPU hours were spent", "search.gpu_hours"
+        return None
 
     def over(self, reason: str = "", limit: str = "") -> Outcome:
         """How it ends in peace, and why it does if it has not all of its trials."""
