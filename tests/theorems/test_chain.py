@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.device import DEVICE
 from trainers.chain import Chain
 from trainers.config import TrainerConfig
 from trainers.losses import Loss, loss_of
@@ -13,7 +14,7 @@ from trainers.models import Pixels, build
 from trainers.randomness import Randomness
 from trainers.steps import Stepper
 
-CPU = torch.device("cpu")
+HERE = torch.device(DEVICE)
 NETWORKS: list[dict[str, Any]] = [
     {"model": "linear"},
     {"model": "mlp", "activation": "relu"},
@@ -31,15 +32,15 @@ def network(shape: tuple[int, ...], n_outputs: int, **fields: Any) -> nn.Sequent
     config = TrainerConfig.from_mapping({"width": [5, 4], **fields})
     built = build(config, shape, n_outputs, torch.Generator().manual_seed(0))
     assert isinstance(built, nn.Sequential)
-    return built.double()
+    return built.double().to(HERE)
 
 
 def examples(shape: tuple[int, ...], n_outputs: int, n: int = 7) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(n, *shape, generator=generator, dtype=torch.float64)
     if n_outputs == 1:
-        return x, torch.randn(n, generator=generator, dtype=torch.float64)
-    return x, torch.randint(n_outputs, (n,), generator=generator)
+        return x.to(HERE), torch.randn(n, generator=generator, dtype=torch.float64).to(HERE)
+    return x.to(HERE), torch.randint(n_outputs, (n,), generator=generator).to(HERE)
 
 
 def losses(n_outputs: int) -> list[Loss]:
@@ -52,7 +53,7 @@ def losses(n_outputs: int) -> list[Loss]:
 def test_the_gradient_of_a_loss_is_that_of_autograd(n_outputs: int) -> None:
     _, y = examples((2,), n_outputs)
     for loss in losses(n_outputs):
-        outputs = torch.randn(7, n_outputs, dtype=torch.float64, requires_grad=True)
+        outputs = torch.randn(7, n_outputs, dtype=torch.float64, device=HERE, requires_grad=True)
         expected = loss(outputs, y)
         expected.backward()  # type: ignore[no-untyped-call]
         value, gradient = loss.gradient(outputs.detach().clone(), y, 7)
@@ -93,7 +94,7 @@ def test_micro_batches_give_the_gradient_of_the_batch(fields: dict[str, Any], mi
     for size in (None, micro):
         model = network((1, 6, 6), 3, **{**fields, "dropout": 0.0})
         config = TrainerConfig.from_mapping({**fields, "micro_batch": size})
-        stepper = Stepper(config, model, "classification", Randomness(0, CPU, borrows=False), CPU)
+        stepper = Stepper(config, model, "classification", Randomness(0, HERE, borrows=False), HERE)
         with torch.no_grad():
             loss = stepper.gradient([(x, y)], 7)
         found.append([loss, *(p.grad for p in model.parameters())])

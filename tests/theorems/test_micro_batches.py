@@ -8,28 +8,30 @@ import pytest
 import torch
 from torch import nn
 
+from tests.device import DEVICE
 from trainers.config import FULL_BATCH, TrainerConfig
 from trainers.data.parts import Tensors
 from trainers.randomness import Randomness
 from trainers.steps import Stepper
 
 ROOT = Path(__file__).parents[2]
-CPU = torch.device("cpu")
+HERE = torch.device(DEVICE)
 
 
 def made(config: TrainerConfig) -> tuple[Stepper, nn.Module, Randomness]:
-    randomness = Randomness(0, CPU, borrows=False)
-    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double()
+    randomness = Randomness(0, HERE, borrows=False)
+    model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double().to(HERE)
+    drawn = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=randomness.generator, dtype=p.dtype))
-    return Stepper(config, model, "classification", randomness, CPU), model, randomness
+            p.copy_(torch.randn(p.shape, generator=drawn, dtype=p.dtype))
+    return Stepper(config, model, "classification", randomness, HERE), model, randomness
 
 
 def examples(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(n, 5, generator=generator, dtype=torch.float64)
-    return x, torch.randint(3, (n,), generator=generator)
+    return x.to(HERE), torch.randint(3, (n,), generator=generator).to(HERE)
 
 
 def gradients(model: nn.Module) -> list[torch.Tensor]:
@@ -79,21 +81,28 @@ def test_mixed_examples_keep_their_partners_in_micro_batches() -> None:
 _TIGHT = """
 import resource, sys
 import torch
+from tests.device import DEVICE
 from trainers.config import TrainerConfig
 from trainers.randomness import Randomness
 from trainers.steps import Stepper
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
-cpu = torch.device("cpu")
-randomness = Randomness(0, cpu, borrows=False)
+here = torch.device(DEVICE)
+randomness = Randomness(0, here, borrows=False)
 model = torch.nn.Sequential(torch.nn.Linear(4, 65536), torch.nn.ReLU(), torch.nn.Linear(65536, 2))
+model.to(here)
 config = TrainerConfig(learning_rate=1e-6, momentum=0.0)
-stepper = Stepper(config, model, "classification", randomness, cpu)
-x, y = torch.randn(4096, 4), torch.zeros(4096, dtype=torch.long)
+stepper = Stepper(config, model, "classification", randomness, here)
+x, y = torch.randn(4096, 4).to(here), torch.zeros(4096, dtype=torch.long).to(here)
 stepper.step(x[:1], y[:1])  # makes what is made once
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
+if here.type == "cuda":
+    torch.cuda.empty_cache()
+    room = torch.cuda.memory_reserved() + 300 * 2**20
+    torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
+else:
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
 print(float(stepper.step(x, y)), stepper.at_once)
 """
 
@@ -117,12 +126,12 @@ def test_what_does_not_fit_for_one_example_is_out_of_memory() -> None:
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             self.seen.append(len(x))
-            return x @ self.w @ torch.empty(2**60)  # more than any machine has
+            return x @ self.w @ torch.empty(2**60, device=HERE)  # more than any machine has
 
-    model = Glutton()
+    model = Glutton().to(HERE)
     stepper = Stepper(
-        TrainerConfig(), model, "classification", Randomness(0, CPU, borrows=False), CPU
+        TrainerConfig(), model, "classification", Randomness(0, HERE, borrows=False), HERE
     )
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
-        stepper.step(torch.zeros(5, 3), torch.zeros(5, dtype=torch.long))
+    with pytest.raises(RuntimeError, match=r"can't allocate memory|out of memory"):
+        stepper.step(torch.zeros(5, 3).to(HERE), torch.zeros(5, dtype=torch.long).to(HERE))
     assert model.seen == [5, 3, 2, 1]

@@ -1,4 +1,7 @@
-"""A fit that was stopped and taken up again equals one that never was, bit for bit on the CPU."""
+"""A fit that was stopped and taken up again equals one that never was, bit for bit.
+
+On a GPU that is so in deterministic mode.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.device import DEVICE
 from trainers import Goals, Report
 from trainers.checkpoints import WEIGHTS, Checkpoints
 from trainers.config import FIRST_ORDER, FULL_BATCH
@@ -13,8 +17,10 @@ from trainers.data import Source, load
 from trainers.loop import Fit, fit, fit_folds
 
 EPOCHS = 5
+DETERMINISTIC = DEVICE != "cpu"
 RICH = {
     "epochs": EPOCHS,
+    "deterministic": DETERMINISTIC,
     "batch_size": 32,
     "width": 12,
     "dropout": 0.3,
@@ -36,7 +42,13 @@ CNN = {
     "noise": 0.1,
     "batch_size": 256,
 }
-OWN = {"model": "nets:make", "units": 6, "epochs": EPOCHS, "learning_rate": 0.1}
+OWN = {
+    "model": "nets:make",
+    "units": 6,
+    "epochs": EPOCHS,
+    "learning_rate": 0.1,
+    "deterministic": DETERMINISTIC,
+}
 NETS = """
 from torch import nn
 
@@ -86,7 +98,7 @@ def test_resumed_training_equals_uninterrupted_training(
     data = "digits" if config.get("model") == "cnn" else "iris"
 
     def start(checkpoints: Checkpoints | None) -> Fit:
-        return fit(config, data, seed=3, device="cpu", checkpoints=checkpoints, folder=tmp_path)
+        return fit(config, data, seed=3, device=DEVICE, checkpoints=checkpoints, folder=tmp_path)
 
     whole = Checkpoints(tmp_path / "whole", every_epochs=2)
     expected = run(start(whole))
@@ -103,20 +115,20 @@ def test_folds_resume_as_one(tmp_path: Path) -> None:
     folds = load(Source("iris", folds=3), seed=0)
     checkpoints = Checkpoints(tmp_path, every_epochs=1)
     config = {**RICH, "epochs": 3}
-    expected = run(fit_folds(config, folds, seed=0, device="cpu"))
-    stopped_after(2, fit_folds(config, folds, seed=0, device="cpu", checkpoints=checkpoints))
-    assert run(fit_folds(config, folds, seed=0, device="cpu", checkpoints=checkpoints)) == expected
+    expected = run(fit_folds(config, folds, seed=0, device=DEVICE))
+    stopped_after(2, fit_folds(config, folds, seed=0, device=DEVICE, checkpoints=checkpoints))
+    assert run(fit_folds(config, folds, seed=0, device=DEVICE, checkpoints=checkpoints)) == expected
     assert {path.parent.name for path in tmp_path.rglob(WEIGHTS)} == {"fold-1", "fold-2", "fold-3"}
 
 
 def test_another_configuration_does_not_go_on_from_it(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_epochs=1)
-    stopped_after(3, fit(RICH, "iris", seed=0, device="cpu", checkpoints=checkpoints))
+    stopped_after(3, fit(RICH, "iris", seed=0, device=DEVICE, checkpoints=checkpoints))
     other = {**RICH, "learning_rate": 0.2}
     for config, seed in ((other, 0), (RICH, 1)):
-        expected = run(fit(config, "iris", seed=seed, device="cpu"))
+        expected = run(fit(config, "iris", seed=seed, device=DEVICE))
         assert (
-            run(fit(config, "iris", seed=seed, device="cpu", checkpoints=checkpoints)) == expected
+            run(fit(config, "iris", seed=seed, device=DEVICE, checkpoints=checkpoints)) == expected
         )
 
 
@@ -124,10 +136,10 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = {**RICH, "epochs": 6}
-    expected = run(fit(config, "iris", seed=0, device="cpu"))
+    expected = run(fit(config, "iris", seed=0, device=DEVICE))
     for damage in (_cut, _flipped, _emptied):
         checkpoints = Checkpoints(tmp_path / damage.__name__, every_epochs=1)
-        stopped_after(4, fit(config, "iris", seed=0, device="cpu", checkpoints=checkpoints))
+        stopped_after(4, fit(config, "iris", seed=0, device=DEVICE, checkpoints=checkpoints))
         before, newest = sorted(checkpoints.directory.glob("*.pt"))
         damage(newest)
         caplog.clear()
@@ -136,23 +148,23 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_taken(
         assert len(state["reports"]) == int(before.stem.removeprefix("checkpoint-")) == 3
         assert str(newest) in caplog.text
         assert "is damaged" in caplog.text
-        assert run(fit(config, "iris", seed=0, device="cpu", checkpoints=checkpoints)) == expected
+        assert run(fit(config, "iris", seed=0, device=DEVICE, checkpoints=checkpoints)) == expected
 
 
 def test_with_all_checkpoints_damaged_a_fit_starts_again(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_epochs=1)
-    stopped_after(3, fit(RICH, "iris", seed=0, device="cpu", checkpoints=checkpoints))
+    stopped_after(3, fit(RICH, "iris", seed=0, device=DEVICE, checkpoints=checkpoints))
     for path in tmp_path.glob("*.pt"):
         _cut(path)
-    expected = run(fit(RICH, "iris", seed=0, device="cpu"))
-    assert run(fit(RICH, "iris", seed=0, device="cpu", checkpoints=checkpoints)) == expected
+    expected = run(fit(RICH, "iris", seed=0, device=DEVICE))
+    assert run(fit(RICH, "iris", seed=0, device=DEVICE, checkpoints=checkpoints)) == expected
 
 
 def test_checkpoints_come_when_due_and_go_at_the_end(tmp_path: Path) -> None:
     def steps(checkpoints: Checkpoints) -> list[list[str]]:
         seen = [
             sorted(path.stem[-1] for path in checkpoints.directory.glob("*.pt"))
-            for _ in fit(RICH, "iris", seed=0, device="cpu", checkpoints=checkpoints)
+            for _ in fit(RICH, "iris", seed=0, device=DEVICE, checkpoints=checkpoints)
         ]
         assert [p.name for p in checkpoints.directory.iterdir()] == [WEIGHTS]
         return seen
@@ -175,7 +187,7 @@ def test_what_is_watched_decides_the_best_epoch_and_its_weights_come_back(tmp_pa
         checkpoints = Checkpoints(tmp_path / watched)
         goals = Goals(watched=watched)
         reports, final = run(
-            fit(config, "wine", seed=1, device="cpu", goals=goals, checkpoints=checkpoints)
+            fit(config, "wine", seed=1, device=DEVICE, goals=goals, checkpoints=checkpoints)
         )
         values = [report[watched] for report in reports]
         assert final == reports[values.index(best_of(values))]
