@@ -132,12 +132,11 @@ class ForecastPruner(Rule):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         if not trial.intermediate_values or is_audit(trial):
             return False
-        steps, values = curve(trial)
-        if not math.isfinite(values[-1]):
+        if not math.isfinite(end(trial)):
             return True  # it diverged; hpo fails such a trial before it asks
-        if not is_due(len(steps)):
+        if not is_due(len(trial.intermediate_values)):
             return False
-        decision = self._decide(study, trial, (steps, values))
+        decision = self.outlook(study, trial)
         if decision is None or not decision.condemns:
             return False
         audited = is_audited(self.seed, trial.number, self.audit)
@@ -152,14 +151,15 @@ class ForecastPruner(Rule):
             return f"forecast at {self._unit} {step}: {trial.intermediate_values[step]}"
         return f"forecast at {Decision.from_json(kept).sentence(self._unit)}"
 
-    def _decide(self, study: Study, trial: FrozenTrial, seen: Steps) -> Decision | None:
+    def outlook(self, study: Study, trial: FrozenTrial) -> Decision | None:
+        """What is expected of a trial as it is now; None where nothing can be said, or need be."""
         known = self._know(study)
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
         horizon = known.longest if told is None else told
         if self._ends_early and known.longest:
             horizon = min(horizon, known.longest)
         rule = ForecastRule(direction_of(study), **self._settings)
-        return rule.decide([seen], horizon, known.past)[0]
+        return rule.decide([curve(trial)], horizon, known.past)[0]
 
     def _know(self, study: Study) -> _Known:
         """What the finished trials say; gathered anew only when there are more of them."""
@@ -230,7 +230,7 @@ def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
 
 
 def end(trial: FrozenTrial) -> float:
-    """What a COMPLETE trial reported last; its value, if it reported nothing."""
+    """What a trial reported last; its value, if it reported nothing."""
     if trial.intermediate_values:
         return trial.intermediate_values[max(trial.intermediate_values)]
     return math.nan if trial.value is None else trial.value

@@ -63,7 +63,7 @@ def sentence(study: StudyRecord) -> str:
         held = round(told["coverage"] * audited)
         text += (
             f"; of {audited} run on as an audit {told['wrongly_condemned']} beat the incumbent "
-            f"({told['expected_wrong']:.1f} expected), {held} ended in the 90% interval"
+            f"({told['expected_wrong']:.2g} expected), {held} ended in the 90% interval"
         )
     if (coverage := told.get("coverage_finished")) is not None:
         text += (

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import optuna
+from optuna.trial import FrozenTrial
 from rich.table import Table
 
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
-from hpo.pruners import Decision, unit
+from hpo.pruners import Decision, ForecastPruner, build, unit
 from hpo.reports.leaderboard import number
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, TrialRecord
 
@@ -41,6 +43,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         "driver": attrs.get(DRIVER),
         "micro_batch": record.micro_batch,
         "traceback": record.failure.traceback if record.failure else None,
+        "outlook": _outlook(study, frozen),
         "rank": record.rank,
         "n_ranked": sum(each.rank is not None for each in ranked.values()),
         "best": None if best is None else {"trial": best.number, "values": dict(best.values)},
@@ -54,6 +57,18 @@ def _suggested(record: TrialRecord, attrs: Mapping[str, Any]) -> str | None:
     if record.is_baseline:
         return "the baseline"
     return attrs.get(SUGGESTED) or ("by hand, enqueued" if ENQUEUED in attrs else None)
+
+
+def _outlook(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any] | None:
+    """What the rule `forecast` expects of a trial that has yet to end; None where it cannot say."""
+    if trial.state.is_finished() or not trial.intermediate_values or study.aims.several:
+        return None
+    rule = build(study.plan)
+    if not isinstance(rule, ForecastPruner):
+        return None
+    of_optuna = optuna.load_study(study_name=study.name, storage=study.storage)
+    expected = rule.outlook(of_optuna, trial)
+    return None if expected is None else expected.as_json()
 
 
 def why_table(study: StudyRecord, told: Mapping[str, Any]) -> Table:
@@ -111,6 +126,8 @@ def _reported(study: StudyRecord, steps: Mapping[str, float]) -> str:
 
 
 def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if told["outlook"]:
+        yield "expected", Decision.from_json(told["outlook"]).sentence(unit(study.plan))
     if told["stopped_by"]:
         yield "stopped", told["stopped_by"]
     if told["forecast"] and told["forecast"]["audited"]:

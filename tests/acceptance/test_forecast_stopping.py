@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import signal
 import subprocess
@@ -47,6 +48,16 @@ def waits(trial):
     \"\"\"Trial 6 waits at its tenth step, if it gets there.\"\"\"
     for step in range(1, 13):
         if trial.number == 6 and step == 10 and not os.path.exists("go"):
+            open("waiting", "w").close()
+            wait_for("go")
+        trial.report(step, loss=loss(trial, step))
+    return {"loss": loss(trial, 12)}
+
+
+def pauses(trial):
+    \"\"\"Trial 3, which is as good as others, waits at its sixth step.\"\"\"
+    for step in range(1, 13):
+        if trial.number == 3 and step == 6:
             open("waiting", "w").close()
             wait_for("go")
         trial.report(step, loss=loss(trial, step))
@@ -158,6 +169,27 @@ def test_people_are_told_what_was_saved_and_why_a_trial_was_stopped(folder: Fold
     assert "audited condemned at epoch " in why
     assert "run on all the same, as an audit: it did not beat it, " in why
     assert folder.hpo("why", "s", str(stopped[0]["trial"]), "--json").json["forecast"]["mean"]
+
+
+def test_of_a_trial_that_runs_it_is_said_what_to_expect(folder: Folder) -> None:
+    values = study("pauses", startup_trials=3)
+    running = folder.start("run", folder.study(values))
+    running.wait_for("", folder.path / "waiting")
+
+    told = folder.hpo("why", "s", "3", "--json").json
+    why = " ".join(folder.hpo("why", "s", "3").out.split())
+
+    (folder.path / "go").touch()
+    assert running.done().code == 0
+    assert told["state"] == "RUNNING"
+    assert told["outlook"]["step"] == 5
+    assert told["outlook"]["horizon"] == 12
+    assert told["outlook"]["incumbent"] == pytest.approx(0.1 + math.exp(-4))
+    assert told["outlook"]["low"] < told["outlook"]["median"] < told["outlook"]["high"]
+    assert re.search(r"expected epoch 5 of 12: [\d.]+% chance to beat 0\.118 \(forecast ", why)
+    ended = folder.hpo("why", "s", "3", "--json").json
+    assert ended["state"] == "COMPLETE"
+    assert ended["outlook"] is None
 
 
 def test_a_rule_without_forecasts_says_what_it_saved(folder: Folder) -> None:
