@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.machine import print_header
 
-PARTS = ("forecasts", "stopping", "sizes")
+PARTS = ("forecasts", "prior", "stopping", "sizes")
 PACKAGES = ("hpo", "numpy", "scipy", "optuna")
 
 

@@ -29,8 +29,9 @@ TIE = 0.003
 """An outcome so near to an interval counts as inside: flat curves repeat their value exactly."""
 MOST_LIKELY = 200.0
 """Densities are counted up to this, so that flat curves do not decide the likelihood."""
-_WIDTH = 118  # of the tables
+WIDTH = 118  # of the tables
 _MOST, _QUICK = 150, 60  # curves of a problem, drawn at random
+_BY_CHAINS = 18  # curves of all problems: these take seconds each
 
 Way = Callable[[Array, int, Sequence[Array]], Sequence[Distribution]]
 """Curves (r, n) seen so far, the horizon, and for each the finished ones -> final values."""
@@ -48,22 +49,32 @@ class Scores:
 
 def run(console: Console, data: Path, *, quick: bool) -> None:
     """Prints a table for each group of problems."""
-    wide = Console(width=max(_WIDTH, console.width), file=console.file)
+    wide = Console(width=max(WIDTH, console.width), file=console.file)
     for group, load in GROUPS.items():
         families = [f.moving for f in load(data)]
         n_curves = ", ".join(f"{f.name[-24:]} {len(f.scores)}" for f in families)
         console.print(f"{group}, curves that move: {n_curves}", highlight=False, soft_wrap=True)
-        rng = np.random.default_rng(SEED)
-        families = [_sample(f, rng, _QUICK if quick else _MOST) for f in families]
-        table = _table(f"{group}: the final value after 10 / 20 / 50% of the curve")
+        families = sampled(families, quick=quick)
+        table = table_of(f"{group}: the final value after 10 / 20 / 50% of the curve")
         for name, (way, k) in WAYS.items():
             if quick and name.startswith("least"):
                 continue
-            scores = [[_score(way, f, share, k) for share in SHARES] for f in families]
-            _add(table, name, scores)
+            add_row(table, name, families, way, k)
         wide.print(table)
+        if not quick:
+            wide.print(_beside_chains(group, families))
         each = _milliseconds_in_batches(families[0])
         console.print(f"hpo, 30 finished, 100 curves at a time: {each:.2f} ms a curve\n")
+
+
+def _beside_chains(group: str, families: Sequence[Family]) -> Table:
+    """What takes seconds a curve, on a few of them, and others on the same ones."""
+    each = _BY_CHAINS // len(families)
+    few = [Family(f.name, f.scores[:each]) for f in families]
+    table = table_of(f"{group}, {each} curves of each problem")
+    for name, way in FEW_WAYS.items():
+        add_row(table, name, few, way)
+    return table
 
 
 def _milliseconds_in_batches(family: Family) -> float:
@@ -80,9 +91,11 @@ def _milliseconds_in_batches(family: Family) -> float:
     return float(np.median(turns))
 
 
-def _sample(family: Family, rng: np.random.Generator, most: int) -> Family:
-    rows = rng.permutation(len(family.scores))[:most]
-    return Family(family.name, family.scores[rows])
+def sampled(families: Sequence[Family], *, quick: bool) -> list[Family]:
+    """Some curves of each problem, drawn at random."""
+    rng, most = np.random.default_rng(SEED), _QUICK if quick else _MOST
+    rows = [rng.permutation(len(f.scores))[:most] for f in families]
+    return [Family(f.name, f.scores[some]) for f, some in zip(families, rows, strict=True)]
 
 
 def _score(way: Way, family: Family, share: float, k: int) -> Scores:
@@ -115,7 +128,8 @@ def _others(rng: np.random.Generator, n_curves: int, i: int) -> NDArray[np.intp]
 # --- the ways ---
 
 
-def _ours(seen: Array, horizon: int, past: Sequence[Array]) -> list[Distribution]:
+def ours(seen: Array, horizon: int, past: Sequence[Array]) -> list[Distribution]:
+    """`hpo.curves`."""
     return [
         forecast_batch([v], horizon, direction="maximize", history=list(h), bounds=(0, 1))[0]
         for v, h in zip(seen, past, strict=True)
@@ -243,6 +257,17 @@ def _bank(seen: Array, horizon: int, _: Sequence[Array]) -> list[Distribution]:
     return found
 
 
+def _chains(seen: Array, horizon: int, _: Sequence[Array]) -> list[Distribution]:
+    from benchmarks.curves.chains import final_values  # emcee is for benchmarks alone
+
+    found = []
+    for v in seen:
+        ends, noise = final_values(v, horizon, np.random.default_rng(SEED))
+        ends = np.clip(np.quantile(ends, np.linspace(0.0025, 0.9975, _DRAWN)), 0, 1)
+        found.append(_normals(ends, np.full(_DRAWN, max(noise, 5e-4))))
+    return found
+
+
 _COUNTED, _LEAST_ERROR, _KEPT, _DRAWN, _STUDIES = 8, 4e-4, 1000, 200, 1000
 
 
@@ -275,13 +300,21 @@ WAYS: dict[str, tuple[Way, int]] = {
     "least squares, 6 shapes": (_least_squares(SHAPES), 0),
     "Bayesian average over shapes": (_averaged, 0),
     "16,000 curves of the prior, re-weighted": (_bank, 0),
-    "hpo, no history": (_ours, 0),
-    "hpo, 5 finished": (_ours, 5),
-    "hpo, 30 finished": (_ours, 30),
+    "hpo, no history": (ours, 0),
+    "hpo, 5 finished": (ours, 5),
+    "hpo, 30 finished": (ours, 30),
+}
+
+FEW_WAYS: dict[str, Way] = {
+    "last value": _last,
+    "least squares, 6 shapes": _least_squares(SHAPES),
+    "Markov chains, 11 shapes": _chains,
+    "hpo, no history": ours,
 }
 
 
-def _table(title: str) -> Table:
+def table_of(title: str) -> Table:
+    """A table without rows."""
     table = Table(title=title, box=box.SIMPLE, title_justify="left")
     table.add_column("way")
     for column in ("CRPS", "log-likelihood", "90% covers", "least, most", "ms"):
@@ -289,8 +322,9 @@ def _table(title: str) -> Table:
     return table
 
 
-def _add(table: Table, name: str, scores: Sequence[Sequence[Scores]]) -> None:
-    """A row: means over problems, and the extremes of coverage."""
+def add_row(table: Table, name: str, families: Sequence[Family], way: Way, k: int = 0) -> None:
+    """A row: means over problems, and the extremes of coverage; k finished curves are known."""
+    scores = [[_score(way, f, share, k) for share in SHARES] for f in families]
     covers = [s.coverage for row in scores for s in row]
     table.add_row(
         name,

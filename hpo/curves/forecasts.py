@@ -70,6 +70,8 @@ def forecast(
     The distributions come from a network that was trained on curves drawn from a broad prior
     (`hpo.curves.prior`). A value that is NaN, or infinite on the bad side, is a run that diverged:
     the worst there is. One that is followed by finite values was not measured, and is left out.
+    A loss has no worst value, and may blow up: its mean and standard deviation count that slight
+    chance, of which a median and an interval say nothing.
 
     Args:
         values: What was seen, shape (n,); one point is enough.

@@ -78,6 +78,7 @@ def masses(
     h = net("inp", x, silu=True)
     h = h + net("b2", net("b1", h, silu=True))
     h = h + net("b4", net("b3", h, silu=True))
+    h = h + net("b6", net("b5", h, silu=True))
     q = queries.astype(np.float32)
     if pairs is None or residuals is None or not pairs.shape[1]:
         z = _mix(net, h, q, net("context", np.zeros((1, 1, WIDTH_OF_PAIR + 2), np.float32)))
@@ -94,6 +95,7 @@ def masses(
 def _mix(net: _Layers, h: Floats, q: Floats, context: Floats) -> Floats:
     z = h[:, None] + net("query", q) + context
     z = z + net("h2", net("h1", _silu(z), silu=True))
+    z = z + net("h4", net("h3", _silu(z), silu=True))
     return _silu(z)
 
 
@@ -110,6 +112,7 @@ def _attend(
     ]
     e = net("p1", np.concatenate(seen, axis=-1).astype(np.float32), silu=True)
     e = e + net("p2", e, silu=True)
+    e = e + net("p4", e, silu=True)
     # The inner product (W_q h) . (W_k e) / sqrt(64), and a bias of e's own
     asked = net("ask", h)
     scores = net("score", e)[..., 0] + np.einsum("rkqc,rc->rkq", net("key", e), asked) / 8

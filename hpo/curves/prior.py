@@ -16,11 +16,16 @@ two speeds            a Weibull and a slower power law
 logarithm             p(x) = log(1 + 10 x) / log(1 + 10 / k)
 ====================  ========================================================
 
-and then things happen to it, each in some studies only: a plateau before the rise, learning-rate
-drops, gains at the end of a decaying schedule, overfitting, a start that throws it far off, never
-learning at all, escapes from that, divergence for ever or for a while, spikes, noise that is white
-or autocorrelated, constant or decaying, drift, and what is measured being cut off, rescaled or
-rounded. The prior is broad on purpose: it mattered more for real curves than the network's size.
+where learning may begin late. Then things happen to it, each in some studies only: a plateau before
+the rise, learning-rate drops, gains at the end of a decaying schedule, overfitting, a start that
+throws it far off, never learning at all, escapes from that, divergence, sudden or slow, for ever or
+for a while, collapses again and again, NaN for good, spikes, noise that is white or autocorrelated,
+constant or decaying, drift, and what is measured being cut off, rescaled or rounded. How many of a
+study's trials something happens to, and how many recover, is the study's own: so its finished
+trials tell of the others. Some studies try two kinds of trials.
+
+The prior is broad on purpose: it mattered more for real curves than the network's size or the
+length of its training.
 """
 
 from __future__ import annotations
@@ -35,6 +40,8 @@ from hpo.curves.scales import LOWEST
 
 _N_TRAITS = 16
 _N_LATENT = 2
+_LATE = 0.2  # share of studies in which learning may begin late
+_BEYOND = 1e9  # of all measure: it is cut off
 
 
 @dataclass(frozen=True)
@@ -66,8 +73,11 @@ class Prior:
         v = self._overfitting(v, z, top - chance, time)
         v, rough = self._noise(v, z, top - chance, calming, time)
         v = self._divergence(v, z, start, rough, time)
-        v = self._thrown_off(v, z, time)
+        v = self._thrown_off(v, z, start, time)
+        v = self._in_and_out(v, z, start)
         v = self._flat(v, z, start, asymptote, rough, time)
+        v = self._of_two_kinds(v, chance, top)
+        v = self._lost(v, z, time)
         return self._measured(v, chance, top)
 
     # --- the character of a study ---
@@ -102,7 +112,7 @@ class Prior:
         k = np.exp(np.clip(log_k, math.log(1e-3), math.log(30)))
         a = np.exp(math.log(0.7) + 0.6 * self._study_normal() + 0.3 * z[..., 5:6])
         a = np.clip(a, 0.15, 4)
-        x = time / k
+        x = (time - self._waiting(z, time)) / k
         weibull = 1 - np.exp(-(x ** np.clip(a, 0.3, 2)))
         hill = x ** np.clip(a, 0.4, 3)
         steep = 3 * np.exp(-0.5 * self._trial_normal())
@@ -121,6 +131,14 @@ class Prior:
         p = np.choose(chosen, shapes)
         # In a third of the studies the asymptote is where the curve is at the horizon
         return self._either(0.35, p / np.maximum(p[..., -1:], 0.05), p)
+
+    def _waiting(self, z: Array, time: Array) -> Array:
+        """Time in which nearly nothing is learned, as on a saddle, before it begins."""
+        wait = np.clip(self._log_study(0.02, 0.5) * np.exp(z[..., 6:7]), 0, 0.9)
+        waits = self._some(_LATE) & (self._trial() < self._study() ** 0.5)
+        leak = self._log_trial(1e-3, 0.3)
+        waited = np.minimum(time, wait) * (1 - leak)
+        return np.where(waits, waited, 0.0)
 
     # --- what happens to a curve ---
 
@@ -176,28 +194,48 @@ class Prior:
 
     def _divergence(self, v: Array, z: Array, start: Array, rough: Array, time: Array) -> Array:
         """Falls to chance or below, for ever or for a while."""
-        how_often = self._some(0.5) * self._log_study(0.01, 0.5)
+        how_often = self._some(0.35) * self._log_study(0.01, 0.5)
         falls = _sigmoid(1.5 * z[..., 13:14]) > 1 - 0.7 * how_often
         since = time - 1.05 * self._trial() ** 1.5
         below = 0.8 * self._trial() * start - 0.3 * self._study() * self._some(0.3)
         low = np.where(self._trial() < 0.6, start, below)
         returns = 1 - np.exp(-np.maximum(since, 0) / (0.02 + 0.3 * self._trial()))
-        back = np.where(self._trial() < 0.3, returns, 0.0)
-        fallen = low + (v - low) * back + 0.1 * rough * self.rng.normal(size=v.shape)
+        back = np.where(self._trial() < self._study() ** 2, returns, 0.0)
+        slowly = np.where(self._trial() < self._study(), self._log_trial(0.01, 0.3), 1e-4)
+        left = np.exp(-np.maximum(since, 0) / slowly)
+        fallen = (
+            low + (v - low) * np.maximum(back, left) + 0.1 * rough * self.rng.normal(size=v.shape)
+        )
         return np.where(falls & (since > 0), fallen, v)
 
-    def _thrown_off(self, v: Array, z: Array, time: Array) -> Array:
-        """At the start far below where it began, then back, or never."""
+    def _thrown_off(self, v: Array, z: Array, start: Array, time: Array) -> Array:
+        """At the start far below where it began, then back, also only to chance, or never."""
         thrown = self._some(0.3) & (_sigmoid(1.7 * z[..., 15:16]) < 0.7 * self._study())
         speed = self._log_trial(0.01, 1) * np.exp(0.5 * z[..., 13:14])
-        waits = 0.8 * self._trial() * (self._trial() < 0.5)
+        waits = 0.8 * self._trial() * (self._trial() < self._study())
         x = np.maximum(time - waits, 0) / speed
         left = np.exp(-(x ** np.exp(0.4 * self._trial_normal())))
-        left = np.where(self._trial() < 0.4, 1.0, left)
+        left = np.where(self._trial() < self._study(), 1.0, left)
         first = (time > 1.5 / self.n_steps).astype(float)  # the first point may be before it
         depth = self._log_trial(0.05, 30) * left * self._either(0.5, first, np.ones(1))
         shaken = 1 + 0.3 * self._trial() * self.rng.normal(size=v.shape)
-        return np.where(thrown, v - depth * shaken, v)
+        back = np.where(self._trial() < 0.5 * self._study(), np.minimum(v, start), v)
+        return np.where(thrown, back - depth * shaken, v)
+
+    def _in_and_out(self, v: Array, z: Array, start: Array) -> Array:
+        """Collapses again and again, and recovers at once: a chain of two states."""
+        happens = self._some(0.1) & (_sigmoid(1.7 * z[..., 12:13]) < 0.7 * self._study())
+        out = 1 - np.exp(-self._log_trial(0.3, 60) * self._log_study(0.3, 3) / self.n_steps)
+        back = 1 - np.exp(-self._log_trial(1, 100) * self._log_study(0.3, 3) / self.n_steps)
+        lot = self.rng.uniform(size=v.shape)
+        is_out = np.zeros(v.shape, bool)
+        is_out[..., 0] = lot[..., 0] < 0.5 * self._study()[..., 0]
+        for i in range(1, self.n_steps):
+            was = is_out[..., i - 1]
+            is_out[..., i] = np.where(was, lot[..., i] > back[..., 0], lot[..., i] < out[..., 0])
+        low = np.where(self._trial() < self._study(), start * self._trial(), -_BEYOND)
+        low = low - self._log_trial(1e-3, 1) * self.rng.uniform(size=v.shape)
+        return np.where(happens & is_out, np.minimum(v, low), v)
 
     def _flat(
         self, v: Array, z: Array, start: Array, asymptote: Array, rough: Array, time: Array
@@ -211,8 +249,21 @@ class Prior:
         line = level + size * self._autocorrelated()
         after = np.maximum(time - self._trial() ** 1.3, 0)
         rise = (asymptote - level) * (1 - np.exp(-after / (0.02 + 0.3 * self._trial())))
-        escaped = np.where(self._trial() < 0.1, line + rise, line)
+        escaped = np.where(self._trial() < 0.5 * self._study() ** 4, line + rise, line)
         return np.where(flat, escaped, v)
+
+    def _lost(self, v: Array, z: Array, time: Array) -> Array:
+        """NaN from some step on, early ones as a rule: as bad as it gets, exactly."""
+        lost = self._some(0.1) & (_sigmoid(1.7 * z[..., 13:14]) < 0.7 * self._study())
+        return np.where(lost & (time > self._trial() ** 3), -_BEYOND, v)
+
+    def _of_two_kinds(self, v: Array, chance: Array, top: Array) -> Array:
+        """Some studies try two kinds of trials, the other as in the study beside it."""
+        other = self._some(0.4) & (self._trial() < 0.5 * self._study())
+        beside = (np.roll(x, 1, axis=0) for x in (v, chance, top))
+        w, low, high = beside
+        scaled = chance + (w - low) / (high - low) * (top - chance)
+        return np.where(other, scaled, v)
 
     # --- what is seen of it ---
 

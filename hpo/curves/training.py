@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,15 @@ from hpo.curves.distributions import Array, Mask
 from hpo.curves.prior import Prior
 from hpo.curves.scales import LOWEST
 
-N_STUDIES, N_TRIALS, N_QUERIES = 32, 16, 3
-"""Of a batch: studies, curves in each, future steps of each; the first of these is the last one."""
+N_CURVES, N_QUERIES = 16, 3
+"""Of each study in a batch that are forecast; future steps of each, the first is the last one."""
+SMALL, LARGE = (32, 16), (12, 51)
+"""Studies in a batch, and trials in each."""
 CRPS_WEIGHT = 10.0
 """Of the CRPS beside the negative log-likelihood, which alone would overlook far misses."""
 LEARNING_RATE = 1.5e-3
+DrawCurves = Callable[[np.random.Generator, int, int, int], Array]
+"""Draws studies' curves: a generator, s, c and n -> goodness, shape (s, c, n)."""
 _OF_QUERIES = (1.0, 0.5, 0.5)
 _RIMS = torch.tensor(network.RIMS, dtype=torch.float32)
 
@@ -54,17 +58,23 @@ class Batch:
     outcomes: Tensor
 
 
-def draw(rng: np.random.Generator) -> Batch:
+def draw_curves(rng: np.random.Generator, n_studies: int, n_trials: int, n_steps: int) -> Array:
+    """Draws studies from our prior."""
+    return Prior(rng, n_studies, n_trials, n_steps).curves()
+
+
+def draw(rng: np.random.Generator, curves: DrawCurves = draw_curves) -> Batch:
     """Draws a batch whose curves are equally long and seen equally far."""
     n_steps = round(_log_uniform(rng, 6, 220))
-    v = Prior(rng, N_STUDIES, N_TRIALS, n_steps).curves()
+    size = LARGE if rng.uniform() < 0.3 else SMALL
+    v = curves(rng, *size, n_steps)
     share = rng.uniform() if rng.uniform() < 0.5 else math.exp(-4 * rng.uniform())
     n_seen = int(np.clip(round(share * n_steps), 1, n_steps - 1))
     seen = np.arange(n_seen)
     if rng.uniform() < 0.3:  # steps at uneven distances
         seen = np.flatnonzero(rng.uniform(size=n_seen) < rng.uniform(0.3, 1.0))
         seen = seen if len(seen) else np.array([n_seen - 1])
-    own = np.zeros((N_STUDIES, 1, 1), bool)
+    own = np.zeros((len(v), 1, 1), bool)
     if rng.uniform() < 0.3:
         v, own = _by_its_beginning(rng, v, int(seen[0]))
     later = rng.integers(n_seen, n_steps, N_QUERIES)
@@ -73,26 +83,53 @@ def draw(rng: np.random.Generator) -> Batch:
     averages, x, rough = features.of_curve(v[..., seen], steps[seen], float(n_steps))
     last = v[..., seen[-1]]
     rose = v[..., later] - last[..., None]
-    others = (np.arange(N_TRIALS)[:, None] + np.arange(1, N_TRIALS)) % N_TRIALS
-    r, k = N_STUDIES * N_TRIALS, N_TRIALS - 1
+    others = beside_each(rng, v[..., -1])
+    n_others = np.where(own[..., 0], 0, _how_many(rng, *others.shape[::2]))
+    beside = np.arange(len(v))[:, None, None], others
+    r, k = others.shape[0] * N_CURVES, others.shape[2]
     pairs = features.of_pair(
-        averages.reshape(r, -1),
-        last.reshape(r),
-        averages[:, others].reshape(r, k, -1),
-        last[:, others].reshape(r, k),
-        rough[:, others, 1].reshape(r, k),
+        averages[:, :N_CURVES].reshape(r, -1),
+        last[:, :N_CURVES].reshape(r),
+        averages[beside].reshape(r, k, -1),
+        last[beside].reshape(r, k),
+        rough[..., 1][beside].reshape(r, k),
     )
-    n_others = np.where(rng.uniform(size=(r, 1)) < 0.35, 0, N_TRIALS ** rng.uniform(size=(r, 1)))
-    n_others = np.where(np.repeat(own.reshape(-1, 1), N_TRIALS, axis=0), 0, n_others)
     query = features.of_query(steps[seen[-1]], steps[later], float(n_steps))
     return Batch(
-        _tensor(x.reshape(r, -1)),
+        _tensor(x[:, :N_CURVES].reshape(r, -1)),
         _tensor(np.broadcast_to(query, (r, *query.shape))),
         _tensor(pairs),
-        _tensor(rose[:, others].reshape(r, k, -1)),
-        torch.from_numpy(np.arange(k) < np.floor(n_others)),
-        _tensor(rose.reshape(r, -1)),
+        _tensor(rose[beside].reshape(r, k, -1)),
+        torch.from_numpy(np.arange(k) < n_others.reshape(r, 1)),
+        _tensor(rose[:, :N_CURVES].reshape(r, -1)),
     )
+
+
+def beside_each(rng: np.random.Generator, ends: Array) -> Array:
+    """The other trials beside each curve, shape (s, N_CURVES, k), in the order they are seen.
+
+    In some studies those that end well come first: where trials are stopped, few others finish.
+
+    Args:
+        rng: Draws the order.
+        ends: Last values of the curves, shape (s, c).
+    """
+    n_studies, n_trials = ends.shape
+    listed = (np.arange(N_CURVES)[:, None] + np.arange(1, n_trials)) % n_trials
+    rank = np.argsort(np.argsort(ends, axis=1), axis=1) / n_trials
+    pull = 2 * rng.uniform(size=(n_studies, 1, 1)) * (rng.uniform(size=(n_studies, 1, 1)) < 0.3)
+    key = rng.uniform(size=(n_studies, *listed.shape)) - pull * rank[:, listed]
+    every = np.broadcast_to(listed, key.shape)
+    return np.take_along_axis(every, np.argsort(key, axis=-1), axis=-1)
+
+
+def _how_many(rng: np.random.Generator, n_studies: int, k: int) -> Array:
+    """How many of k others each curve sees, shape (s, N_CURVES)."""
+    size = (n_studies, N_CURVES)
+    if k + 1 == LARGE[1]:
+        return rng.integers(1, k + 1, size).astype(float)
+    some = np.floor((k + 1) ** rng.uniform(size=size))
+    return np.where(rng.uniform(size=size) < 0.35, 0, some)
 
 
 def _by_its_beginning(rng: np.random.Generator, v: Array, first: int) -> tuple[Array, Mask]:
@@ -121,13 +158,16 @@ class Network(nn.Module):
         self.inp = nn.Linear(features.N_FEATURES, width)
         self.b1, self.b2 = nn.Linear(width, width), nn.Linear(width, width)
         self.b3, self.b4 = nn.Linear(width, width), nn.Linear(width, width)
+        self.b5, self.b6 = nn.Linear(width, width), nn.Linear(width, width)
         self.query = nn.Linear(features.N_OF_QUERY, width)
         self.context = nn.Linear(small + 2, width)
         self.p1 = nn.Linear(features.N_OF_PAIR + 2 + features.N_OF_QUERY, small)
         self.p2, self.p3 = nn.Linear(small, small), nn.Linear(small, small)
+        self.p4 = nn.Linear(small, small)
         self.ask, self.key = nn.Linear(width, small), nn.Linear(small, small)
         self.score = nn.Linear(small, 1)
         self.h1, self.h2 = nn.Linear(width, width), nn.Linear(width, width)
+        self.h3, self.h4 = nn.Linear(width, width), nn.Linear(width, width)
         self.out = nn.Linear(width, network.N_BINS)
         self.gate = nn.Linear(width, 1 + len(network.KERNELS))
         self.kernels: Tensor
@@ -145,9 +185,11 @@ class Network(nn.Module):
         h = functional.silu(self.inp(batch.curves))
         h = h + self.b2(functional.silu(self.b1(h)))
         h = h + self.b4(functional.silu(self.b3(h)))
+        h = h + self.b6(functional.silu(self.b5(h)))
         attention, context, any_seen = self._attend(h, batch)
         z = h[:, None] + self.query(batch.queries) + context
         z = z + self.h2(functional.silu(self.h1(functional.silu(z))))
+        z = z + self.h4(functional.silu(self.h3(functional.silu(z))))
         z = functional.silu(z)
         gate = self.gate(z)
         g = torch.sigmoid(gate[..., :1]) * any_seen
@@ -164,6 +206,7 @@ class Network(nn.Module):
         queries = batch.queries[:, None].expand(r, k, q, -1)
         e = functional.silu(self.p1(torch.cat([pairs, rose, queries], -1)))
         e = e + functional.silu(self.p2(e))
+        e = e + functional.silu(self.p4(e))
         asked = torch.einsum("rkqc,rc->rkq", self.key(e), self.ask(h)) / 8
         scores = (self.score(e)[..., 0] + asked).masked_fill(~mask, -1e4)
         attention = torch.softmax(scores, 1) * mask
@@ -213,7 +256,13 @@ def _positions(difference: Tensor) -> Tensor:
 
 
 def train(
-    n_steps: int, seed: int, file: Path, start: Path | None, learning_rate: float = LEARNING_RATE
+    n_steps: int,
+    seed: int,
+    file: Path,
+    *,
+    start: Path | None = None,
+    learning_rate: float = LEARNING_RATE,
+    curves: DrawCurves = draw_curves,
 ) -> None:
     """Trains the network and writes the average of its weights, with a look at it now and then."""
     torch.manual_seed(seed)
@@ -231,7 +280,7 @@ def train(
         rate = learning_rate * min(1.0, (step + 1) / 100) * (1 - step / n_steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        batch = draw(rng)
+        batch = draw(rng, curves)
         nll, crps = loss_of(net(batch), batch.outcomes)
         loss = ((nll + CRPS_WEIGHT * crps) * importance).mean()
         optimizer.zero_grad()
@@ -272,7 +321,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    train(args.steps, args.seed, args.file, args.start, args.learning_rate)
+    train(args.steps, args.seed, args.file, start=args.start, learning_rate=args.learning_rate)
 
 
 if __name__ == "__main__":
