@@ -33,6 +33,7 @@ _ROUNDED = 1e-6  # relative difference of shares of steps that are the same
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
+_WITHIN = np.linspace(_TAIL, 1 - _TAIL, 181)  # probabilities whose quantiles stand for it
 _LEAST_PERCENT, _WHOLE_PERCENT = 0.1, 10  # as percentages are written
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _EACH_UP_TO = 10  # reports
@@ -70,8 +71,9 @@ class Decision:
         step: The last step that it had reported.
         horizon: Its last step, if it is run to the end.
         probability: That its last report beats the incumbent by more than the tolerance.
-        mean: Of the trial's value, for samplers: of its last report, and the surplus above it that
-            finished trials have.
+        mean: Of the trial's value, for samplers: of its last report where that lies between `low`
+            and `high`, and the surplus above it that finished trials have. Beyond, a slight chance
+            to blow up, to which a loss has no bound, would outweigh all else.
         std: Of the same.
         median: Of its last report.
         low: Below it, the last report lies with a probability of 5%.
@@ -108,8 +110,6 @@ class Decision:
 
     def sentence(self, unit: str) -> str:
         """The reason, for people: ``epoch 7 of 50: 0.8% chance to beat 0.0213 (...)``.
-
-        Of a skewed forecast the mean may lie outside of the interval; the median never does.
 
         Args:
             unit: What a step is called.
@@ -272,18 +272,18 @@ class ForecastRule:
     ) -> Decision:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
-        low, median, high = final.quantile([0.05, 0.5, 0.95])[:, 0]
+        within = final.quantile(_WITHIN)[:, 0]
         gained = max([0.0, *gains])
         threshold = self.threshold * _share_that_holds(needed, gained, len(gains))
         return Decision(
             step=step,
             horizon=horizon,
             probability=float(final.prob_better_than(self._aim(past))[0]),
-            mean=float(final.mean[0]) + past.surplus,
-            std=float(final.std[0]),
-            median=float(median),
-            low=float(low),
-            high=float(high),
+            mean=float(within.mean()) + past.surplus,
+            std=float(within.std()),
+            median=float(np.median(within)),
+            low=float(within[0]),
+            high=float(within[-1]),
             incumbent=incumbent,
             tolerance=self.tolerance,
             threshold=threshold / self.contradiction(past.audits),
