@@ -9,7 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial
 from rich.table import Table
 
-from hpo.catalog import StudyRecord
+from hpo.catalog import SPEC, StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
 from hpo.pruners import Decision, ForecastPruner, build, unit
@@ -61,10 +61,11 @@ def _suggested(record: TrialRecord, attrs: Mapping[str, Any]) -> str | None:
 
 def _outlook(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any] | None:
     """What the rule `forecast` expects of a trial that has yet to end; None where it cannot say."""
-    if trial.state.is_finished() or not trial.intermediate_values or study.aims.several:
+    by_hpo = SPEC in study.attrs
+    if trial.state.is_finished() or not trial.intermediate_values or not by_hpo:
         return None
     rule = build(study.plan)
-    if not isinstance(rule, ForecastPruner):
+    if study.aims.several or not isinstance(rule, ForecastPruner):
         return None
     of_optuna = optuna.load_study(study_name=study.name, storage=study.storage)
     expected = rule.outlook(of_optuna, trial)

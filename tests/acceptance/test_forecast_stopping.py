@@ -8,12 +8,14 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
+import optuna
 import pytest
 
 from hpo.pruners import is_audited
-from tests.acceptance.harness import Folder, Study, clean_environment
+from tests.acceptance.harness import PATIENCE_SECONDS, Folder, Study, clean_environment
 
 OBJECTIVES = """
 import math
@@ -176,7 +178,9 @@ def test_of_a_trial_that_runs_it_is_said_what_to_expect(folder: Folder) -> None:
     running = folder.start("run", folder.study(values))
     running.wait_for("", folder.path / "waiting")
 
-    told = folder.hpo("why", "s", "3", "--json").json
+    deadline = time.monotonic() + PATIENCE_SECONDS  # reports are written some seconds later
+    while len((told := folder.hpo("why", "s", "3", "--json").json)["steps"]) < 5:
+        assert time.monotonic() < deadline, told
     why = " ".join(folder.hpo("why", "s", "3").out.split())
 
     (folder.path / "go").touch()
@@ -188,8 +192,19 @@ def test_of_a_trial_that_runs_it_is_said_what_to_expect(folder: Folder) -> None:
     assert told["outlook"]["low"] < told["outlook"]["median"] < told["outlook"]["high"]
     assert re.search(r"expected epoch 5 of 12: [\d.]+% chance to beat 0\.118 \(forecast ", why)
     ended = folder.hpo("why", "s", "3", "--json").json
-    assert ended["state"] == "COMPLETE"
+    assert ended["state"] in {"COMPLETE", "PRUNED"}
     assert ended["outlook"] is None
+
+
+def test_a_running_trial_of_optunas_own_study_is_shown_without_an_outlook(folder: Folder) -> None:
+    theirs = optuna.create_study(storage=f"sqlite:///{folder.path}/hpo.db", study_name="theirs")
+    theirs.ask().report(0.5, 1)
+
+    told = folder.hpo("why", "theirs", "0", "--json")
+
+    assert told.code == 0, told.err
+    assert told.json["outlook"] is None
+    assert folder.hpo("why", "theirs", "0").code == 0
 
 
 def test_a_rule_without_forecasts_says_what_it_saved(folder: Folder) -> None:
