@@ -33,7 +33,7 @@ _ROUNDED = 1e-6  # relative difference of shares of steps that are the same
 
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
-_WITHIN = np.linspace(_TAIL, 1 - _TAIL, 181)  # probabilities whose quantiles stand for it
+_MIDDLE = np.linspace(0.16, 0.84, 69)  # probabilities whose quantiles stand for the middle
 _LEAST_PERCENT, _WHOLE_PERCENT = 0.1, 10  # as percentages are written
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _EACH_UP_TO = 10  # reports
@@ -71,10 +71,10 @@ class Decision:
         step: The last step that it had reported.
         horizon: Its last step, if it is run to the end.
         probability: That its last report beats the incumbent by more than the tolerance.
-        mean: Of the trial's value, for samplers: of its last report where that lies between `low`
-            and `high`, and the surplus above it that finished trials have. Beyond, a slight chance
-            to blow up, to which a loss has no bound, would outweigh all else.
-        std: Of the same.
+        mean: Of the trial's value, for samplers: of the middle 68% of the forecast of its last
+            report, and the surplus above it that finished trials have. A chance to blow up, to
+            which a loss has no bound, would outweigh all else.
+        std: Half as far as these reach, which of a normal distribution is one standard deviation.
         median: Of its last report.
         low: Below it, the last report lies with a probability of 5%.
         high: Above it, likewise.
@@ -272,18 +272,19 @@ class ForecastRule:
     ) -> Decision:
         incumbent = past.incumbent
         assert incumbent is not None  # noqa: S101 - `decide` has looked
-        within = final.quantile(_WITHIN)[:, 0]
+        low, median, high = final.quantile([_TAIL, 0.5, 1 - _TAIL])[:, 0]
+        middle = final.quantile(_MIDDLE)[:, 0]
         gained = max([0.0, *gains])
         threshold = self.threshold * _share_that_holds(needed, gained, len(gains))
         return Decision(
             step=step,
             horizon=horizon,
             probability=float(final.prob_better_than(self._aim(past))[0]),
-            mean=float(within.mean()) + past.surplus,
-            std=float(within.std()),
-            median=float(np.median(within)),
-            low=float(within[0]),
-            high=float(within[-1]),
+            mean=float(middle.mean()) + past.surplus,
+            std=float(middle[-1] - middle[0]) / 2,
+            median=float(median),
+            low=float(low),
+            high=float(high),
             incumbent=incumbent,
             tolerance=self.tolerance,
             threshold=threshold / self.contradiction(past.audits),

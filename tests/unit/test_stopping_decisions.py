@@ -252,6 +252,25 @@ def test_bounds_that_values_break_are_another_metrics() -> None:
     assert only(rule, 100 * HOPELESS, past=percent).mean > 1.0
 
 
+@pytest.mark.parametrize("n_blown_up", [0, 2, 4])
+@pytest.mark.parametrize("far", [2.3, np.nan])
+def test_what_samplers_learn_is_not_swayed_by_a_chance_to_blow_up(
+    n_blown_up: int, far: float
+) -> None:
+    steps = np.arange(1.0, HORIZON + 1)
+    history = [level + 0.9 * steps**-0.6 for level in np.linspace(0.1, 0.3, 12)]
+    best = float(history[0][-1])
+    for curve in history[1 : 1 + n_blown_up]:  # which began otherwise
+        curve[25:] = far
+
+    decision = only(
+        ForecastRule("minimize"), (0.35 + 0.9 * steps**-0.6)[:12], past=Past(12, best, history)
+    )
+
+    assert decision.mean == pytest.approx(0.35 + 0.9 * HORIZON**-0.6, abs=0.04)
+    assert 0.01 < decision.std < 0.1
+
+
 def test_a_trial_of_many_reports_is_judged_ever_more_rarely() -> None:
     due = [n for n in range(1, 5001) if is_due(n)]
     assert due[:12] == [*range(1, 11), *due[10:12]]
