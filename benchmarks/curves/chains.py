@@ -86,6 +86,9 @@ def final_values(seen: Array, horizon: int, rng: np.random.Generator) -> tuple[A
     with np.errstate(invalid="ignore"):  # a falling curve: all walkers stay where they are
         sampler.run_mcmc(walkers, _STEPS, skip_initial_state_check=True)
     drawn = sampler.get_chain(discard=_BURNED, thin=_EACH, flat=True)
+    drawn = drawn[np.isfinite(sampler.get_log_prob(discard=_BURNED, thin=_EACH, flat=True))]
+    if not len(drawn):  # no walker ever was where the prior allows it, as of a falling curve
+        return seen[-1:], float(np.std(seen))
     return posterior.curves(drawn)[:, -1], float(np.median(_exp(drawn[:, -1])))
 
 

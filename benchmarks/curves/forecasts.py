@@ -70,10 +70,9 @@ def run(console: Console, data: Path, *, quick: bool) -> None:
 def _beside_chains(group: str, families: Sequence[Family]) -> Table:
     """What takes seconds a curve, on a few of them, and others on the same ones."""
     each = _BY_CHAINS // len(families)
-    few = [Family(f.name, f.scores[:each]) for f in families]
     table = table_of(f"{group}, {each} curves of each problem")
-    for name, way in FEW_WAYS.items():
-        add_row(table, name, few, way)
+    for name, (way, k) in FEW_WAYS.items():
+        add_row(table, name, families, way, k, each)
     return table
 
 
@@ -98,12 +97,13 @@ def sampled(families: Sequence[Family], *, quick: bool) -> list[Family]:
     return [Family(f.name, f.scores[some]) for f, some in zip(families, rows, strict=True)]
 
 
-def _score(way: Way, family: Family, share: float, k: int) -> Scores:
+def _score(way: Way, family: Family, share: float, k: int, most: int) -> Scores:
     rng = np.random.default_rng(SEED)
-    scores = family.scores
-    n_curves, horizon = scores.shape
+    n_others, horizon = family.scores.shape
+    scores = family.scores[:most]
+    n_curves = len(scores)
     n = max(1, round(share * horizon))
-    past = [scores[_others(rng, n_curves, i)[:k]] for i in range(n_curves)]
+    past = [family.scores[_others(rng, n_others, i)[:k]] for i in range(n_curves)]
     began = time.perf_counter()
     found = way(scores[:, :n], horizon, past)
     took = time.perf_counter() - began
@@ -305,11 +305,12 @@ WAYS: dict[str, tuple[Way, int]] = {
     "hpo, 30 finished": (ours, 30),
 }
 
-FEW_WAYS: dict[str, Way] = {
-    "last value": _last,
-    "least squares, 6 shapes": _least_squares(SHAPES),
-    "Markov chains, 11 shapes": _chains,
-    "hpo, no history": ours,
+FEW_WAYS: dict[str, tuple[Way, int]] = {
+    "last value": (_last, 0),
+    "least squares, 6 shapes": (_least_squares(SHAPES), 0),
+    "Markov chains, 11 shapes": (_chains, 0),
+    "hpo, no history": (ours, 0),
+    "hpo, 30 finished": (ours, 30),
 }
 
 
@@ -322,9 +323,25 @@ def table_of(title: str) -> Table:
     return table
 
 
-def add_row(table: Table, name: str, families: Sequence[Family], way: Way, k: int = 0) -> None:
-    """A row: means over problems, and the extremes of coverage; k finished curves are known."""
-    scores = [[_score(way, f, share, k) for share in SHARES] for f in families]
+def add_row(
+    table: Table,
+    name: str,
+    families: Sequence[Family],
+    way: Way,
+    k: int = 0,
+    most: int = _MOST,
+) -> None:
+    """A row: means over problems, and the extremes of coverage.
+
+    Args:
+        table: Where to.
+        name: Of the way.
+        families: The problems.
+        way: Forecasts.
+        k: Finished curves that it knows.
+        most: Curves of each problem that are forecast, the first ones.
+    """
+    scores = [[_score(way, f, share, k, most) for share in SHARES] for f in families]
     covers = [s.coverage for row in scores for s in row]
     table.add_row(
         name,
