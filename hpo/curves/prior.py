@@ -253,7 +253,7 @@ class Prior:
         return np.where(flat, escaped, v)
 
     def _lost(self, v: Array, z: Array, time: Array) -> Array:
-        """NaN from some step on, early ones as a rule: as bad as it gets, exactly."""
+        """NaN from some step on, early ones as a rule: as bad as is measured, exactly."""
         lost = self._some(0.1) & (_sigmoid(1.7 * z[..., 13:14]) < 0.7 * self._study())
         return np.where(lost & (time > self._trial() ** 3), -_BEYOND, v)
 

@@ -221,8 +221,15 @@ def test_the_prior_is_drawn_the_same_from_the_same_seed() -> None:
 def test_whatever_happens_to_a_curve_of_the_prior_it_stays_within_the_scale(n_steps: int) -> None:
     curves = Prior(np.random.default_rng(4), 300, 4, n_steps).curves()
     assert np.all((curves > LOWEST - 0.01) & (curves < 1.01))
-    ends = curves[..., -3:]
-    assert 0.02 < np.mean((ends == ends[..., :1]).all(-1) & (ends[..., 0] == 0)) < 0.2  # lost
+
+
+def test_a_trial_of_the_prior_that_is_lost_stays_lost() -> None:
+    time = np.arange(1, 51) / 50
+    for seed in range(20):
+        prior = Prior(np.random.default_rng(seed), 200, 4, 50)
+        lost = prior._lost(np.zeros((200, 4, 50)), prior._traits(), time) < 0
+        assert not np.any(lost[..., :-1] & ~lost[..., 1:])
+        assert 0 < np.mean(lost[..., -1]) < 0.1
 
 
 def test_beside_a_curve_are_all_others_once_and_in_some_studies_the_best_ones_first() -> None:
