@@ -16,7 +16,7 @@ from hpo.curves.scales import huge_as_infinite
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.08
+THRESHOLD = 0.1
 """Below this probability to beat the incumbent a trial may be condemned.
 
 It was chosen together with how far the past has to agree, below; benchmarks/curves has why.
@@ -25,7 +25,7 @@ It was chosen together with how far the past has to agree, below; benchmarks/cur
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 
-_LEAST_SHARE = 1 / 80  # of the threshold: for a forecast that the past does not confirm
+_LEAST_SHARE = 1 / 100  # of the threshold: for a forecast that the past does not confirm
 _TIMES = 3.0  # the most that finished trials gained: where so much is needed, all of it holds
 _POWER = 5.0  # by which less of it holds where less is needed
 _FEWEST = 3  # finished trials that say anything
@@ -166,7 +166,7 @@ class ForecastRule:
     A forecast is not believed on its own. Its odds have to be below the threshold where the
     study's past agrees: where the trial needs three times what any finished one gained from that
     share of its steps on. Where it needs less, less of the threshold holds, by the fifth power,
-    and at least an eightieth; all of it where nothing was gained. So a study whose trials are late
+    and at least a hundredth; all of it where nothing was gained. So a study whose trials are late
     to improve is treated with care. What audits contradict is divided further.
 
     Args:

@@ -136,25 +136,25 @@ def test_less_of_it_holds_where_one_gained_more_from_that_share_on(
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
 @pytest.mark.parametrize("to", [0.3, 0.05])
-def test_an_eightieth_of_it_holds_where_one_gained_much_of_what_is_needed_or_all(
+def test_a_hundredth_of_it_holds_where_one_gained_much_of_what_is_needed_or_all(
     to: float, direction: Direction
 ) -> None:
     decision = judged([*FINISHED, dropping(30, to)], direction)
 
     assert decision.gained == pytest.approx(0.9 - to, abs=0.01)
-    assert decision.threshold == pytest.approx(0.00125)
+    assert decision.threshold == pytest.approx(0.001)
     assert decision.sentence("epoch").endswith(")")
 
 
 def test_few_trials_or_those_that_reported_later_do_not_tell_what_may_be_gained() -> None:
-    assert judged(FINISHED[:2]).threshold == pytest.approx(0.00125)
+    assert judged(FINISHED[:2]).threshold == pytest.approx(0.001)
     assert judged(FINISHED[:3]).threshold == 0.1
     ends = [(np.array([30.0, 50.0]), curve[[29, 49]]) for curve in FINISHED]
     (decision,) = ForecastRule("minimize", threshold=0.1).decide(
         [HOPELESS], HORIZON, Past(5, 0.1, ends)
     )
     assert decision is not None
-    assert decision.threshold == pytest.approx(0.00125)
+    assert decision.threshold == pytest.approx(0.001)
     assert decision.n_compared == 0
 
 
@@ -164,7 +164,7 @@ def test_how_gains_are_rounded_changes_little() -> None:
         third = np.array([wrong, wrong, wrong - 2]) / 360
         past = Past(3, (wrong - 6) / 360, [third] * 3)
         decision = only(ForecastRule("minimize"), [wrong / 360], horizon=3, past=past)
-        assert decision.threshold == pytest.approx(0.08), wrong
+        assert decision.threshold == pytest.approx(0.1), wrong
 
 
 def test_where_nothing_was_gained_a_trial_that_ties_is_stopped_rather_than_one_that_is_ahead() -> (
@@ -173,7 +173,7 @@ def test_where_nothing_was_gained_a_trial_that_ties_is_stopped_rather_than_one_t
     rule, flat = ForecastRule("minimize", threshold=0.1), np.full(HORIZON, 0.5)
     past = Past(3, 0.5, [flat] * 3)
     assert only(rule, flat[:25], past=past).threshold == 0.1
-    assert only(rule, flat[:25] - 0.1, past=past).threshold == pytest.approx(0.00125)
+    assert only(rule, flat[:25] - 0.1, past=past).threshold == pytest.approx(0.001)
 
 
 def test_an_improvement_has_to_exceed_the_tolerance() -> None:
@@ -410,6 +410,6 @@ def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message
 def test_a_pruner_shows_its_settings() -> None:
     pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
     assert repr(pruner) == (
-        "ForecastPruner(threshold=0.08, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "ForecastPruner(threshold=0.1, tolerance=0.0, startup_trials=3, min_steps=2, "
         "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
     )
