@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,9 @@ def run(console: Console, data: Path, *, quick: bool) -> None:
                 continue
             add_row(table, name, families, way, k)
         wide.print(table)
-        if not quick:
+        if find_spec("emcee") is None:
+            console.print("Without emcee no Markov chains: pip install -e '.[bench]'", markup=False)
+        elif not quick:
             wide.print(_beside_chains(group, families))
         each = _milliseconds_in_batches(families[0])
         console.print(f"hpo, 30 finished, 100 curves at a time: {each:.2f} ms a curve\n")
