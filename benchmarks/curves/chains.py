@@ -17,7 +17,7 @@ from scipy.optimize import least_squares
 from hpo.curves.distributions import Array
 
 _WALKERS, _STEPS, _BURNED, _EACH = 100, 2500, 500, 25
-_MOST_NOISE = 1.0
+_LEAST_NOISE, _MOST_NOISE = 1e-4, 1.0
 _HUGE = 1e3  # an exponent's bound
 
 Function = Callable[[Array, Array], Array]
@@ -145,7 +145,7 @@ class _Posterior:
             allowed = (
                 np.isfinite(logs)
                 & np.all(weights > 0, axis=1)
-                & (np.abs(log_noise) < -np.log(1e-4))
+                & (log_noise > np.log(_LEAST_NOISE))
                 & (log_noise < np.log(_MOST_NOISE))
                 & (values[:, -1] >= values[:, 0])
                 & (values[:, -1] <= 1)

@@ -62,10 +62,10 @@ def run(console: Console, data: Path, *, quick: bool) -> None:
                 continue
             add_row(table, name, families, way, k)
         wide.print(table)
-        if find_spec("emcee") is None:
-            console.print("Without emcee no Markov chains: pip install -e '.[bench]'", markup=False)
-        elif not quick:
+        if not quick and find_spec("emcee"):
             wide.print(_beside_chains(group, families))
+        elif not quick:
+            console.print("Without emcee no Markov chains: pip install -e '.[bench]'", markup=False)
         each = _milliseconds_in_batches(families[0])
         console.print(f"hpo, 30 finished, 100 curves at a time: {each:.2f} ms a curve\n")
 
