@@ -36,6 +36,7 @@ __all__ = [
     "build",
     "curve",
     "ends_early",
+    "forecaster",
     "is_audited",
     "is_due",
     "unit",
@@ -45,6 +46,12 @@ __all__ = [
 def build(plan: Plan) -> Rule:
     """Builds the rule that a study file asks for."""
     return _build(plan.spec.stopping.rule, plan)
+
+
+def forecaster(plan: Plan) -> ForecastPruner | None:
+    """The forecasts that a study's rule goes by; None where it goes by none."""
+    stopping = plan.spec.stopping
+    return _forecast(plan, stopping) if "forecast" in stopping.rules else None
 
 
 def unit(plan: Plan) -> str:

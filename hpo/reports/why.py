@@ -12,7 +12,7 @@ from rich.table import Table
 from hpo.catalog import SPEC, StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
-from hpo.pruners import Decision, ForecastPruner, build, unit
+from hpo.pruners import Decision, forecaster, unit
 from hpo.reports.leaderboard import number
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, TrialRecord
 
@@ -60,12 +60,12 @@ def _suggested(record: TrialRecord, attrs: Mapping[str, Any]) -> str | None:
 
 
 def _outlook(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any] | None:
-    """What the rule `forecast` expects of a trial that has yet to end; None where it cannot say."""
+    """What forecasts say of a trial that has yet to end; None where no rule asks them."""
     by_hpo = SPEC in study.attrs
     if trial.state.is_finished() or not trial.intermediate_values or not by_hpo:
         return None
-    rule = build(study.plan)
-    if study.aims.several or not isinstance(rule, ForecastPruner):
+    rule = forecaster(study.plan)
+    if study.aims.several or rule is None:
         return None
     of_optuna = optuna.load_study(study_name=study.name, storage=study.storage)
     expected = rule.outlook(of_optuna, trial)

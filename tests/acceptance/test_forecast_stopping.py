@@ -173,8 +173,11 @@ def test_people_are_told_what_was_saved_and_why_a_trial_was_stopped(folder: Fold
     assert folder.hpo("why", "s", str(stopped[0]["trial"]), "--json").json["forecast"]["mean"]
 
 
-def test_of_a_trial_that_runs_it_is_said_what_to_expect(folder: Folder) -> None:
-    values = study("pauses", startup_trials=3)
+@pytest.mark.parametrize("rule", [{}, {"rule": "patience", "wrapped": "forecast", "patience": 2}])
+def test_of_a_trial_that_runs_it_is_said_what_to_expect(
+    folder: Folder, rule: dict[str, Any]
+) -> None:
+    values = study("pauses", startup_trials=3, **rule)
     running = folder.start("run", folder.study(values))
     running.wait_for("", folder.path / "waiting")
 
