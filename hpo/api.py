@@ -196,6 +196,8 @@ def measure_data_needs(
     *overrides: str,
     target: float | None = None,
     metric: str | None = None,
+    examples: int | None = None,
+    bounds: tuple[float, float] | None = None,
     budget: float | str = BUDGET_SECONDS,
     seeds: int = SEEDS,
     storage: str | None = None,
@@ -209,6 +211,8 @@ def measure_data_needs(
         overrides: ``"run.workers=4"`` strings that win over the file.
         target: The value to reach; the gate's by default.
         metric: What is measured; the objective by default.
+        examples: How many training examples own code has.
+        bounds: Lowest and highest value of own code's metric; may be infinite.
         budget: Wall time, in seconds, or as "10m".
         seeds: Fits at each size, at most.
         storage: URL of the storage.
@@ -219,7 +223,8 @@ def measure_data_needs(
     Raises:
         HpoError: something is wrong with the arguments, or nothing could be measured.
     """
-    question = ask(subject_of(str(name), overrides, storage=storage), metric=metric, target=target)
+    subject = subject_of(str(name), overrides, storage=storage)
+    question = ask(subject, metric=metric, target=target, examples=examples, bounds=bounds)
     answer = measure(question, budget_seconds=spec.seconds(str(budget)), seeds=seeds)
     if answer.state == "interrupted":
         raise KeyboardInterrupt

@@ -58,6 +58,10 @@ def data_needs(
         int | None,
         typer.Option("--examples", min=3, help="How many your own code has to train on."),
     ] = None,
+    bounds: Annotated[
+        tuple[float, float] | None,
+        typer.Option("--bounds", help="Lowest and highest value of your own code's metric: 0 100."),
+    ] = None,
     trial: Annotated[
         int | None, typer.Option("--trial", metavar="N", help="Of a study: another trial.")
     ] = None,
@@ -80,7 +84,7 @@ def data_needs(
         from hpo.sizing import ask, measure, sizes_of, subject_of
 
         subject = subject_of(what, said(overrides, workers), trial=trial, storage=storage)
-        question = ask(subject, metric=metric, target=target, examples=examples)
+        question = ask(subject, metric=metric, target=target, examples=examples, bounds=bounds)
         by_hand = None
         if sizes is not None:
             by_hand = _parsed(lambda text: sizes_of(text, question), sizes, "--sizes")
@@ -149,9 +153,11 @@ def _hints(answer: Answer) -> Iterator[str]:
             yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
-    if answer.diagnosis is None and answer.question.train_metric is not None:
-        name = answer.question.train_metric
-        if answer.question.is_ours:
+    name = answer.question.train_metric
+    if answer.diagnosis is None and name is not None:
+        if any(name in fit.metrics for fit in answer.fits):
+            yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
+        elif answer.question.is_ours:
             yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
         else:
             yield f"Report {name}, too, to learn whether bias or variance bounds the model."

@@ -28,7 +28,7 @@ _LEVELS = np.concatenate(
 _GRID = 160
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class DataNeeds:
     """What `data_needs` found out.
 
@@ -43,6 +43,9 @@ class DataNeeds:
     scale: Scale
     target: float | None
     confidence: float
+
+    def __repr__(self) -> str:
+        return f"DataNeeds({self.sentence})"
 
     @cached_property
     def size(self) -> float:

@@ -213,14 +213,29 @@ def _scale(
     return Scale(direction, best, worst, resolution)
 
 
-def _guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+def natural_best(y: Array, target: float | None, direction: Direction) -> float | None:
+    """The best value of errors that are never negative, 0, or of shares, 1; None of others."""
     known = y if target is None else np.append(y, target)
-    # Without a bound, improvement beyond three times what is known counts as endless.
-    reach = 3.0 * float(np.ptp(known)) or max(abs(float(y[0])), 1.0)
     if direction == "maximize":
-        a_share = known.min() >= 0 and known.max() <= 1
-        return (0.0, 1.0) if a_share else (-np.inf, float(known.max()) + reach)
-    return (0.0 if known.min() >= 0 else float(known.min()) - reach), np.inf
+        return 1.0 if known.min() >= 0 and known.max() <= 1 else None
+    return 0.0 if known.min() >= 0 else None
+
+
+def _guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+    best = natural_best(y, target, direction)
+    if direction == "maximize":
+        return (0.0, best) if best is not None else (-np.inf, float(y.max()) + _reach(y, target))
+    return (best if best is not None else float(y.min()) - _reach(y, target)), np.inf
+
+
+def _reach(y: Array, target: float | None) -> float:
+    """Improvement beyond three times what was seen counts as endless.
+
+    A target changes that only where it lies farther off: what is expected of a size must not
+    depend on what is wanted.
+    """
+    seen = 3.0 * float(np.ptp(y)) or max(abs(float(y[0])), 1.0)
+    return seen if target is None else max(seen, 1.5 * float(np.abs(target - y).max()))
 
 
 def _averaged(n: Array, y: Array, scale: Scale) -> Evidence:

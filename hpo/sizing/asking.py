@@ -14,7 +14,7 @@ from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
 from hpo.places import storage_url
 from hpo.requirements import requirement
-from hpo.sizing.question import PERCENT, Question
+from hpo.sizing.question import OURS, PERCENT, Question
 from hpo.spec import Plan
 from hpo.storage import open_storage
 from hpo.study import job_of
@@ -175,6 +175,7 @@ def ask(
     metric: str | None = None,
     target: float | None = None,
     examples: int | None = None,
+    bounds: tuple[float, float] | None = None,
 ) -> Question:
     """A question about a configuration, checked.
 
@@ -183,6 +184,7 @@ def ask(
         metric: What is measured; the objective, the first of several, by default.
         target: The value to reach; what the gate demands of the metric by default.
         examples: How many training examples own code has.
+        bounds: Lowest and highest value of own code's metric; may be infinite.
 
     Raises:
         HpoError: metric, target or examples make no sense.
@@ -195,6 +197,8 @@ def ask(
         n = examples or PERCENT
     elif examples is not None:
         raise HpoError(f"hpo counts the examples itself: {n:,} to train on.", "Drop --examples.")
+    if bounds is not None:
+        _refuse_bounds(plan, metric, bounds)
     question = Question(
         subject.study,
         plan,
@@ -206,10 +210,29 @@ def ask(
         is_counted=bool(digest) or examples is not None,
         n_classes=n_classes,
         digest=digest,
+        stated_bounds=bounds,
     )
     if question.target is not None:
         refuse_target(metric, question.target, question.bounds)
     return question
+
+
+def _refuse_bounds(plan: Plan, metric: str, bounds: tuple[float, float]) -> None:
+    """Refuses bounds of a metric that is ours, and such as bound nothing.
+
+    Raises:
+        HpoError: with what is wrong.
+    """
+    low, high = bounds
+    if plan.spec.objective.kind in OURS:
+        raise HpoError(f"hpo knows the bounds of {metric} itself.", "Drop --bounds.")
+    best = high if plan.spec.objective.direction_of(metric) == "maximize" else low
+    if not low < high or not math.isfinite(best):
+        raise HpoError(
+            f"--bounds {low:g} {high:g}: they are the lowest and the highest value of {metric}, "
+            "the better of them finite.",
+            "In per cent: --bounds 0 100. Without a worst value: --bounds 0 inf",
+        )
 
 
 def refuse_objective(plan: Plan) -> None:

@@ -53,16 +53,18 @@ class FitsLog:
 
     Args:
         path: The file; its folder is made.
+        metric: What is asked about.
 
     Attributes:
         path: The file.
-        fits: What succeeded, in the order of its end; of equal size and seed the first.
+        fits: What measured the metric, in the order of its end; of equal size and seed the first.
+        reported: All metrics that fits in the file have.
 
     Raises:
         RunDirectoryError: it cannot be read or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, metric: str) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +75,9 @@ class FitsLog:
         except OSError as error:
             raise self._cannot_write(error) from error
         read = [fit for line in content.splitlines() if (fit := _read(line)) is not None]
-        self.fits = list({(fit.size, fit.seed): fit for fit in reversed(read)}.values())[::-1]
+        self.reported = sorted({name for fit in read for name in fit.metrics})
+        having = [fit for fit in reversed(read) if metric in fit.metrics]
+        self.fits = list({(fit.size, fit.seed): fit for fit in having}.values())[::-1]
 
     def append(self, fit: Fit) -> None:
         """Writes a fit, at once.

@@ -22,6 +22,7 @@ from hpo.sizing.planner import Place, Planner
 from hpo.sizing.question import Answer, Question, diagnosis, estimate
 from hpo.spec import Plan
 from hpo.trial import Drained, Ended, Event, Failure, FailureKind, Job, Lost, Reported, Stopped
+from search_spaces.errors import did_you_mean
 from trainers import Report
 
 SEEDS = 3
@@ -301,10 +302,26 @@ def measure(
         shutil.rmtree(question.directory, ignore_errors=True)
     planner = Planner(question.n, n_classes=question.n_classes, seeds=seeds, sizes=sizes)
     listener = listener or SizingListener()
-    with closing(FitsLog(question.directory / FITS)) as log:
+    with closing(FitsLog(question.directory / FITS, question.metric)) as log:
+        _refuse_unreported(question, log)
         plan = _told_to_report(question)
         with closing(executors.build(plan, tracking=tracking, n_jobs=planner.n_fits)) as executor:
             return Sizing(question, executor, planner, log, deadline, listener).run()
+
+
+def _refuse_unreported(question: Question, log: FitsLog) -> None:
+    """Refuses a metric that own code, which has reported others, did not report.
+
+    Raises:
+        HpoError: with the nearest one that it did.
+    """
+    metric = question.metric
+    if question.is_ours or not log.reported or metric in log.reported:
+        return
+    raise HpoError(
+        f"no fit has reported '{metric}'.{did_you_mean(metric, log.reported)}",
+        "If the code reports it by now, begin anew: --afresh",
+    )
 
 
 def _told_to_report(question: Question) -> Plan:

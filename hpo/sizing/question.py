@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
+from hpo.curves.measurements import natural_best
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
 from hpo.sizing.fits import Fit
@@ -23,7 +25,8 @@ from trainers import goals
 PERCENT = 100
 """The size of data whose number of examples nobody knows: sizes are per cent of it."""
 
-_OURS = ("trainer", "estimator")
+OURS = ("trainer", "estimator")
+_SHARE, _PERCENT_OF_A_SHARE = (0.0, 1.0), (0.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Question:
         is_counted: Whether `n` and sizes are numbers of examples, and not per cent.
         n_classes: Of the target; 0 in regression, and where nobody knows.
         digest: Tells the data from others of its name; may be empty.
+        stated_bounds: Lowest and highest value of the metric, as somebody has said.
     """
 
     study: StudyRecord
@@ -53,6 +57,7 @@ class Question:
     is_counted: bool = True
     n_classes: int = 0
     digest: str = ""
+    stated_bounds: tuple[float, float] | None = None
 
     @property
     def direction(self) -> Direction:
@@ -61,8 +66,19 @@ class Question:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Between which values the metric lies, if it is one of ours."""
-        return goals.bounds(self.metric) if self.is_ours else None
+        """Between which values the metric lies, where somebody has said so, or it is ours."""
+        return goals.bounds(self.metric) if self.is_ours else self.stated_bounds
+
+    def bounds_of(self, values: Sequence[float]) -> tuple[float, float] | None:
+        """Bounds as values confirm them: own code's `val_accuracy` may be in per cent."""
+        named = self.bounds or goals.bounds(self.metric)
+        wanted = values if self.target is None else [*values, self.target]
+        if self.bounds or named is None:
+            return self.bounds
+        for low, high in (named, _PERCENT_OF_A_SHARE) if named == _SHARE else (named,):
+            if low <= min(wanted) and max(wanted) <= high:
+                return low, high
+        return None
 
     def place(self, size: float) -> str:
         """A size in words: ``n = 1,077``, or ``40% of the data``."""
@@ -71,7 +87,7 @@ class Question:
     @property
     def is_ours(self) -> bool:
         """Whether hpo trains it, and so measures what it likes."""
-        return self.plan.spec.objective.kind in _OURS
+        return self.plan.spec.objective.kind in OURS
 
     @property
     def train_metric(self) -> str | None:
@@ -144,18 +160,17 @@ class Answer:
 
 def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     """What fits tell of data needs; None of fewer than two sizes, which tell nothing."""
-    having = [fit for fit in fits if question.metric in fit.metrics]
-    sizes = [fit.size for fit in having]
+    sizes = [fit.size for fit in fits]
     if len(set(sizes)) < 2:
         return None
-    errors = [fit.metrics[question.metric] for fit in having]
+    errors = [fit.metrics[question.metric] for fit in fits]
     try:
         return data_needs(
             sizes,
             errors,
             question.target,
             direction=question.direction,
-            bounds=question.bounds,
+            bounds=question.bounds_of(errors),
         )
     except ValueError as error:
         raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
@@ -164,21 +179,34 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
 def diagnosis(question: Question, fits: Sequence[Fit], needs: DataNeeds | None) -> Diagnosis | None:
     """Bias or variance, with advice that fits the verdict on sizes.
 
-    None where nothing was measured on the training part.
+    None where nothing was measured on the training part, or nobody knows how good is good.
     """
     metric, of_train = question.metric, question.train_metric
-    having = [f for f in fits if metric in f.metrics and of_train in f.metrics]
+    having = [fit for fit in fits if of_train in fit.metrics]
     if of_train is None or not having:
         return None
-    bounds = question.bounds or (0.0, 1.0)
+    best = _best_possible(
+        question, [fit.metrics[name] for fit in having for name in (metric, of_train)]
+    )
+    if best is None and question.target is None:
+        return None
     found = diagnose(
         np.array([fit.size for fit in having]),
         np.array([fit.metrics[of_train] for fit in having]),
         np.array([fit.metrics[metric] for fit in having]),
         question.target,
-        best=bounds[1] if question.direction == "maximize" else bounds[0],
+        best=0.0 if best is None else best,
         direction=question.direction,
     )
     if needs is None or question.target is None:
         return found
     return replace(found, verdict=needs.verdict)
+
+
+def _best_possible(question: Question, values: Sequence[float]) -> float | None:
+    """The best value that the metric can have; None where nobody knows."""
+    bounds = question.bounds_of(values)
+    if bounds is None:
+        return natural_best(np.array(values), question.target, question.direction)
+    best = bounds[1] if question.direction == "maximize" else bounds[0]
+    return best if math.isfinite(best) else None

@@ -290,6 +290,64 @@ def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
     assert "--sizes: 500% is not between 2% and 100% of the data." in wrong.err
 
 
+IN_PER_CENT = """
+import math
+
+
+def train(trial):
+    n = 1000 * trial.train_fraction
+    return {"val_accuracy": 95 - 150 / math.sqrt(n), "train_accuracy": 99.5,
+            "val_score": 237 - 150 / math.sqrt(n), "train_score": 300.0}
+"""
+
+
+def test_own_codes_accuracy_may_be_in_per_cent(folder: Folder) -> None:
+    folder.write("own.py", IN_PER_CENT)
+    wanted = ("--examples", "1000", "--seeds", "1", "--json")
+    told = {}
+    for target in ((), ("--target", "93"), ("--target", "99")):
+        done = folder.hpo("data-needs", folder.study(own(metric="val_accuracy")), *wanted, *target)
+        assert done.code == 0, done.err
+        assert all(row["high"] <= 100 for row in done.json["table"])
+        assert "target is met" not in done.json["diagnosis"]["sentence"]
+        told[target] = done.json
+    # What is expected of 10 times the data does not depend on what is wanted.
+    assert len({json.dumps(each["table"]) for each in told.values()}) == 1
+    assert told["--target", "99"]["verdict"] != "reachable"
+    assert "at best 100)" in told[()]["diagnosis"]["sentence"]
+
+
+def test_a_metric_without_bounds_gets_no_diagnosis_but_by_a_target_or_bounds(
+    folder: Folder,
+) -> None:
+    folder.write("own.py", IN_PER_CENT)
+    file = folder.study(own(metric="val_score", direction="maximize"))
+    wanted = ("data-needs", file, "--examples", "1000", "--seeds", "1")
+
+    done = folder.hpo(*wanted)
+    assert "variance" not in done.out.lower()
+    assert "name a --target, or the metric's --bounds, to compare with" in done.err
+    bounded = folder.hpo(*wanted, "--bounds", "0", "400", "--json")
+    assert bounded.json["diagnosis"]["target"] == 400
+    aimed = folder.hpo(*wanted, "--target", "250", "--json")
+    assert aimed.json["diagnosis"]["target"] == 250
+    wrong = folder.hpo(*wanted, "--bounds", "0", "inf")
+    assert wrong.code == 1
+    assert "the better of them finite" in wrong.err
+
+
+def test_a_metric_that_own_code_did_not_report_is_named_with_the_nearest(folder: Folder) -> None:
+    folder.write("own.py", OWN)
+    wanted = ("data-needs", folder.study(own()), "--sizes", "10%,20%", "--seeds", "1")
+    assert folder.hpo(*wanted).code == 0
+
+    done = folder.hpo(*wanted, "--metric", "val_eror")
+
+    assert done.code == 1
+    assert "no fit has reported 'val_eror'. Did you mean 'val_error'?" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_a_size_beyond_all_data_is_said_to_be_everywhere(folder: Folder) -> None:
     folder.write("own.py", OWN)
     wanted = ("--target", "0.0001", "--sizes", "10%,100%", "--seeds", "1", "--examples", "1000")
@@ -442,6 +500,7 @@ BAD = [
     (("study.yaml", "--metric", "val_eror"), "unknown metric 'val_eror'. Did you mean"),
     (("study.yaml", "--metric", "val_cost"), "'val_cost' needs `objective.costs`."),
     (("study.yaml", "--sizes", "10,5000"), "5,000 is not between 2 and the 341 training examples"),
+    (("study.yaml", "--bounds", "0", "1"), "hpo knows the bounds of val_error itself."),
     (("study.yaml", "--examples", "9"), "hpo counts the examples itself: 341 to train on."),
     (("study.yaml", "--trial", "7"), "'tumours' has no trial 7."),
     (("function.yaml",), "the function of 'own' does not say that it can train on a part"),

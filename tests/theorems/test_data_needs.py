@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hpo
+from hpo.curves.distributions import Direction
 from hpo.curves.scaling_laws import POWER, Laws, bank, log_prior
 from hpo.curves.scaling_posterior import FARTHEST, Evidence, likelihoods, roughness_between
 
@@ -157,6 +158,22 @@ def test_repeating_measurements_narrows_the_answer() -> None:
     once = hpo.data_needs(_SIZES, errors)
     often = hpo.data_needs(np.repeat(_SIZES, 8), np.repeat(law(_SIZES), 8))
     assert often.error_at(12800).std < once.error_at(12800).std
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("offset", [-5.0, 0.0, 40.0])
+def test_what_is_expected_does_not_depend_on_what_is_wanted(sign: float, offset: float) -> None:
+    values = sign * (offset + 20 * _SIZES**-0.5)
+    direction: Direction = "minimize" if sign > 0 else "maximize"
+    last = 20 * _SIZES[-1] ** -0.5
+    targets = [None, *(sign * (offset + last * part) for part in (0.9, 0.6, 0.2))]
+
+    found = [hpo.data_needs(_SIZES, values, target, direction=direction) for target in targets]
+
+    first = found[0].error_at(32_000).edges
+    assert all(np.array_equal(each.error_at(32_000).edges, first) for each in found)
+    chances = [each.prob_reachable for each in found[1:]]
+    assert chances == sorted(chances, reverse=True)
 
 
 def test_a_better_target_needs_no_less_data_and_is_no_more_likely() -> None:
