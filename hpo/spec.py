@@ -378,7 +378,7 @@ class StoppingSpec(_Model):
         0, description="asha, hyperband: trials that must reach a rung before any passes it."
     )
     patience: Annotated[int, Field(ge=0)] = Field(
-        5, description="patience: steps without an improvement before a trial is stopped."
+        5, description="patience: steps worse than its best that a trial may have."
     )
     min_delta: Annotated[float, Field(ge=0, strict=False)] = Field(
         0.0, description="patience: what counts as no worse, in the metric's unit."
@@ -611,10 +611,11 @@ class Plan:
             SpecError: the result cannot be run.
         """
         values = {key: value for key, value in self.as_stored().items() if key != "folder"}
+        rule: str = self.spec.stopping.rule
         for override in overrides:  # another rule begins with its own defaults
-            key, _, rule = override.partition("=")
-            if key == "stopping.rule":
-                values["stopping"] = _of_rule(values["stopping"], rule.strip())
+            key, _, value = override.partition("=")
+            rule = value.strip() if key == "stopping.rule" else rule
+        values["stopping"] = _of_rule(values["stopping"], rule)
         name = f"study {self.spec.name}"
         return check(studyfile.from_values(values, name, self.folder, overrides))
 
@@ -773,8 +774,8 @@ def _stopping_mistakes(
     fields, rules = StoppingSpec.model_fields, stopping.rules
     known = [option for rule in rules for option in RULE_OPTIONS[rule]]
     takes = f"it takes {', '.join(known)}" if known else "it takes no options"
-    for key in [key for key in fields if key not in ("rule", *known)]:
-        if getattr(stopping, key) != fields[key].default:
+    for key in file.values.get("stopping", {}):
+        if key in fields and key not in ("rule", *known):
             of = ", ".join(rule for rule, options in RULE_OPTIONS.items() if key in options)
             message = f"`rule: {stopping.rule}` knows no `{key}`, which is of {of}; {takes}."
             yield file.mistake(("stopping", key), message)

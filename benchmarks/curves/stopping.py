@@ -179,7 +179,7 @@ def _condemned(rule: ForecastRule, curve: Array, past: Past) -> Decision | None:
     """The first decision against a trial; None where there is none."""
     if past.n_finished < rule.startup_trials:
         return None
-    due = [n for n in range(1, len(curve)) if is_due(n)]
+    due = [n for n in range(1, len(curve)) if is_due(n, n - 1)]
     for first in range(0, len(due), _AT_ONCE):
         prefixes = [curve[:n] for n in due[first : first + _AT_ONCE]]
         for decision in rule.decide(prefixes, len(curve), past):

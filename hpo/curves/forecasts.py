@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from hpo.curves import features, network
 from hpo.curves.distributions import Array, Direction, Distribution
 from hpo.curves.scales import LOWEST, Scale, scale_of
-from hpo.curves.seen import Curve, Seen, check_bounds, check_times, step_of
+from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, step_of
 
 MOST_HISTORY = 50
 """Finished curves that are looked at; of more, so many that are spread evenly over them."""
@@ -22,7 +22,7 @@ _DOUBT = 2.5  # finished curves: what they say weighs against what is so without
 _KNOTS = 24  # future steps that the network is asked for; between them it is interpolated
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Forecast(Distribution):
     """The distributions of a curve's values at m future steps.
 
@@ -35,6 +35,15 @@ class Forecast(Distribution):
     steps: Array
     direction: Direction
     resolution: float
+
+    def __repr__(self) -> str:
+        low, median, high = self.final.quantile([0.05, 0.5, 0.95])[:, 0]
+        n = len(self.steps)
+        ahead = f"; {n} steps" if n > 1 else ""
+        return (
+            f"Forecast(at step {self.steps[-1]:g}: {median:.4g}, "
+            f"90% interval {low:.4g} to {high:.4g}{ahead})"
+        )
 
     @property
     def final(self) -> Forecast:
@@ -119,7 +128,8 @@ def forecast_batch(
     """
     _check(direction)
     horizon = step_of(horizon)
-    seen = [Seen.of(curve, direction, f"curve {i}") for i, curve in enumerate(curves)]
+    listed_curves = enumerate(listed(curves, "curves"))
+    seen = [Seen.of(curve, direction, f"curve {i}") for i, curve in listed_curves]
     wanted = np.atleast_1d(np.asarray(horizon if at is None else at, float))
     return _forecast_all(seen, horizon, direction, history, bounds, wanted)
 
@@ -133,9 +143,9 @@ def _forecast_all(
     wanted: Array,
 ) -> list[Forecast]:
     check_times(seen, horizon, wanted)
-    kept = _some([] if history is None else history)
+    kept = _some([] if history is None else listed(history, "history"))
     past = [Seen.of(c, direction, f"history {i}") for i, c in enumerate(kept)]
-    check_bounds([*seen, *past], bounds)
+    bounds = bounds_of([*seen, *past], bounds)
     alike: dict[bytes, list[int]] = defaultdict(list)
     for i, curve in enumerate(seen):
         alike[curve.steps.tobytes()].append(i)
@@ -205,7 +215,8 @@ class _Group:
         rims = scale.values(edges)
         if self._direction == "minimize":
             rims, p = rims[::-1], p[:, ::-1]
-        around = scale.values(v[-1] + np.array([-1.5, 1.5]) * _SAME)
+        # What is told apart where a loss has blown up is no measure of what is near the best.
+        around = scale.values(max(v[-1], 0.0) + np.array([-1.5, 1.5]) * _SAME)
         resolution = float(np.abs(np.diff(around))[0])
         return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction, resolution)
 
@@ -262,10 +273,10 @@ def _check(direction: str) -> None:
         raise ValueError(f"direction is minimize or maximize, not {direction!r}")
 
 
-def _some(history: Sequence[Curve] | Array) -> list[Curve]:
+def _some(history: list[Curve]) -> list[Curve]:
     """At most 50 of the finished curves, spread evenly over them."""
     if len(history) <= MOST_HISTORY:
-        return list(history)
+        return history
     return [history[int(i)] for i in np.linspace(0, len(history) - 1, MOST_HISTORY).round()]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,32 +20,46 @@ _ENOUGH = 5  # finished curves that are needed to say so
 class Scale:
     """A monotone map between a metric's values and goodness.
 
-    g = (value - worst) / (best - worst), and -log(1 - g) below 0, where a diverging loss goes.
+    g = (value - worst) / (best - worst), and -log(1 - g) / stretch below 0, where a diverging loss
+    goes.
 
     Args:
         worst: Value of goodness 0.
         best: Value of goodness 1.
         has_floor: No value is worse than `worst`.
         has_ceiling: No value is better than `best`.
+        stretch: At least 1; greater where a curve has gone beyond what `LOWEST` is otherwise.
     """
 
     worst: float
     best: float
     has_floor: bool
     has_ceiling: bool
+    stretch: float = 1.0
 
     def goodness(self, values: Array) -> Array:
         """Goodness of values; NaN and what is infinitely bad have the lowest."""
+        clipped: Array = np.clip(self._squeezed(values), 0.0 if self.has_floor else LOWEST, 1.5)
+        return clipped
+
+    def reaching(self, value: float) -> Scale:
+        """The same, stretched so far that a value is told from others as bad."""
+        below = -float(self._squeezed(np.array([value]))[0])
+        if self.has_floor or not -LOWEST < below < np.inf:
+            return self
+        return replace(self, stretch=self.stretch * below / -LOWEST)
+
+    def _squeezed(self, values: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
             g = (values - self.worst) / (self.best - self.worst)
         g = np.nan_to_num(g, nan=-np.inf, posinf=1.0, neginf=-np.inf)
-        squeezed = np.where(g < 0, -np.log1p(np.maximum(-g, 0.0)), g)
-        clipped: Array = np.clip(squeezed, 0.0 if self.has_floor else LOWEST, 1.5)
-        return clipped
+        squeezed: Array = np.where(g < 0, -np.log1p(np.maximum(-g, 0.0)) / self.stretch, g)
+        return squeezed
 
     def values(self, goodness: Array) -> Array:
         """Values of goodness, the inverse."""
-        g = np.where(goodness < 0, -np.expm1(np.minimum(-goodness, 50.0)), goodness)
+        below = np.minimum(-goodness * self.stretch, 500.0)
+        g = np.where(goodness < 0, -np.expm1(below), goodness)
         back: Array = self.worst + g * (self.best - self.worst)
         return back
 
@@ -84,7 +98,8 @@ def scale_of(
     if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
         worst = best - _unit(best)
         has_floor = False
-    return Scale(sign * worst, sign * best, has_floor, has_ceiling)
+    scale = Scale(sign * worst, sign * best, has_floor, has_ceiling)
+    return scale.reaching(float(curve[-1]))
 
 
 def _bounds(

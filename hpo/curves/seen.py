@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,7 +67,7 @@ class Seen:
 def _numbers(values: object, name: str) -> Array:
     try:
         return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # a tensor that requires gradients
         raise ValueError(f"{name}: numbers are needed, and no table with gaps: {error}") from None
 
 
@@ -84,35 +85,54 @@ def check_times(seen: Sequence[Seen], horizon: float, wanted: Array) -> None:
             raise ValueError(f"steps to forecast lie {between}: {few(wanted.ravel())}")
 
 
-def check_bounds(curves: Sequence[Seen], bounds: tuple[float, float] | None) -> None:
-    """Refuses values out of bounds."""
+def listed(curves: object, name: str) -> list[Curve]:
+    """Curves as a list: of a table its rows.
+
+    Raises:
+        ValueError: they are none.
+    """
+    rows = curves.to_numpy() if hasattr(curves, "to_numpy") else curves  # of pandas
+    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+        kind = type(curves).__name__
+        raise ValueError(f"{name}: curves in a list are needed, not a {kind}")  # noqa: TRY004
+    return list(rows)
+
+
+def bounds_of(curves: Sequence[Seen], bounds: object) -> tuple[float, float] | None:
+    """Bounds that hold all values; one that is beyond all measure is none.
+
+    Raises:
+        ValueError: they are no bounds, or a value lies outside.
+    """
     if bounds is None:
-        return
+        return None
     try:
-        low, high = map(float, bounds)
+        low, high = (number + 0.0 for number in bounds)  # type: ignore[attr-defined]
         right = low < high
     except (TypeError, ValueError):
         right = False
     if not right:
         told = "bounds are a lower and a higher number, infinite where there is none"
-        raise ValueError(f"{told}, not {bounds}")
+        raise ValueError(f"{told}, not {bounds!r}")
     for curve in curves:
         finite = curve.values[np.isfinite(curve.values)]
         out = finite[(finite < low) | (finite > high)]
         if out.size:
             raise ValueError(f"{few(out)} lies outside the bounds {low:g} to {high:g}")
+    low, high = huge_as_infinite(np.array([low, high], float)).tolist()
+    return low, high
 
 
-def step_of(horizon: float) -> float:
+def step_of(horizon: object) -> float:
     """The horizon as a number.
 
     Raises:
         ValueError: it is none, or infinite.
     """
-    try:
-        step = horizon + 0.0
-    except TypeError:
-        step = np.nan
+    step = np.nan
+    if not isinstance(horizon, str | bytes):
+        with suppress(TypeError, ValueError):
+            step = np.asarray(horizon, float).item()  # also of an array with one number
     if not np.isfinite(step):
         raise ValueError(f"the horizon is a step, not {horizon!r}")
     return step

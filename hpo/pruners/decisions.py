@@ -115,7 +115,7 @@ class Decision:
             unit: What a step is called.
         """
         beat = f"{self.incumbent:.3g}" + (f" by {self.tolerance:g}" if self.tolerance else "")
-        chance = _percent(self.probability, self.threshold)
+        chance, _ = _percents(self.probability, self.threshold)
         return (
             f"{unit} {self.step:g} of {self.horizon:g}: {chance} chance to beat {beat} "
             f"(forecast {self.median:.3g}, 90% interval {self._interval}){self._past}"
@@ -127,8 +127,9 @@ class Decision:
         n = self.n_compared
         if _share_that_holds(self.needed, self.gained, n) == _LEAST_SHARE:
             return ""
+        _, threshold = _percents(self.probability, self.threshold)
         return (
-            f"; the threshold is {100 * self.threshold:.2g}%: it needs {self.needed:.3g}, and {n} "
+            f"; the threshold is {threshold}: it needs {self.needed:.3g}, and {n} "
             f"finished trials gained {self.gained:.3g} at most from there"
         )
 
@@ -331,15 +332,19 @@ def _share_that_holds(needed: float, gained: float, n: int) -> float:
     return max(share, _LEAST_SHARE)
 
 
-def is_due(n_reports: int) -> bool:
+def is_due(n_reports: int, n_judged: int) -> bool:
     """Whether a trial is judged after so many reports: after each of the first, then more rarely.
 
     A tenth more reports tell little more, and a trial of thousands must not cost thousands of
     forecasts.
+
+    Args:
+        n_reports: Its reports.
+        n_judged: How many they were when it was asked about last, 0 if it was not.
     """
-    if n_reports <= _EACH_UP_TO:
+    if n_reports <= _EACH_UP_TO or not n_judged:
         return True
-    now, before = (math.floor(math.log(n, _PACE)) for n in (n_reports, n_reports - 1))
+    now, before = (math.floor(math.log(n, _PACE)) for n in (n_reports, n_judged))
     return now > before
 
 
@@ -376,12 +381,14 @@ def _known(curve: Steps) -> Steps:
     return steps[known], values[known]
 
 
-def _percent(probability: float, threshold: float) -> str:
-    """12%, 0.8%, less than 0.1%; below the threshold where the probability is."""
+def _percents(probability: float, threshold: float) -> tuple[str, str]:
+    """12%, 0.8%, less than 0.1%, and a threshold that is seen to lie above it, or not to."""
     percent, bound = 100 * probability, 100 * threshold
     if percent < min(_LEAST_PERCENT, bound):
-        return f"less than {min(_LEAST_PERCENT, bound):.2g}%"
-    texts = [f"{percent:.0f}" if percent >= _WHOLE_PERCENT else f"{percent:.1f}"]
-    texts += [f"{percent:.{digits}g}" for digits in range(2, 7)]
-    fitting = (text for text in texts if (float(text) < bound) == (percent < bound))
-    return f"{next(fitting, texts[-1])}%"
+        return f"less than {min(_LEAST_PERCENT, bound):.2g}%", f"{bound:.2g}%"
+    first = f"{percent:.0f}" if percent >= _WHOLE_PERCENT else f"{percent:.1f}"
+    texts = [(first, f"{bound:.2g}")]
+    texts += [(f"{percent:.{n}g}", f"{bound:.{n}g}") for n in range(2, 8)]
+    fitting = ((p, t) for p, t in texts if (float(p) < float(t)) == (percent < bound))
+    chance, threshold_text = next(fitting, texts[-1])
+    return f"{chance}%", f"{threshold_text}%"

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.curves.distributions import Direction
 from hpo.curves.forecasts import MOST_HISTORY
+from hpo.curves.seen import step_of
 from hpo.pruners.base import Rule
 from hpo.pruners.decisions import (
     STARTUP_TRIALS,
@@ -26,7 +27,7 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
-from hpo.trial import FORECAST
+from hpo.trial import FORECAST, STOPPED_BY
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
@@ -116,7 +117,9 @@ class ForecastPruner(Rule):
         self._horizon = horizon
         self._ends_early = ends_early
         self._unit = unit
-        self._known: tuple[tuple[int, int], _Known] | None = None  # by study and finished trials
+        # Threads may share these. By study and finished trials:
+        self._known: tuple[tuple[object, ...], _Known] | None = None
+        self._judged: dict[tuple[str, int], int] = {}  # by study and trial, after how many reports
 
     def __repr__(self) -> str:
         told = {
@@ -134,7 +137,7 @@ class ForecastPruner(Rule):
             return False
         if not math.isfinite(end(trial)):
             return True  # it diverged; hpo fails such a trial before it asks
-        if not is_due(len(trial.intermediate_values)):
+        if not self._is_due(study, trial):
             return False
         decision = self.outlook(study, trial)
         if decision is None or not decision.condemns:
@@ -142,7 +145,18 @@ class ForecastPruner(Rule):
         audited = is_audited(self.seed, trial.number, self.audit)
         kept = {**decision.as_json(), "audited": audited}
         study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
+        if not audited:
+            reason = f"forecast at {decision.sentence(self._unit)}"
+            study._storage.set_trial_system_attr(trial._trial_id, STOPPED_BY, reason)
         return not audited
+
+    def _is_due(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether a trial is judged now; who asks rarely is answered each time."""
+        key, n = (study.study_name, trial.number), len(trial.intermediate_values)
+        before = self._judged.get(key, 0)
+        if due := is_due(n, before):
+            self._judged[key] = n
+        return due
 
     def reason(self, study: Study, trial: FrozenTrial) -> str:
         kept = study._storage.get_trial(trial._trial_id).system_attrs.get(FORECAST)
@@ -155,7 +169,7 @@ class ForecastPruner(Rule):
         """What is expected of a trial as it is now; None where nothing can be said, or need be."""
         known = self._know(study)
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
-        horizon = known.longest if told is None else told
+        horizon = known.longest if told is None else step_of(told)
         if self._ends_early and known.longest:
             horizon = min(horizon, known.longest)
         rule = ForecastRule(direction_of(study), **self._settings)
@@ -164,7 +178,9 @@ class ForecastPruner(Rule):
     def _know(self, study: Study) -> _Known:
         """What the finished trials say; gathered anew only when there are more of them."""
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        key, known = (study._study_id, len(finished)), self._known  # which threads may share
+        # Not by the study's number alone: each storage counts from 0.
+        last = finished[-1].datetime_complete if finished else None
+        key, known = (study.study_name, len(finished), last), self._known
         if known is None or known[0] != key:
             known = self._known = key, _Known.of(finished, direction_of(study))
         return known[1]

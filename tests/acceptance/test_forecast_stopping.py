@@ -384,6 +384,7 @@ def test_mlflow_has_a_stopped_trials_reason_audits_and_what_was_saved(folder: Fo
             "`rule: median` knows no `audit`, which is of forecast; it takes startup_trials, warm",
         ),
         ({"rule": "forecast", "warmup_steps": 3}, "stopping.warmup_steps", "of median, percent"),
+        ({"rule": "median", "threshold": 0.1}, "stopping.threshold", "which is of forecast"),
         ({"rule": "none", "reduction": 4}, "stopping.reduction", "it takes no options."),
         ({"rule": "patience", "percentile": 40}, "stopping.percentile", "of percentile; it takes"),
         ({"rule": "patience", "wrapped": "patience"}, "stopping.wrapped", "unknown wrapped"),

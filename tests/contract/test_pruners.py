@@ -13,7 +13,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
 import hpo
-from hpo import pruners, samplers, spec, studyfile
+from hpo import catalog, pruners, samplers, spec, studyfile
 from hpo.curves.distributions import Direction
 from hpo.pruners import ForecastPruner, Rule
 from hpo.pruners.decisions import THRESHOLD
@@ -294,6 +294,48 @@ def test_a_trial_that_rises_beyond_all_measure_is_stopped() -> None:
     for step, reported in enumerate((1.0, 1e30, 1e150), start=1):
         trial.report(reported, step)
     assert trial.should_prune()
+
+
+def test_one_pruner_may_serve_several_studies() -> None:
+    pruner = ForecastPruner(horizon=STEPS, audit=0.0)
+    search(optuna.create_study(pruner=pruner), GOOD)
+    another = optuna.create_study(pruner=pruner)  # the first of its storage, too
+    search(another, GOOD, sign=100.0)
+    trial = another.ask()
+    trial.report(50.0, 1)
+    assert not trial.should_prune()  # of the first study's trials it would be the worst
+
+
+@pytest.mark.parametrize("every", [7, 17, 30, 33, 45])
+def test_a_trial_is_judged_however_rarely_it_asks(every: int) -> None:
+    study = optuna.create_study(pruner=ForecastPruner(horizon=100, audit=0.0))
+    for level in (0.1, 0.12, 0.14, 0.16):
+        curve = {step: level + 2 / step for step in range(1, 101)}
+        study.add_trial(optuna.trial.create_trial(value=level, intermediate_values=curve))
+    trial = study.ask()
+    asked = []
+    for step in range(1, 91):
+        trial.report(50.0 + 2 / step, step)
+        if step % every == 0:
+            asked.append(trial.should_prune())
+    assert any(asked)
+
+
+def test_why_a_trial_of_anybodys_study_was_stopped_is_kept(tmp_path: Path) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/theirs.db")
+    study = optuna.create_study(storage=storage, pruner=ForecastPruner(horizon=STEPS, audit=0.0))
+    search(study, GOOD + BAD)
+    record = catalog.find(storage, study.study_name)
+    stopped = [trial for trial in record.trials() if trial.state == "PRUNED"]
+    assert stopped
+    assert all(trial.stopped_by.startswith("forecast at step ") for trial in stopped)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("horizon", ["50", [50, 60], math.nan])
+def test_a_horizon_that_is_no_step_is_named(horizon: Any) -> None:
+    study = optuna.create_study(pruner=ForecastPruner(horizon=lambda _: horizon))
+    with pytest.raises(ValueError, match="the horizon is a step, not "):
+        search(study, GOOD)
 
 
 def test_an_infeasible_trial_is_no_incumbent() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import hpo
 from hpo.curves import forecast_batch, network
+from hpo.curves.distributions import Direction
 from hpo.curves.prior import Prior
 from hpo.curves.scales import LOWEST
 from hpo.curves.training import N_CURVES, Network, beside_each, draw, loss_of
@@ -104,9 +107,40 @@ def test_curves_may_come_as_lists_tuples_arrays_and_tables() -> None:
     assert np.array_equal(one.mean, other.mean)
 
 
+def test_histories_may_be_tables_series_and_generators() -> None:
+    curves = [0.2 + level + _T[:20] ** -0.5 for level in np.linspace(0, 0.3, 60)]
+    given = (pd.DataFrame(curves), pd.Series(curves, index=range(100, 160)), iter(curves))
+    expected = hpo.forecast([1.2, 0.9], 20, history=curves).final.masses
+
+    for history in given:
+        found = hpo.forecast([1.2, 0.9], np.array([20]), history=history)  # type: ignore[arg-type]
+        assert np.array_equal(found.final.masses, expected)
+
+
+def test_a_forecast_is_shown_by_its_end() -> None:
+    shown = repr(hpo.forecast([0.9, 0.5, 0.4], 50))
+    assert re.fullmatch(
+        r"Forecast\(at step 50: [\d.e-]+, 90% interval [\d.e-]+ to [\d.e-]+; 47 steps\)", shown
+    )
+
+
 def test_a_run_that_diverged_is_expected_to_stay_bad() -> None:
     loss = [0.7, 0.6, 0.55, np.nan, np.nan, np.nan]
     assert hpo.forecast(loss, 20, at=20).prob_better_than(0.55)[0] < 0.15
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("far", [20.0, 500.0, 1e6, 1e90])
+def test_however_far_a_loss_has_gone_it_may_stay_there_or_go_on(far: float, sign: float) -> None:
+    direction: Direction = "minimize" if sign > 0 else "maximize"
+    values = sign * np.array([2.3, 2.1, 1.8, 1.5, far])
+
+    found = hpo.forecast(values, 50, direction=direction).final
+
+    worst = abs(found.edges).max()
+    assert worst > 1.1 * far
+    assert 0.01 < found.prob_better_than(sign * 2.0)[0] < 0.99  # it may come back
+    assert found.prob_better_than(sign * 1.001 * far)[0] < 0.999  # or become worse
 
 
 def test_a_gap_is_not_a_divergence() -> None:
@@ -165,6 +199,11 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "out of bounds": ({"values": [0.5, 1.2], "bounds": (0, 1)}, "1.2 lies outside the bounds"),
     "bounds reversed": ({"values": [0.5], "bounds": (1, 0)}, "a lower and a higher number"),
     "direction": ({"values": [1, 2], "direction": "down"}, "minimize or maximize"),
+    "two horizons": ({"values": [1, 2], "horizon": np.array([5, 6])}, "the horizon is a step"),
+    "bounds as text": ({"values": [0.5], "bounds": "01"}, "a lower and a higher number"),
+    "a dictionary": ({"values": [1, 2], "history": {0: [1, 2]}}, "curves in a list are needed"),
+    "a number": ({"values": [1, 2], "history": 3}, "curves in a list are needed"),
+    "gradients": ({"values": torch.ones(2, requires_grad=True)}, "detach"),
     "history": ({"values": [1, 2], "history": [[1, 2], []]}, "history 1: there are none"),
 }
 

@@ -272,7 +272,7 @@ def test_what_samplers_learn_is_not_swayed_by_a_chance_to_blow_up(
 
 
 def test_a_trial_of_many_reports_is_judged_ever_more_rarely() -> None:
-    due = [n for n in range(1, 5001) if is_due(n)]
+    due = [n for n in range(1, 5001) if is_due(n, n - 1)]
     assert due[:12] == [*range(1, 11), *due[10:12]]
     assert len(due) < 100
     assert all(later <= 1.1 * n + 1 for n, later in itertools.pairwise(due))
@@ -300,6 +300,16 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
         ({"probability": 0.0}, ": less than 0.1% chance"),
         ({"tolerance": 0.001}, "to beat 0.0213 by 0.001 ("),
         ({"low": -0.071, "high": -0.036}, "interval -0.071 to -0.036)"),
+        (
+            {
+                "probability": 0.0567,
+                "threshold": 0.05671,
+                "needed": 0.06,
+                "gained": 0.022,
+                "n_compared": 7,
+            },
+            "0.036-0.071); the threshold is 5.671%: ",
+        ),
         (
             {"needed": 0.075, "gained": 0.022, "n_compared": 7},
             "); the threshold is 5%: it needs 0.075, and 7 finished trials gained 0.022 at most",
