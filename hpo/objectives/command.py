@@ -33,7 +33,7 @@ from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
 from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
 from hpo.trial import Failure, FailureKind, Job
-from trainers import Report
+from trainers import ConfigError, Report
 
 if TYPE_CHECKING:
     from hpo.spec import Plan
@@ -50,7 +50,7 @@ class CommandObjective:
         tracking: URI of the MLflow in which it logs, if its metrics are there.
 
     Raises:
-        ObjectiveError: there is no such command, or no MLflow.
+        ObjectiveError: there is no such command, no such device, or no MLflow.
     """
 
     def __init__(self, plan: Plan, tracking: str | None = None) -> None:
@@ -60,6 +60,7 @@ class CommandObjective:
         self._run = plan.spec.run
         self._study = plan.spec.name
         self._folder = plan.folder
+        self._device = _device(self._command, plan.spec.run.device)
         self._tracking = tracking
         self._draining = False
         self._stopped = False
@@ -123,7 +124,7 @@ class CommandObjective:
             "trial": str(job.trial),
             "seed": str(job.seed),
             "directory": str(directory),
-            "device": self._run.device,
+            "device": self._device,
             "config": str(directory / CONFIG),
         }
         environment = {
@@ -165,6 +166,22 @@ class CommandObjective:
     def _file(self) -> str | None:
         given = self._objective.metrics_from
         return None if isinstance(given, str) else given.file
+
+
+def _device(command: templates.Command, name: str) -> str:
+    """What stands for ``{device}``; of ``auto`` the first there is of cuda, mps and cpu.
+
+    Raises:
+        ObjectiveError: this machine has no such device.
+    """
+    if "device" not in templates.placeholders(command):
+        return name
+    from trainers.devices import choose  # imports torch, which not every command needs
+
+    try:
+        return str(choose(name))
+    except ConfigError as error:
+        raise ObjectiveError(f"run.device: {str(error).rstrip('.')}.") from error
 
 
 def _in_steps(

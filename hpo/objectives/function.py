@@ -42,7 +42,6 @@ class Trial(Config):
         number: Number of the trial in its study, from 0.
         seed: For everything random in this trial.
         directory: The trial's own folder; it exists. A trial taken up again has the same.
-        device: What the study file says: auto, cpu, cuda, ...
     """
 
     def __init__(self, job: Job, device: str, report: Callable[[Report], None]) -> None:
@@ -50,9 +49,20 @@ class Trial(Config):
         self.number = job.trial
         self.seed = job.seed
         self.directory = job.directory
-        self.device = device
+        self._device = device
         self._started = time.monotonic()
         self._report = report
+
+    @property
+    def device(self) -> str:
+        """Where to train: `run.device`, or of ``auto`` the first there is of cuda, mps and cpu.
+
+        Raises:
+            ConfigError: this machine has no such device.
+        """
+        from trainers.devices import choose  # imports torch, which not every function needs
+
+        return str(choose(self._device))
 
     @property
     def config(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from hpo.objectives.readings import JsonLines, Patterns, Reading, Tail
 from hpo.trial import Failure, FailureKind, Job
 from tests.acceptance.harness import PATIENCE_SECONDS, Folder
 from trainers import Report
+from trainers.devices import choose
 
 PYTHON = shlex.quote(sys.executable)
 WAITS = "import time\nwhile True: time.sleep(0.01)\n"
@@ -36,7 +37,10 @@ Path("child.txt").write_text(str(child.pid) + "\\n")
 def objective(folder: Path, script: str, command: str = "{args}", **given: Any) -> Any:
     """The objective `python script.py COMMAND` of a study file in `folder`."""
     (folder / "script.py").write_text(script, encoding="utf-8")
-    run = {"grace_period": given.pop("grace_period", 10.0), "device": "cpu"}
+    run = {
+        "grace_period": given.pop("grace_period", 10.0),
+        "device": given.pop("device", "auto"),
+    }
     values = {
         "name": "s",
         "objective": {"command": f"{PYTHON} script.py {command}", "metric": "loss", **given},
@@ -97,7 +101,8 @@ print(json.dumps(json.load(open(sys.argv[-1]))))
 
     said, config = (tmp_path / "trial/stdout.log").read_text().splitlines()
     seen, directory = json.loads(said), str(tmp_path / "trial")
-    shown = ["--x=1e-05", "--text=a b", "3", "11", "cpu", directory, f"{directory}/config.json"]
+    device = str(choose("auto"))
+    shown = ["--x=1e-05", "--text=a b", "3", "11", device, directory, f"{directory}/config.json"]
     assert seen["argv"] == ["--x", "1e-05", "--text=a b", *shown]
     assert seen["cwd"] == str(tmp_path)
     assert json.loads(config) == {"x": 1e-05, "text": "a b"}
@@ -106,6 +111,11 @@ print(json.dumps(json.load(open(sys.argv[-1]))))
     names = ("HPO_STUDY", "HPO_TRIAL", "HPO_TRIAL_SEED", "HPO_TRIAL_DIRECTORY")
     assert [environ[name] for name in names] == ["s", "3", "11", directory]
     assert Path(environ["HPO_TRIAL_CHECKPOINT_DIR"]).is_dir()
+
+
+def test_a_device_that_is_not_there_is_named_before_any_trial(tmp_path: Path) -> None:
+    with pytest.raises(ObjectiveError, match="there is no device 'cuda:99' on this machine"):
+        objective(tmp_path, "", "{device}", device="cuda:99")
 
 
 @pytest.mark.parametrize("shell", [False, True])

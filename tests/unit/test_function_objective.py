@@ -9,9 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from hpo.objectives.function import FunctionObjective
 from hpo.trial import Job
+
+
+@pytest.mark.parametrize("asked", ["auto", "cpu"])
+def test_a_function_is_told_a_device_that_is_there(tmp_path: Path, asked: str) -> None:
+    def train(trial: Any) -> float:
+        return float(torch.ones(3, device=trial.device).sum())
+
+    job = Job(trial=0, config={}, seed=0, directory=tmp_path)
+    with pytest.raises(StopIteration) as end:
+        next(FunctionObjective(train, "sum", asked)(job))
+    assert end.value.value == {"sum": 3.0}
 
 
 def test_a_signal_that_does_not_end_the_wait_is_handled_all_the_same(tmp_path: Path) -> None:
