@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_READS = 0.1
 _MESSAGE_LENGTH = 300
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
+_NO_MEMORY = re.compile(
+    r"OutOfMemoryError|\bMemoryError|CUDA (error: )?out of memory|RESOURCE_EXHAUSTED|bad_alloc"
+    r"|can(not|'t) allocate memory",
+    re.IGNORECASE,
+)
 
 
 class CommandObjective:
@@ -230,7 +237,8 @@ def _failure(code: int, directory: Path) -> Failure:
     ended = how_it_ended(code)
     if code == -signal.SIGKILL:
         ended += " (did the machine run out of memory?)"
-    no_memory = any(word in said for word in ("OutOfMemoryError", "MemoryError", "out of memory"))
+    by_exception = bool(lines) and _EXCEPTION.match(lines[-1])  # which the last words are then of
+    no_memory = any(map(_NO_MEMORY.search, lines[-1:] if by_exception else lines))
     kind = FailureKind.OUT_OF_MEMORY if no_memory else FailureKind.CRASHED
     last = f": {lines[-1].strip()}" if lines else " and said nothing"
     return Failure(kind, f"the command {ended}{last}"[:_MESSAGE_LENGTH].rstrip("."), said)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -21,6 +22,7 @@ _GUARD = (
 
 
 _PROC = Path("/proc")
+_MARK = "HPO_PROCESS_GROUP"
 
 
 class _Stray(NamedTuple):
@@ -48,6 +50,13 @@ class _Stat(NamedTuple):
             return None
         state, parent, group, *rest = text.rpartition(")")[2].split()
         return cls(pid, state, int(parent), int(group), int(rest[16]))
+
+    def is_marked(self, mark: str) -> bool:
+        """Whether the environment that it was started with has a mark."""
+        try:
+            return mark.encode() in (_PROC / str(self.pid) / "environ").read_bytes()
+        except OSError:  # it is somebody else's, or has ended
+            return False
 
 
 class ProcessGroup:
@@ -83,6 +92,7 @@ class ProcessGroup:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._grace_seconds = grace_seconds
+        self._mark = f"{_MARK}={uuid.uuid4().hex}"
         self._has_ended = False
         self._guard = self._start_guard()  # first, so that there is no moment without it
         try:
@@ -90,7 +100,7 @@ class ProcessGroup:
                 self._leader = subprocess.Popen(  # noqa: S603 - the user's own command
                     arguments,
                     cwd=folder,
-                    env=environment,
+                    env={**environment, **dict([self._mark.split("=")])},
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
@@ -157,17 +167,22 @@ class ProcessGroup:
                     os.kill(stray.pid, number)
 
     def _strays(self) -> set[_Stray]:
-        """Processes that it or its children started in sessions of their own, as daemons do."""
+        """Processes that it or its children started in sessions of their own, as daemons do.
+
+        They are its descendants, or have its mark: of one whose parent has ended, nothing else
+        tells where it came from.
+        """
         stats = [stat for path in _PROC.glob("[0-9]*") if (stat := _Stat.of(int(path.name)))]
         children = defaultdict(list)
         for stat in stats:
             children[stat.parent].append(stat)
-        found, parents = set(), [self._leader.pid]
-        while parents:
-            for child in children[parents.pop()]:
-                parents.append(child.pid)
-                if child.group != self._leader.pid:
-                    found.add(_Stray(child.pid, child.started))
+        found, waiting = set(), children[self._leader.pid]
+        waiting += [stat for stat in stats if stat.is_marked(self._mark)]
+        while waiting:
+            stat = waiting.pop()
+            waiting += children.pop(stat.pid, [])
+            if stat.group != self._leader.pid:
+                found.add(_Stray(stat.pid, stat.started))
         return found
 
     def _lives(self) -> bool:

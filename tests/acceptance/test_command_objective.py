@@ -316,6 +316,21 @@ sys.exit(3)
         ("import os; os.abort()", "CRASHED", "the command was killed by SIGABRT and said nothing"),
         ("import os; os.kill(os.getpid(), 9)", "CRASHED", "by SIGKILL (did the machine run out"),
         ("raise MemoryError('lots')", "OUT_OF_MEMORY", "exited with 1: MemoryError: lots"),
+        (
+            "import torch; raise torch.OutOfMemoryError('CUDA out of memory. Tried 2 GiB')",
+            "OUT_OF_MEMORY",
+            "torch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB",
+        ),
+        (
+            "import sys; print('CUDA error: out of memory\\nAborting.', file=sys.stderr); exit(1)",
+            "OUT_OF_MEMORY",
+            "exited with 1: Aborting",
+        ),
+        (
+            "import sys; print('note: MemoryError and out of memory', file=sys.stderr); {}['x']",
+            "CRASHED",
+            "exited with 1: KeyError: 'x'",
+        ),
     ],
 )
 def test_a_failure_says_how_the_command_ended(
@@ -361,8 +376,11 @@ def test_a_stopped_command_that_will_not_end_is_killed_with_its_children(tmp_pat
     assert not lives(child)
 
 
-def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path) -> None:
-    _, metrics = ran(objective(tmp_path, CHILD + "print('{\"loss\": 1}')")(job(tmp_path)))
+@pytest.mark.parametrize("session", ["", ", start_new_session=True"])
+def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path, session: str) -> None:
+    leaves = CHILD.replace("])\n", f"]{session})\n", 1)  # in a session of its own, nobody's child
+    assert session in leaves
+    _, metrics = ran(objective(tmp_path, leaves + "print('{\"loss\": 1}')")(job(tmp_path)))
 
     assert metrics == {"loss": 1}
     assert not lives((tmp_path / "child.txt").read_text())
