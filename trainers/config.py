@@ -468,6 +468,11 @@ class TrainerConfig:
         return self.optimizer in FULL_BATCH
 
     @property
+    def has_batch_norm(self) -> bool:
+        """Whether a layer normalises over the minibatch; of own code nobody knows."""
+        return bool(self.norm == "batch" and self.depth and unread("norm", vars(self)) is None)
+
+    @property
     def layers(self) -> list[tuple[int, float]]:
         """The width and dropout of each hidden layer."""
         width, dropout = (
@@ -538,10 +543,11 @@ def _together(config: TrainerConfig) -> Iterator[Problem]:
             "too few digits. It must be auto or fp32."
         )
         yield Problem(("precision",), sentence)
-    normed = config.norm == "batch" and config.depth and unread("norm", vars(config)) is None
-    if normed and config.batch_size == 1 and not config.full_batch:
+    of_one = [name for name in ("batch_size", "micro_batch") if getattr(config, name) == 1]
+    for name in of_one if config.has_batch_norm else ():
         sentence = (
             "batch norm takes the mean and deviation of a minibatch, and 1 example has no "
             "deviation. It must be at least 2 with norm: batch."
         )
-        yield Problem(("batch_size",), sentence)
+        if name == "micro_batch" or not config.full_batch:
+            yield Problem((name,), sentence)

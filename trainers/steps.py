@@ -66,7 +66,8 @@ class Stepper:
         self._changes = tuple(self._changes_of_gradient())
         plain = optimizers.plain_step(self.optimizer)
         self._update = self._scaled_update if self.scaler.is_enabled() else plain
-        self.at_once = config.micro_batch
+        self._least = 2 if config.has_batch_norm else 1  # examples: one has no deviation
+        self.at_once = config.micro_batch and max(config.micro_batch, self._least)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's outputs, float32, for examples (n, *shape)."""
@@ -168,25 +169,32 @@ class Stepper:
                 yield mixed
                 continue
             x, y, partners, share = mixed
-            for i in range(0, len(y), self.at_once):
-                rows = slice(i, i + self.at_once)
+            first = 0
+            for m in self.sizes(len(y)):
+                rows = slice(first, first + m)
                 yield x[rows], y[rows], partners[rows], share
+                first += m
+
+    def sizes(self, n: int) -> list[int]:
+        """The sizes of the micro-batches of n examples, as equal as they can be."""
+        k = min(-(-n // (self.at_once or n)), max(n // self._least, 1))
+        return [n // k + (i < n % k) for i in range(k)]
 
     def within_memory(self, gradient: Callable[[], torch.Tensor], n: int) -> torch.Tensor:
         """Tries again with half as many examples at once, while memory runs out.
 
         Raises:
-            RuntimeError: torch's own, if memory does not suffice for one.
+            RuntimeError: torch's own, if memory does not suffice for one, or two with batch norm.
         """
         while True:
             try:
                 return gradient()
             except RuntimeError as error:
                 at_once = min(self.at_once or n, n)
-                if at_once == 1 or not is_out_of_memory(error):
+                if at_once <= self._least or not is_out_of_memory(error):
                     raise
             # Out here the error, and with it the tensors of the attempt, is gone.
-            self.at_once = (at_once + 1) // 2
+            self.at_once = max((at_once + 1) // 2, self._least)
             self.forget()
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -233,10 +241,8 @@ class _WholeLoss:
         return total + optimizers.penalty(stepper.parameters, stepper.config.l2)
 
     def _batches(self) -> Iterator[Batch]:
-        stepper, n = self._stepper, len(self._part)
-        stepper.randomness.rewind(self._mark)
-        size = stepper.at_once or n
-        return self._part.batches([min(size, n - i) for i in range(0, n, size)])
+        self._stepper.randomness.rewind(self._mark)
+        return self._part.batches(self._stepper.sizes(len(self._part)))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ import torch
 
 from trainers import goals as goals_
 from trainers import metrics, models
-from trainers.config import TrainerConfig, unread
+from trainers.config import TrainerConfig
 from trainers.data.parts import Data, Part
 from trainers.data.subsets import cut
 from trainers.devices import deterministic
@@ -243,8 +243,7 @@ def batch_sizes(config: TrainerConfig, n: int) -> list[int]:
     whole, rest = divmod(n, config.batch_size)
     sizes = [config.batch_size] * whole + [rest] * (rest > 0)
     own = is_code(config.model)  # whose layers nobody knows
-    normed = config.norm == "batch" and config.depth and unread("norm", vars(config)) is None
-    if (own or normed) and len(sizes) > 1 and sizes[-1] == 1:
+    if (own or config.has_batch_norm) and len(sizes) > 1 and sizes[-1] == 1:
         sizes[-2:] = [config.batch_size + 1]
     return sizes
 

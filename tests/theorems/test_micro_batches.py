@@ -54,6 +54,41 @@ def test_micro_batches_equal_or_not_give_the_gradient_of_the_batch(
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 3, 63, 64, 137])
+@pytest.mark.parametrize("micro", [2, 7, 63, 100])
+def test_with_batch_norm_no_micro_batch_has_one_example(n: int, micro: int) -> None:
+    config = TrainerConfig(norm="batch", micro_batch=micro)
+    stepper, _, _ = made(config)
+    sizes = stepper.sizes(n)
+    assert sum(sizes) == n
+    assert min(sizes) >= 2
+    assert max(sizes) <= max(micro, 3)
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_a_batch_normed_network_that_runs_out_of_memory_is_trained_on_in_parts() -> None:
+    class Small(nn.Module):
+        """As if more than 40 examples did not fit."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.out = nn.BatchNorm1d(5), nn.Linear(5, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if len(x) > 40:
+                torch.empty(2**60, device=x.device)  # more than any machine has
+            outputs: torch.Tensor = self.out(self.norm(x))
+            return outputs
+
+    model = Small().double().to(HERE)
+    config = TrainerConfig(norm="batch", batch_size=121, optimizer="sgd")
+    stepper = Stepper(config, model, "classification", Randomness(0, HERE, borrows=False), HERE)
+    x, y = examples(121)  # halved twice it would leave one over
+
+    assert 0 < float(stepper.step(x, y)) < 10
+    assert stepper.sizes(121) == [31, 30, 30, 30]
+
+
 @pytest.mark.parametrize("name", FULL_BATCH)
 def test_optimizers_of_all_examples_step_alike_in_micro_batches(name: str) -> None:
     part = Tensors(*examples(30))

@@ -221,6 +221,8 @@ def test_what_cannot_be_taken_together_is_told_at_once_too() -> None:
         TrainerConfig(width=[1], norm="batch", batch_size=1, warmup_epochs=30)
     paths = [problem.path for problem in caught.value.problems]
     assert paths == [("width",), ("warmup_epochs",), ("batch_size",)]
+    with pytest.raises(ConfigError, match="micro_batch: batch norm takes"):
+        TrainerConfig(norm="batch", micro_batch=1)
     TrainerConfig(norm="batch", batch_size=1, depth=0)  # nothing there to normalise
     TrainerConfig(schedule="linear", final_lr_fraction=0)
 
