@@ -312,13 +312,19 @@ def _tensor(values: Array) -> Tensor:
 
 def main() -> None:
     """Parses the command line."""
-    parser = argparse.ArgumentParser(prog="python -m hpo.curves.training", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m hpo.curves.training",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("file", type=Path, help="where to write the weights (.safetensors)")
-    parser.add_argument("--steps", type=int, default=12_000)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=12_000, help="batches to learn from")
+    parser.add_argument("--seed", type=int, default=0, help="draws curves and first weights")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of PyTorch")
     parser.add_argument("--start", type=Path, help="weights to go on from")
-    parser.add_argument("--learning-rate", type=float, default=LEARNING_RATE)
+    parser.add_argument(
+        "--learning-rate", type=float, default=LEARNING_RATE, help="the highest; it falls to 0"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     train(args.steps, args.seed, args.file, start=args.start, learning_rate=args.learning_rate)

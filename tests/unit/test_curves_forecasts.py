@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 import hpo
-from hpo.curves import forecast_batch, network
+from hpo.curves import forecast_batch, network, training
 from hpo.curves.distributions import Direction
 from hpo.curves.prior import Prior
 from hpo.curves.scales import LOWEST
@@ -161,6 +164,18 @@ def test_finished_curves_say_how_this_one_goes_on() -> None:
     assert informed.crps(final)[0] < 0.5 * without.crps(final)[0]
 
 
+def test_with_five_finished_curves_forecasts_are_better_than_without() -> None:
+    """Studies of the prior: the CRPS falls by a sixth, 3 to 5 standard errors with other seeds."""
+    studies = Prior(np.random.default_rng(0), 80, 6, 30).curves()
+    beside, alone = [], []
+    for curve, *finished in studies:
+        for n in (3, 10):
+            for scores, history in ((beside, finished), (alone, None)):
+                found = hpo.forecast(curve[:n], 30, direction="maximize", history=history, at=30)
+                scores.append(found.crps(curve[-1])[0])
+    assert np.mean(beside) < np.mean(alone)
+
+
 def test_steps_may_be_far_apart_and_uneven() -> None:
     steps = np.array([10, 25, 70, 100, 180, 200.0])
     found = hpo.forecast(0.3 + steps**-0.5, 1000, steps=steps)
@@ -237,6 +252,23 @@ def test_the_arithmetic_is_that_of_the_trained_network() -> None:
         batch.mask[:] = False
         alone = network.masses(weights, curves, queries)
         assert np.allclose(alone, net(batch).numpy(), atol=1e-5)
+
+
+def test_the_script_writes_weights_that_forecast(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "network.safetensors"
+    monkeypatch.setattr(sys, "argv", ["training", str(file), "--steps", "2"])
+
+    training.main()
+
+    shipped, trained = network.shipped_weights(), load_file(file)
+    shapes = {name: w.shape for name, w in trained.items()}
+    assert shapes == {name: w.shape for name, w in shipped.items()}
+    assert "2 steps, seed 0" in capsys.readouterr().out
+    monkeypatch.setattr(network, "shipped_weights", lambda: trained)
+    found = hpo.forecast([0.9, 0.6, 0.5], 20)
+    assert np.all(np.isfinite(found.mean))
 
 
 def test_the_losses_of_training_are_those_of_distributions() -> None:
