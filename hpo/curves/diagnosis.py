@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike
 
 from hpo.curves.data_needs import Verdict
 from hpo.curves.distributions import Array
+from hpo.curves.measurements import number, numbers, places
 
 Kind = Literal["reached", "bias", "variance", "both", "unclear"]
 
@@ -28,6 +29,7 @@ _MOSTLY = 2 / 3
 """The share of the excess from which on it is called bias, or variance, alone."""
 
 _SURE = 0.8
+_LARGEST = 1e100
 _NEAR = 4.0  # sizes of at least such a part of the largest have a spread like its own
 _DRAWS = 20_000
 _UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
@@ -135,19 +137,26 @@ def diagnose(
         direction: "maximize" for scores.
 
     Raises:
-        ValueError: the shapes differ, or no size has both errors.
+        ValueError: the shapes differ, no size has both errors, a size is below 1, or an error is
+            infinite or beyond 1e100.
     """
-    n, t, v = (np.atleast_1d(np.asarray(a, float)) for a in (sizes, train_errors, val_errors))
+    if direction not in ("minimize", "maximize"):
+        raise ValueError(f"direction is 'minimize' or 'maximize', not {direction!r}")
+    names = ("sizes", "training errors", "validation errors")
+    n, t, v = map(numbers, (sizes, train_errors, val_errors), names)
     if not n.shape == t.shape == v.shape or n.ndim != 1:
         raise ValueError(
             f"shapes differ: sizes {n.shape}, training {t.shape}, validation {v.shape}"
         )
-    seen = np.isfinite(n) & np.isfinite(t) & np.isfinite(v)
+    seen = ~(np.isnan(n) | np.isnan(t) | np.isnan(v))
     n, t, v = n[seen], t[seen], v[seen]
     if not len(n):
         raise ValueError("no size has both a training and a validation error")
+    places(n)  # refuses what is none
     sign = -1.0 if direction == "maximize" else 1.0
-    goal = best if target is None else target
+    goal = number(best if target is None else target, "target", 0.02)
+    if not np.all(np.abs([*t, *v, goal]) <= _LARGEST):
+        raise ValueError("errors and target are finite numbers, below 1e100")
     (bias, se_bias), (gap, se_gap), dof = _at_largest(n, sign * (t - goal), sign * (v - t))
     # Fixed, so that the same errors give the same answer.
     draws = np.random.default_rng(0).standard_t(dof, (2, _DRAWS))

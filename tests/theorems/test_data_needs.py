@@ -160,6 +160,46 @@ def test_repeating_measurements_narrows_the_answer() -> None:
     assert often.error_at(12800).std < once.error_at(12800).std
 
 
+_ANY = st.floats(allow_nan=True, allow_infinity=True)
+
+
+@settings(max_examples=200)
+@given(
+    rows=st.lists(st.tuples(st.floats(0.5, 1e9) | _ANY, _ANY, _ANY), max_size=8),
+    target=st.none() | _ANY,
+    best=st.floats(-1, 1),
+    direction=st.sampled_from(["minimize", "maximize"]),
+)
+def test_whatever_the_errors_there_is_a_diagnosis_or_a_value_error(
+    rows: list[tuple[float, float, float]], target: float | None, best: float, direction: Direction
+) -> None:
+    n, train, val = ([row[i] for row in rows] for i in range(3))
+    try:
+        found = hpo.curves.diagnose(n, train, val, target, best=best, direction=direction)
+    except ValueError:  # its message is looked at in tests/unit
+        return
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert min(found.probabilities.values()) >= 0
+    assert "nan" not in found.sentence
+
+
+@settings(max_examples=50)
+@given(
+    given_=measurements(),
+    candidates=st.lists(st.floats(1, 1e9) | _ANY, max_size=6),
+    seconds=st.none() | st.lists(st.floats(0, 1e6), max_size=6),
+)
+def test_candidates_are_ranked_all_of_them_or_refused(
+    given_: dict[str, Any], candidates: list[float], seconds: list[float] | None
+) -> None:
+    needs = hpo.data_needs(**given_)
+    try:
+        ranked = needs.rank(candidates, seconds)
+    except ValueError:  # its message is looked at in tests/unit
+        return
+    assert sorted(ranked) == sorted(candidates)
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("offset", [-5.0, 0.0, 40.0])
 def test_what_is_expected_does_not_depend_on_what_is_wanted(sign: float, offset: float) -> None:

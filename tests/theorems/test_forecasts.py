@@ -47,6 +47,29 @@ def test_whatever_the_arrays_there_is_a_proper_distribution_or_a_value_error(
     _is_proper(found)
 
 
+_PAIRS = st.tuples(_CURVES, _CURVES)
+_TIMES = hnp.arrays(float, st.integers(1, 6), elements=st.floats(-5, 80))
+
+
+@given(
+    values=_CURVES,
+    steps=st.none() | _TIMES.map(np.sort) | _CURVES,
+    at=st.none() | _TIMES,
+    horizon=_ANY | st.integers(1, 60),
+    bounds=st.none() | st.tuples(_ANY, _ANY),
+    history=st.lists(_CURVES | _PAIRS, max_size=3),
+)
+@settings(max_examples=100)
+def test_whatever_the_arguments_there_is_a_proper_distribution_or_a_value_error(
+    **arguments: Any,
+) -> None:
+    try:
+        found = hpo.forecast(**arguments)
+    except ValueError:  # its message is looked at in tests/unit
+        return
+    _is_proper(found)
+
+
 @given(_FINITE, _DIRECTIONS, st.lists(_FINITE, max_size=3))
 @settings(max_examples=100)
 def test_finite_curves_are_always_forecast(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import optuna
@@ -117,6 +118,33 @@ def test_no_report_makes_a_pruner_fail(curves: list[list[float]], direction: Dir
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         else:
             study.tell(trial, curve[-1])
+
+
+_ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3)
+
+
+@given(
+    arguments=st.dictionaries(
+        st.sampled_from(["threshold", "tolerance", "audit", "startup_trials", "min_steps",
+                         "horizon", "seed"]),
+        _ANYTHING,
+    ),
+    bounds=_ANYTHING | st.tuples(_ANYTHING, _ANYTHING),
+)  # fmt: skip
+@settings(max_examples=300)
+def test_a_pruner_takes_its_arguments_or_says_what_is_wrong(
+    arguments: dict[str, Any], bounds: Any
+) -> None:
+    try:
+        pruner = ForecastPruner(**arguments, bounds=bounds)
+    except ValueError:  # its message is looked at in tests/unit
+        return
+    study = optuna.create_study(pruner=pruner)
+    for _ in range(4):
+        trial = study.ask()
+        trial.report(0.5, 1)
+        trial.should_prune()
+        study.tell(trial, 0.5)
 
 
 @given(values=st.lists(finite, max_size=30), rate=st.floats(0, 0.2))
