@@ -47,7 +47,10 @@ def data_needs(
         str | None, typer.Option("--metric", help="What to measure; the objective by default.")
     ] = None,
     budget: Annotated[
-        str, typer.Option("--budget", help="Wall time for all of it: 90s, 10m, 1h.")
+        str,
+        typer.Option(
+            "--budget", help="Wall time: 90s, 10m, 1h. What runs then has run.grace_period to end."
+        ),
     ] = "10m",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Fits at each size, at most.")] = 3,
     sizes: Annotated[
@@ -153,6 +156,10 @@ def _hints(answer: Answer) -> Iterator[str]:
             yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+    sizes = {fit.size for fit in answer.fits}
+    errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
+    if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
+        yield "All sizes have the same error: does the code train on its train_fraction alone?"
     name = answer.question.train_metric
     if answer.diagnosis is None and name is not None:
         if any(name in fit.metrics for fit in answer.fits):

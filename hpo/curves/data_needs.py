@@ -260,30 +260,31 @@ class DataNeeds:
         """
         last, level = self.posterior.n_last, f"{self.confidence:.0%}"
         if self.target is None:
-            middle, low, high = self._three(self.error_at(10 * last))
-            return f"10x the data gives {middle} ({level} interval {low}-{high})"
+            middle, interval = self._told(self.error_at(10 * last))
+            return f"10x the data gives {middle} ({level} interval {interval})"
         goal = f"{self.target:g}"
         if self.verdict == "reached":
             # Sizes come from logarithms: 100.00000000000004 is 100.
-            enough = np.ceil(self.size * (1 - 1e-9))
-            return f"already reached: {place(enough)} is enough for {goal}"
+            enough, most = (np.ceil(n * (1 - 1e-9)) for n in (self.size, self.interval[1]))
+            surely = f" ({level} interval up to {place(most)})" if enough < most < np.inf else ""
+            return f"already reached: {place(enough)} is enough for {goal}{surely}"
         if self.verdict == "reachable":
             low, high = (f"{x / last:.2g}" for x in self.interval)
             middle = f"{self.size / last:.2g}"
             return f"{middle}x the data ({level} interval {low}-{high}x) reaches {goal}"
         if self.verdict == "unreachable":
-            middle, low, high = self._three(self.floor)
-            return f"more data will not get there: the floor is {middle} ({low}-{high})"
+            middle, interval = self._told(self.floor)
+            return f"more data will not get there: the floor is {middle} ({interval})"
         return f"not enough evidence: train at {place(self.next_size)} next"
 
-    def _three(self, found: Distribution) -> tuple[str, str, str]:
+    def _told(self, found: Distribution) -> tuple[str, str]:
         """Median and interval of one number, with the digits that tell them apart."""
         tail = (1 - self.confidence) / 2
         numbers = found.quantile([0.5, tail, 1 - tail])[:, 0]
         width = max(float(np.ptp(numbers)), 1e-9)
         digits = int(np.clip(np.ceil(1 - np.log10(width)), 0, 6))
         middle, low, high = (f"{x:.{digits}f}" for x in numbers)
-        return middle, low, high
+        return middle, f"{low}-{high}" if float(low) >= 0 else f"{low} to {high}"
 
 
 def data_needs(

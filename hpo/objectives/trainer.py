@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 
 import torch
@@ -37,6 +38,8 @@ class TrainerObjective:
         self._draining = False
         self.goals = goals_of(plan)
         torch.set_num_threads(run.threads)
+        # The first optimizer imports it, a second and more: not in a trial's time.
+        importlib.import_module("torch._dynamo")
         objective = plan.spec.objective
         try:
             device = choose(run.device)

@@ -162,7 +162,8 @@ class ForecastPruner(Rule):
         kept = study._storage.get_trial(trial._trial_id).system_attrs.get(FORECAST)
         if kept is None:
             step = max(trial.intermediate_values)
-            return f"forecast at {self._unit} {step}: {trial.intermediate_values[step]}"
+            value = trial.intermediate_values[step]
+            return f"forecast at {self._unit} {step}: it has diverged, to {value}"
         return f"forecast at {Decision.from_json(kept).sentence(self._unit)}"
 
     def outlook(self, study: Study, trial: FrozenTrial) -> Decision | None:

@@ -90,7 +90,9 @@ def as_table(answer: Answer) -> Table:
     for row in table(answer):
         times = "now" if row.factor == 1 else f"{row.factor:g}x"
         n = f"{row.n:,.0f}" if question.is_counted else f"{row.n:.0f}%"
-        found.add_row(times, n, f"{row.expected:.3g}", f"{row.low:.3g} - {row.high:.3g}")
+        between = "-" if row.low >= 0 else "to"
+        interval = f"{row.low:.3g} {between} {row.high:.3g}"
+        found.add_row(times, n, f"{row.expected:.3g}", interval)
     return found
 
 

@@ -278,7 +278,11 @@ def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
     arguments = ("data-needs", folder.study(own()), "--sizes", "5%,20%,100%", "--seeds", "1")
     reached = folder.hpo(*arguments, "--target", "0.1")
     assert reached.code == 0, reached.err
-    assert re.search(r"already reached: \d+% of the data is enough for 0\.1\n", reached.out)
+    assert re.search(
+        r"already reached: \d+% of the data is enough for 0\.1"
+        r"( \(90% interval up to \d+% of the data\))?\n",
+        reached.out,
+    )
     fits = [line for line in reached.err.splitlines() if ", seed 0: " in line]
     assert [line.split(", ")[0] for line in fits] == [f"{n}% of the data" for n in (5, 20, 100)]
     unclear = folder.hpo(*arguments, "--target", "0.001")
@@ -288,6 +292,13 @@ def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
     assert part.out.startswith("measured up to 20% of the data, and of that: ")
     wrong = folder.hpo(*arguments[:2], "--sizes", "500")
     assert "--sizes: 500% is not between 2% and 100% of the data." in wrong.err
+
+
+def test_code_that_does_not_heed_its_train_fraction_is_told_of_it(folder: Folder) -> None:
+    folder.write("own.py", "def train(trial):\n    return {'val_error': 0.25}\n")
+    wanted = ("--sizes", "10%,50%,100%", "--seeds", "1")
+    done = folder.hpo("data-needs", folder.study(own()), *wanted)
+    assert "All sizes have the same error: does the code train on its train_fraction" in done.err
 
 
 IN_PER_CENT = """

@@ -248,7 +248,8 @@ def test_trials_that_report_nothing_or_once_stop_nothing() -> None:
 
 
 def test_a_trial_that_diverged_is_stopped() -> None:
-    study = optuna.create_study(pruner=ForecastPruner(horizon=STEPS))
+    pruner = ForecastPruner(horizon=STEPS)
+    study = optuna.create_study(pruner=pruner)
 
     def diverges(trial: optuna.Trial) -> float:
         trial.report(math.nan, 1)
@@ -256,7 +257,7 @@ def test_a_trial_that_diverged_is_stopped() -> None:
         raise optuna.TrialPruned
 
     study.optimize(diverges, n_trials=1)
-    assert study.pruner.reason(study, study.trials[0]) == "forecast at step 1: nan"  # type: ignore[attr-defined]
+    assert pruner.reason(study, study.trials[0]) == "forecast at step 1: it has diverged, to nan"
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])

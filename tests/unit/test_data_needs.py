@@ -67,7 +67,10 @@ def test_a_target_that_was_reached_is_said_to_be() -> None:
     needs = hpo.data_needs(_N, _E, 0.1)
     assert needs.verdict == "reached"
     assert needs.size < _N[-1]
-    assert re.fullmatch(r"already reached: n = [\d,]+ is enough for 0\.1", needs.sentence)
+    assert re.fullmatch(
+        r"already reached: n = [\d,]+ is enough for 0\.1( \(90% interval up to n = [\d,]+\))?",
+        needs.sentence,
+    )
 
 
 @pytest.mark.parametrize("size", [7, 100, 999, 12_345_678])
@@ -91,6 +94,23 @@ def test_without_a_target_the_sentence_looks_at_ten_times_the_data() -> None:
     assert re.fullmatch(r"10x the data gives 0\.\d+ \(90% interval 0\.\d+-0\.\d+\)", needs.sentence)
     with pytest.raises(ValueError, match="there is no target"):
         needs.quantile(0.5)
+
+
+def test_what_was_nearly_missed_is_said_to_be_enough_up_to_some_size() -> None:
+    errors = [[0.21, 0.25, 0.2], [0.19, 0.21, 0.2], [0.16, 0.15, 0.17], [0.12, 0.12, 0.13]]
+    needs = hpo.data_needs([50, 100, 200, 400], errors, 0.2)
+    most = np.ceil(needs.interval[1])
+    assert re.fullmatch(
+        rf"already reached: n = \d+ is enough for 0\.2 \(90% interval up to n = {most:.0f}\)",
+        needs.sentence,
+    )
+
+
+def test_intervals_of_negative_numbers_are_told_with_a_word() -> None:
+    needs = hpo.data_needs(_N, -5 + 20 * _N**-0.5)
+    assert re.fullmatch(
+        r"10x the data gives -[\d.]+ \(90% interval -[\d.]+ to -[\d.]+\)", needs.sentence
+    )
 
 
 def test_scores_that_rise_read_the_same_way() -> None:
