@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch.utils.data import Dataset
 
 from trainers.data.arrays import Channels, fit_array, given_rows
@@ -22,11 +22,15 @@ from trainers.errors import DataError
 
 _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+_QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientations
 _AT_ONCE = 256
 
 
 class Images(Dataset[tuple[torch.Tensor]]):
     """Images in files, each uint8, (channels, height, width).
+
+    They are as a viewer shows them: upright, where a camera has noted how it was held, and on
+    white where they are transparent.
 
     Args:
         paths: Of the files.
@@ -45,7 +49,7 @@ class Images(Dataset[tuple[torch.Tensor]]):
         path = self._paths[row]
         try:
             with Image.open(path) as opened:
-                image = opened.convert(self._mode)
+                image = _shown(opened).convert(self._mode)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise _unreadable(path, error) from error
         if self._size is not None:
@@ -86,13 +90,7 @@ def _format(source: Source, paths: Sequence[Path]) -> tuple[int, int, int]:
     """The channels, width and height that all images are read as, by their first bytes."""
     channels, seen = 1, None
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                mode, size = image.mode, image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise _unreadable(path, error) from error
-        if mode in _DEEP:
-            raise DataError(f"The image {path} has more than 8 bits a pixel; save it with 8.")
+        mode, size = _header(path)
         channels = channels if mode in _GREY else 3
         seen = seen or (path, size)
         if source.image_size is None and size != seen[1]:
@@ -103,6 +101,37 @@ def _format(source: Source, paths: Sequence[Path]) -> tuple[int, int, int]:
     _, (width, height) = seen or (None, (0, 0))
     side = source.image_size
     return channels, side or width, side or height
+
+
+def _header(path: Path) -> tuple[str, tuple[int, int]]:
+    """The mode of an image, and the width and height that it is shown with, by its first bytes."""
+    try:
+        with Image.open(path) as image:
+            mode, (width, height) = image.mode, image.size
+            # Of a TIFF the size is turned already.
+            turned = image.format != "TIFF" and _orientation(image) in _QUARTER_TURNS
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+    if mode in _DEEP:
+        raise DataError(f"The image {path} has more than 8 bits a pixel; save it with 8.")
+    return mode, (height, width) if turned else (width, height)
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, as EXIF numbers it; 1 is upright, or unknown."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # else Pillow would read all of it to look behind the pixels
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """An image as a viewer shows it."""
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
+    if not image.has_transparency_data:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA"))
 
 
 def _sized(path: Path, size: tuple[int, int]) -> str:

@@ -256,7 +256,7 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     if "train" not in parts:
         parts = {"all": folders}
     for part, classes in parts.items():
-        where = source.name if part == "all" else f"{source.name}/{part}"
+        where = source.name.rstrip("/") if part == "all" else f"{source.name.rstrip('/')}/{part}"
         if not classes:
             raise DataError(f"{where!r} has no folders, one of images for each class.")
         for name, path in classes.items():
@@ -267,8 +267,13 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
 
 
 def images_in(folder: Path) -> Iterator[Path]:
-    """All image files in and below a folder, in no order."""
-    return (path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    """All image files in and below a folder, in no order, but hidden ones."""
+    return (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGES
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    )
 
 
 def _folders(path: Path) -> dict[str, Path]:
