@@ -17,6 +17,7 @@ from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
+from hpo.spec import source_of
 from hpo.study import job_of
 from hpo.trial import TrialRecord
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.reports.plots import Chart
+    from trainers.data import Source
 
 TESTED = "hpo:tested"
 CURVE = "precision_recall.svg"
@@ -118,8 +120,8 @@ class Winner:
 
         network, data = self._networks()[0], self._trainer.folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
-        reached, folder = dict(self._trial.metrics), self._plan.folder
-        export(to, self._config, network, data, self._trainer.goals, reached, about, folder)
+        reached, source = dict(self._trial.metrics), self._source
+        export(to, self._config, network, data, self._trainer.goals, reached, about, source)
         if not onnx:
             return None
         try:
@@ -131,6 +133,19 @@ class Winner:
             ) from error
         except DataError as error:
             raise HpoError(str(error)) from error
+
+    @property
+    def example(self) -> str:
+        """The name of a file that its export might answer for."""
+        from trainers.exports import example
+
+        form = self._source.form
+        assert form is not None  # noqa: S101 - it was loaded
+        return example(form, self._source.path.suffix)
+
+    @property
+    def _source(self) -> Source:
+        return source_of(self._plan.spec.objective, self._plan.folder)
 
     @property
     def _directory(self) -> Path:

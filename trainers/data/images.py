@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch.utils.data import Dataset
 
@@ -15,7 +16,7 @@ from trainers.data.arrays import Channels, fit_array, given_rows
 from trainers.data.examples import InMemory, OnDisk, assemble
 from trainers.data.memory import room
 from trainers.data.parts import Data
-from trainers.data.source import Source, image_classes, images_in
+from trainers.data.source import IMAGES, Source, image_classes, images_in
 from trainers.data.splits import Rows
 from trainers.data.stream import Stream
 from trainers.errors import DataError
@@ -77,6 +78,41 @@ def load_images(source: Source, seed: int) -> tuple[Data, ...]:
         examples = OnDisk(dataset, _fit_dataset)
     given = given_rows({part: len(pairs) for part, pairs in by_part.items()})
     return assemble(source, examples, labels, seed=seed, given=given)
+
+
+def images_at(path: Path) -> list[Path]:
+    """The images in and below a folder, sorted; or the one that a path names."""
+    return sorted(images_in(path)) if path.is_dir() else [path]
+
+
+def read_images(
+    path: Path, shape: tuple[int, ...], image_size: int | None
+) -> Iterator[NDArray[np.uint8]]:
+    """An image, or those in and below a folder, as a network was trained on such.
+
+    Args:
+        path: The file or folder.
+        shape: Channels, height and width.
+        image_size: As `Source` says.
+
+    Yields:
+        Images in the order of `images_at`, up to 256 at once, (n, *shape).
+
+    Raises:
+        DataError: If there are none, one cannot be read, or one is of another size.
+    """
+    channels, height, width = shape
+    paths = images_at(path)
+    if not paths:
+        raise DataError(f"The folder {str(path)!r} has no images. Known: {', '.join(IMAGES)}.")
+    for each in paths:
+        _, size = _header(each)
+        if image_size is None and size != (width, height):
+            raise DataError(f"{_sized(each, size)}; the network was trained on {width} x {height}.")
+    dataset = Images(paths, channels, image_size)
+    for first in range(0, len(paths), _AT_ONCE):
+        rows = range(first, min(first + _AT_ONCE, len(paths)))
+        yield np.stack([dataset[row][0] for row in rows])
 
 
 def _fit_dataset(dataset: Dataset[Any], rows: Rows) -> Channels:

@@ -237,12 +237,22 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
     y = source.target or "y"
     if y not in arrays:
         raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
+    return {"all": (features_of(source, arrays), y)}
+
+
+def features_of(source: Source, arrays: Collection[str]) -> str:
+    """The name of the array with features: `x` or the like, or the only one beside the targets.
+
+    Raises:
+        DataError: If it is not clear which one it is.
+    """
+    y = source.target or "y"
     others = [name for name in arrays if name != y]
     named = [name for name in ("x", "X", "features", "data", "images") if name in others]
     if not named and len(others) != 1:
         message = f"{source.name!r} must have an array 'x' beside {y!r}."
         raise DataError(f"{message} It has: {', '.join(arrays)}.")
-    return {"all": ((named or others)[0], y)}
+    return (named or others)[0]
 
 
 def image_classes(source: Source) -> dict[str, dict[str, Path]]:
