@@ -7,7 +7,8 @@ trained again: equal configurations and seeds give equal networks.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -113,15 +114,20 @@ class Winner:
             How far the ONNX file's outputs are from PyTorch's, as a share; None without ONNX.
 
         Raises:
-            HpoError: ONNX is asked for and not installed.
+            HpoError: the folder cannot be written, or has files of somebody else's; ONNX is asked
+                for and not installed.
         """
         from trainers import DataError
-        from trainers.exports import export, export_onnx
+        from trainers.exports import check_free, export, export_onnx
 
+        with self._told(to):  # before a network is trained for it
+            check_free(to)
+            to.mkdir(parents=True, exist_ok=True)
         network, data = self._networks()[0], self._trainer.folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
         reached, source = dict(self._trial.metrics), self._source
-        export(to, self._config, network, data, self._trainer.goals, reached, about, source)
+        with self._told(to):
+            export(to, self._config, network, data, self._trainer.goals, reached, about, source)
         if not onnx:
             return None
         try:
@@ -133,6 +139,20 @@ class Winner:
             ) from error
         except DataError as error:
             raise HpoError(str(error)) from error
+
+    @contextmanager
+    def _told(self, to: Path) -> Iterator[None]:
+        """Explains why a folder takes no export."""
+        from trainers import DataError
+
+        elsewhere = f"Name another folder: hpo export {self._study.name} --to FOLDER"
+        try:
+            yield
+        except DataError as error:
+            raise HpoError(str(error), elsewhere) from error
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise HpoError(f"{to} cannot be written: {why}.", elsewhere) from error
 
     @property
     def example(self) -> str:

@@ -9,9 +9,10 @@ import logging
 import math
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import joblib
@@ -183,8 +184,16 @@ def export(
         about: What else is to stand in the configuration's file.
         source: What `data` was made of. Its folder is where a model of the user's own was found,
             whose code comes along.
+
+    Raises:
+        DataError: As `check_free`.
+        OSError: If it cannot be written.
     """
+    code = _code(source.folder.resolve()) if is_code(config.model) else {}
+    check_free(to, code)
     to.mkdir(parents=True, exist_ok=True)
+    for name in (TRANSFORMER, ONNX):  # of an earlier export, perhaps
+        (to / name).unlink(missing_ok=True)
     write(to / WEIGHTS, weights_of(network, data.digest))
     said = dataclasses.asdict(config)
     own = said.pop("own")
@@ -208,20 +217,57 @@ def export(
     if data.transformer is not None:
         joblib.dump(data.transformer, to / TRANSFORMER)
     (to / SCRIPT).write_text(_SCRIPT, encoding="utf-8")
-    if is_code(config.model):
-        _copy_code(source.folder.resolve(), to)
+    for name, file in code.items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        if not _same(to / name, file):
+            shutil.copy(file, to / name)
 
 
-def _copy_code(folder: Path, to: Path) -> None:
-    """Puts the user's own modules, those imported from `folder`, beside the weights."""
+def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """Refuses a folder in which an export would overwrite what is not of an earlier one.
+
+    Args:
+        to: The folder, which need not exist.
+        code: Files that are to be copied, by their path in the folder.
+
+    Raises:
+        DataError: With the first such file.
+    """
+    if _is_export(to):
+        return
+    names = (CONFIG, WEIGHTS, TRANSFORMER, SCRIPT, ONNX)
+    others = (name for name, file in code.items() if not _same(to / name, file))
+    for name in (*names, *others):
+        if (to / name).exists():
+            raise DataError(
+                f"{to / name} is there already, and not of an export of hpo; it would be "
+                "overwritten."
+            )
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether `export` has written a folder."""
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and {"config", "shape", "classes", "costs"} <= said.keys()
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.exists() and a.samefile(b)
+
+
+def _code(folder: Path) -> dict[str, Path]:
+    """The user's own modules, those imported from `folder`, by their path in it."""
+    found = {}
     for module in list(sys.modules.values()):
         file = Path(getattr(module, "__file__", None) or "")
         if file.suffix != ".py" or "site-packages" in file.parts or not file.is_file():
             continue
         if file.resolve().is_relative_to(folder) and module.__name__ != "__main__":
-            beside = to / file.resolve().relative_to(folder)
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, beside)
+            found[str(file.resolve().relative_to(folder))] = file
+    return found
 
 
 def load(folder: Path) -> Exported:

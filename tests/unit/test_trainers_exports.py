@@ -1,9 +1,7 @@
 """Exported networks: what they read, what they answer, and what they say of other files."""
 
-import os
-import subprocess
+import runpy
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +17,20 @@ from trainers.exports import Exported, example, export, main
 from trainers.exports import load as load_export
 
 
-def exported(source: Source, model: str = "linear") -> Exported:
+def exported(source: Source) -> Exported:
     """The export, in `source.folder / "model"`, of a network that was never trained."""
+    write_export(source, source.folder / "model")
+    return load_export(source.folder / "model")
+
+
+def write_export(source: Source, to: Path, model: str = "linear") -> None:
+    """Exports a network that was never trained."""
     (data,) = load(source, seed=0)
     config = TrainerConfig.from_mapping({"model": model})
     network = models.build(
         config, data.shape, data.n_outputs, torch.Generator().manual_seed(0), source.folder
     )
-    to = source.folder / "model"
     export(to, config, network, data, Goals(), {}, {"study": "s", "trial": 0}, source)
-    return load_export(to)
 
 
 def answers(model: Exported, path: Path) -> list[Any]:
@@ -170,21 +172,56 @@ def test_what_is_wrong_with_a_file_is_one_line(
     assert err.endswith(said + "\n" * (code == 2))
 
 
-def test_the_script_of_an_export_names_the_images_of_a_folder(tmp_path: Path) -> None:
+def test_the_script_of_an_export_names_the_images_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     photos(tmp_path)
-    exported(replace(Source("photos", folder=tmp_path), image_size=4))
-    done = subprocess.run(
-        [sys.executable, "model/predict.py", "photos/black"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    exported(Source("photos", image_size=4, folder=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict.py", "photos/black"])
+    runpy.run_path("model/predict.py", run_name="__main__")
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert [name for name, _ in lines] == [f"photos/black/{i}.png" for i in range(10)]
     assert {answer for _, answer in lines} <= {"black", "white"}
-    assert len((tmp_path / "model" / "predict.py").read_text().splitlines()) <= 25
+
+
+@pytest.mark.parametrize("name", ["config.json", "predict.py", "nets.py"])
+def test_an_export_overwrites_nobody_elses_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef make(config):\n    return nn.Linear(4, config.n_outputs)\n"
+    )
+    source, file = Source("iris", folder=tmp_path), tmp_path / "model" / name
+    file.parent.mkdir()
+    file.write_text("{}")
+    with pytest.raises(DataError) as caught:
+        write_export(source, file.parent, "nets:make")
+    assert str(caught.value) == (
+        f"{file} is there already, and not of an export of hpo; it would be overwritten."
+    )
+    assert [*file.parent.iterdir()] == [file]
+    file.unlink()
+    for _ in range(2):  # over an export there may be another one
+        write_export(source, file.parent, "nets:make")
+    assert load_export(file.parent).classes == ("setosa", "versicolor", "virginica")
+
+
+def test_an_export_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def make():\n    return [([float(i)], i % 2) for i in range(40)]\n"
+    )
+    exported(Source("iris", folder=tmp_path))
+    (tmp_path / "model" / "model.onnx").write_text("of the first")
+    assert exported(Source("own:make", folder=tmp_path)).transformer is None
+    assert not (tmp_path / "model" / "model.onnx").exists()
+
+
+def test_a_model_may_be_exported_to_where_its_code_is(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    code = "from torch import nn\ndef make(config):\n    return nn.Linear(4, config.n_outputs)\n"
+    (tmp_path / "model" / "beside.py").write_text(code)
+    source = Source("iris", folder=tmp_path / "model")
+    write_export(source, source.folder, "beside:make")
+    assert (tmp_path / "model" / "beside.py").read_text() == code
 
 
 def test_an_example_is_of_the_kind_that_was_trained_on() -> None:
