@@ -159,6 +159,11 @@ def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path)
     assert data.shape == (1,)
     restored = data.train.y * data.target_deviation + data.target_mean
     assert torch.allclose(restored, 3 * data.train.x[:, 0], atol=1e-4)
+    columns = "def make():\n return TensorDataset(x, 3.0 * x[:, :1])"
+    (data,) = load(own(tmp_path, columns, task="regression"), seed=0)
+    assert isinstance(data.train, Tensors)
+    restored = data.train.y * data.target_deviation + data.target_mean
+    assert torch.allclose(restored, 3 * data.train.x[:, 0], atol=1e-3)
     words = "def make():\n return [([i], 'ba'[i % 2]) for i in range(50)]"
     assert load(own(tmp_path, words), seed=0)[0].classes == ("a", "b")
 
@@ -180,6 +185,9 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
             assert same_minibatches(ours, others, [8, len(ours) - 8])
 
 
+FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -189,6 +197,9 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
          "them: train, val, and test if there is one.")),
         ("return (i for i in range(3))", ("returns a generator; it must return a torch.utils.data."
          "Dataset, or a tuple of them: train, val, and test if there is one.")),
+        (FLOW, ("returns a Flow, an IterableDataset, whose examples cannot be split by their "
+         "places. Return list(dataset) if it fits into memory, else a Dataset with __getitem__ and "
+         "__len__.")),
         ("return []", "returns a list of no length; len() must give how many examples it has."),
         ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),
