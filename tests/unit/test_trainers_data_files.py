@@ -282,6 +282,17 @@ def test_numbers_that_are_named_as_identifiers_are_no_feature(
     assert one(table(tmp_path, **{name: np.arange(30) // 2})).shape == (2,)
 
 
+def test_words_that_say_missing_are_told_where_they_are_targets(tmp_path: Path) -> None:
+    lines = ["a,y", *(f"{i % 7},{['None', 'NA', 'b'][i % 3]}" for i in range(60))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        load(Source("a.csv", target="y", folder=tmp_path), seed=0)
+    assert str(caught.value) == (
+        "The target 'y' of 'a.csv' is missing in 40 of 60 rows. Fill them in, or leave them out. "
+        "In text, ?, NA, None, null and the like say so; a class needs another name."
+    )
+
+
 def table(tmp_path: Path, **columns: Any) -> Source:
     columns = {"a": np.arange(30) % 4, "y": np.arange(30) % 2, **columns}
     pd.DataFrame(columns).to_parquet(tmp_path / "a.parquet")
@@ -465,7 +476,7 @@ class Payload:
          ("'x' of 'a.npz' has the shape (40, 1, 2, 3, 4); it must be (n, columns), (n, height, "
          "width), (n, channels, height, width) or (n, height, width, channels).")),
         ({"x": np.array([Payload()] * 40), "y": LABELS},
-         "'a.npz' cannot be read: Object arrays cannot be loaded when allow_pickle=False."),
+         "'a.npz' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 3)),
           "y_test": LABELS},
          ("The parts of 'a.npz' differ in shape: all the input array dimensions except for the "
@@ -499,3 +510,20 @@ def test_what_is_wrong_in_tensors_is_told(tmp_path: Path, held: Any, message: st
     with pytest.raises(DataError) as caught:
         load(Source("a.pt", folder=tmp_path), seed=0)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("content", [b"asdasdasd", b"hello", b"", b"PK\x03\x04 and no more"])
+def test_a_file_of_tensors_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"^'a\.pt' cannot be read: torch\.save has not written it so\.$"
+    ):
+        load(Source("a.pt", folder=tmp_path), seed=0)
+
+
+def test_short_floats_are_numbers(tmp_path: Path) -> None:
+    x = torch.arange(40.0)[:, None]
+    torch.save({"x": x.bfloat16(), "y": torch.arange(40) % 2}, tmp_path / "a.pt")
+    torch.save({"x": x, "y": torch.arange(40) % 2}, tmp_path / "b.pt")
+    a, b = (one(Source(name, folder=tmp_path)) for name in ("a.pt", "b.pt"))
+    assert torch.equal(tensors(a.train).x, tensors(b.train).x)

@@ -92,6 +92,7 @@ def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
     return {part: rows[part] for part in PARTS[1:] if part in rows}
 
 
+_OBJECTS = "it holds other objects than tensors, numbers and text"
 DAMAGED = (
     OSError, ValueError, TypeError, EOFError, RuntimeError, LookupError, AttributeError,
     struct.error, zipfile.BadZipFile, zlib.error,
@@ -136,12 +137,10 @@ def _arrays(source: Source, *, alone: bool = False) -> dict[str, NDArray[Any]]:
         if suffix == ".npy":
             return {"x": np.atleast_1d(np.load(source.path, allow_pickle=False))}
         return _npz(source) if suffix == ".npz" else _pt(source, alone=alone)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own sentences go on about how to trust the file after all.
-        what = ValueError("it holds other objects than tensors, numbers and text")
-        raise DataError(unreadable(source, what)) from error
     except DAMAGED as error:
-        raise DataError(unreadable(source, error)) from error
+        # NumPy's own sentence goes on about how to trust the file after all.
+        what = ValueError(_OBJECTS) if "allow_pickle" in str(error) else error
+        raise DataError(unreadable(source, what)) from error
 
 
 def _npz(source: Source) -> dict[str, NDArray[Any]]:
@@ -150,7 +149,7 @@ def _npz(source: Source) -> dict[str, NDArray[Any]]:
 
 
 def _pt(source: Source, *, alone: bool) -> dict[str, NDArray[Any]]:
-    found = torch.load(source.path, map_location="cpu", weights_only=True)
+    found = _torch_load(source.path)
     if isinstance(found, tuple | list) and len(found) == 2:
         found = {"x": found[0], source.target or "y": found[1]}
     if alone and torch.is_tensor(found):
@@ -160,7 +159,31 @@ def _pt(source: Source, *, alone: bool) -> dict[str, NDArray[Any]]:
             f"it holds a {type(found).__name__}; it must hold two tensors, x and y, or a dict of "
             "tensors"
         )
-    return {str(name): np.atleast_1d(each.detach().numpy()) for name, each in found.items()}
+    return {str(name): np.atleast_1d(_as_numpy(each)) for name, each in found.items()}
+
+
+def _torch_load(path: Path) -> object:
+    """What a file of PyTorch's holds.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is something else; PyTorch says that in many words, or in riddles.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        foreign = "Unsupported global" in str(error)
+        raise ValueError(_OBJECTS if foreign else "torch.save has not written it so") from error
+
+
+def _as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    """A tensor as an array; NumPy has no bfloat16 and no shorter floats."""
+    known = (torch.float16, torch.float32, torch.float64)
+    short = tensor.is_floating_point() and tensor.dtype not in known
+    found: NDArray[Any] = (tensor.float() if short else tensor).detach().numpy()
+    return found
 
 
 def _features(source: Source, name: str, x: NDArray[Any]) -> NDArray[Any]:
