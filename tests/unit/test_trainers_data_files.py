@@ -235,6 +235,14 @@ def test_rows_unlike_those_of_training_are_told(tmp_path: Path, text: str, messa
     assert str(caught.value).endswith(f"'{tmp_path / 'new.csv'}' {message}")
 
 
+def test_dates_are_no_numbers(tmp_path: Path) -> None:
+    day = pd.Timestamp("2020-01-01")
+    frame = pd.DataFrame({"code": ["abc"], "flag": True, "day": day, "size": day})
+    frame.to_parquet(tmp_path / "new.parquet")
+    with pytest.raises(DataError, match=r"'size' .* in row 0; it had numbers in training"):
+        read_rows(tmp_path / "new.parquet", trained(tmp_path))
+
+
 def test_numbers_of_other_types_are_numbers(tmp_path: Path) -> None:
     from decimal import Decimal
 

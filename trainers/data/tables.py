@@ -135,6 +135,8 @@ def _kinds(transformer: ColumnTransformer) -> dict[str, str]:
 def _others(column: pd.Series, kind: str) -> pd.Series:
     """The values of a column that are not of that kind."""
     found = column.dropna()
+    if kind == "numbers" and types.is_datetime64_any_dtype(found):
+        return found  # which pandas would take as nanoseconds
     if kind == "numbers":
         return found[pd.to_numeric(found, errors="coerce").isna()]
     if kind == "dates":
