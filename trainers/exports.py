@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import json
 import logging
-import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -25,7 +25,7 @@ from torch import nn
 from trainers import metrics, models
 from trainers.checkpoints import DATA, WEIGHTS, weights_of, write
 from trainers.config import TrainerConfig
-from trainers.data.arrays import read_examples
+from trainers.data.arrays import Channels, images, read_examples
 from trainers.data.images import images_at, read_images
 from trainers.data.parts import Data
 from trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
@@ -116,10 +116,10 @@ class Exported:
             return
         ends = TABLES if self.form == "table" else _ARRAYS
         if not path.name.lower().endswith(ends):
-            images = "a folder of images, " if self.form == "images" else ""
+            of_form = ("a folder of images", *IMAGES) if self.form == "images" else ()
             raise DataError(
-                f"{str(path)!r} is not what this network was trained on: {images}"
-                f"{', '.join((*IMAGES, *ends) if images else ends)}."
+                f"{str(path)!r} is not what this network was trained on: "
+                f"{', '.join((*of_form, *ends))}."
             )
         table = self.form == "table"
         found = read_rows(path, self.transformer) if table else read_examples(path, self.target)
@@ -132,20 +132,20 @@ class Exported:
         Raises:
             DataError: If examples of an array are not of the shape that was trained on.
         """
-        try:
-            raw = examples if self.transformer is None else self.transformer.transform(examples)
-        except (ValueError, IndexError):  # of scikit-learn and NumPy, about shapes of theirs
-            if self.form == "table":
-                raise
-            raw = examples
-        x = torch.as_tensor(raw, dtype=torch.float32)
-        # Images among scikit-learn's sets are rows of pixels.
-        if x.shape[1:] not in (self.shape, (math.prod(self.shape),)):
+        if self.form != "table":
+            self._check_shape(np.asarray(examples))
+        raw = examples if self.transformer is None else self.transformer.transform(examples)
+        return torch.as_tensor(raw, dtype=torch.float32).reshape(-1, *self.shape)
+
+    def _check_shape(self, x: NDArray[Any]) -> None:
+        # Where scikit-learn scales columns, an image is still a row of pixels.
+        n_columns = getattr(self.transformer, "n_features_in_", None)
+        trained = self.shape if n_columns is None else (n_columns,)
+        as_image = isinstance(self.transformer, Channels) and x.ndim in (3, 4)
+        if (images(x) if as_image else x).shape[1:] != trained:
             raise DataError(
-                f"An example has the shape {tuple(np.shape(examples)[1:])}; the network was "
-                f"trained on {self.shape}."
+                f"An example has the shape {x.shape[1:]}; the network was trained on {trained}."
             )
-        return x.reshape(-1, *self.shape)
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
         """The class of each output, or in regression the number in the target's unit.

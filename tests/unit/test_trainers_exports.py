@@ -100,6 +100,10 @@ def test_rows_of_pixels_are_images_where_they_were_in_training(tmp_path: Path) -
     model = exported(Source("digits", folder=tmp_path))
     np.save(tmp_path / "x.npy", np.ones((3, 64)))
     assert len(answers(model, tmp_path / "x.npy")) == 3
+    for shape in ((3, 8, 8), (3, 1, 8, 8)):
+        np.save(tmp_path / "x.npy", np.ones(shape))
+        with pytest.raises(DataError, match=r"8, 8\); the network was trained on \(64,\)\.$"):
+            answers(model, tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
