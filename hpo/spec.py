@@ -225,7 +225,7 @@ class ObjectiveSpec(_Model):
     report: list[str] = Field(
         default_factory=list, description="Further metrics that the trainer is to report."
     )
-    costs: list[list[Annotated[float, Field(strict=False)]]] | None = Field(
+    costs: list[list[Annotated[float, Field(strict=False, allow_inf_nan=False)]]] | None = Field(
         None, description="The cost of each answer (column) for each truth (row), for `val_cost`."
     )
     required_accuracy: Annotated[float, Field(gt=0, le=1, strict=False)] | None = Field(
@@ -881,20 +881,21 @@ def _metric_mistakes(file: StudyFile, objective: ObjectiveSpec) -> Iterator[Mist
         message = f"{len(objective.direction)} directions for {len(metrics)} metrics."
         yield file.mistake(("objective", "direction"), message)
     for metric in metrics:
-        if problem := _unknown_metric(objective, metric):
+        if problem := _unknown_metric(file, objective, metric):
             yield file.mistake(path, problem)
     for metric in objective.report:
-        if problem := _unknown_metric(objective, metric):
+        if problem := _unknown_metric(file, objective, metric):
             yield file.mistake(("objective", "report"), problem)
 
 
-def _unknown_metric(objective: ObjectiveSpec, metric: str) -> str | None:
+def _unknown_metric(file: StudyFile, objective: ObjectiveSpec, metric: str) -> str | None:
     """Why a metric cannot be had; None where it may, as any may of the user's own code."""
     if objective.trainer:
         if problem := goals.problem(metric, objective.task):
             return problem
+        said = file.values["objective"]  # what is wrong with a setting is told elsewhere
         for setting in goals.needs([metric]):
-            if getattr(objective, setting) is None:
+            if getattr(objective, setting) is None and said.get(setting) is None:
                 return f"'{metric}' needs `objective.{setting}`."
     return None
 
@@ -1029,7 +1030,7 @@ def _requirement_mistakes(
         if not isinstance(text, str) or requirement(text) is None:
             message = f"{text!r} is no requirement; write '<= 0.03' or '>= 0.9', in quotes."
             found.append(file.mistake((key, str(metric)), message))
-        if problem := _unknown_metric(objective, str(metric)):
+        if problem := _unknown_metric(file, objective, str(metric)):
             found.append(file.mistake((key, str(metric)), problem))
     return found
 

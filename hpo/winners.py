@@ -7,7 +7,8 @@ trained again: equal configurations and seeds give equal networks.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +18,7 @@ from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
+from hpo.spec import source_of
 from hpo.study import job_of
 from hpo.trial import TrialRecord
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.reports.plots import Chart
+    from trainers.data import Source
 
 TESTED = "hpo:tested"
 CURVE = "precision_recall.svg"
@@ -111,15 +114,20 @@ class Winner:
             How far the ONNX file's outputs are from PyTorch's, as a share; None without ONNX.
 
         Raises:
-            HpoError: ONNX is asked for and not installed.
+            HpoError: the folder cannot be written, or has files of somebody else's; ONNX is asked
+                for and not installed.
         """
         from trainers import DataError
-        from trainers.exports import export, export_onnx
+        from trainers.exports import check_free, export, export_onnx
 
+        with self._told(to):  # before a network is trained for it
+            check_free(to)
+            to.mkdir(parents=True, exist_ok=True)
         network, data = self._networks()[0], self._trainer.folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
-        reached, folder = dict(self._trial.metrics), self._plan.folder
-        export(to, self._config, network, data, self._trainer.goals, reached, about, folder)
+        reached, source = dict(self._trial.metrics), self._source
+        with self._told(to):
+            export(to, self._config, network, data, self._trainer.goals, reached, about, source)
         if not onnx:
             return None
         try:
@@ -131,6 +139,33 @@ class Winner:
             ) from error
         except DataError as error:
             raise HpoError(str(error)) from error
+
+    @contextmanager
+    def _told(self, to: Path) -> Iterator[None]:
+        """Explains why a folder takes no export."""
+        from trainers import DataError
+
+        elsewhere = f"Name another folder: hpo export {self._study.name} --to FOLDER"
+        try:
+            yield
+        except DataError as error:
+            raise HpoError(str(error), elsewhere) from error
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise HpoError(f"{to} cannot be written: {why}.", elsewhere) from error
+
+    @property
+    def example(self) -> str:
+        """The name of a file that its export might answer for."""
+        from trainers.exports import example
+
+        form = self._source.form
+        assert form is not None  # noqa: S101 - it was loaded
+        return example(form, self._source.path.suffix)
+
+    @property
+    def _source(self) -> Source:
+        return source_of(self._plan.spec.objective, self._plan.folder)
 
     @property
     def _directory(self) -> Path:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import logging
 import shutil
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import joblib
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -19,7 +25,11 @@ from torch import nn
 from trainers import metrics, models
 from trainers.checkpoints import DATA, WEIGHTS, weights_of, write
 from trainers.config import TrainerConfig
+from trainers.data.arrays import Channels, images, read_examples
+from trainers.data.images import images_at, read_images
 from trainers.data.parts import Data
+from trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
+from trainers.data.tables import read_rows
 from trainers.errors import DataError
 from trainers.fields import is_code
 from trainers.goals import Goals
@@ -32,25 +42,30 @@ CONFIG, TRANSFORMER, SCRIPT, ONNX = (
 )
 
 _ONNX_TOLERANCE = 1e-4
+_ARRAYS = (".npy", *ARRAYS)
+_AT_ONCE = 1024
 
 _SCRIPT = '''\
-"""Answers with the exported network: python predict.py FILE (csv, parquet or npy)."""
+"""Answers with the exported network: python predict.py FILE."""
 
-import sys
 from pathlib import Path
 
 import torch
 
-from trainers.exports import load, read
+from trainers.exports import load, main
 
 exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
 
-if __name__ == "__main__":
-    examples = read(Path(sys.argv[1]))
+
+def predict(examples):
+    """The class or number of each example: of an array, or of the rows of a table."""
     with torch.inference_mode():
         outputs = exported.network(exported.features(examples))
-    for answer in exported.answers(outputs):
-        print(answer)
+    return exported.answers(outputs)
+
+
+if __name__ == "__main__":
+    main(predict, exported)  # prints an answer for each example in the file
 '''
 
 
@@ -69,6 +84,9 @@ class Exported:
         costs: (n_classes, n_classes), the cost of each answer (columns) for each truth (rows);
             None where all mistakes cost the same.
         metrics: What it reached.
+        form: Of the data it was trained on: table, images, arrays, built-in or code.
+        target: The array of targets in such npz and pt files; None is `y`.
+        image_size: The pixels that images get on each side; None leaves them.
     """
 
     network: nn.Module
@@ -80,11 +98,54 @@ class Exported:
     transformer: Any
     costs: list[list[float]] | None
     metrics: dict[str, float]
+    form: Form
+    target: str | None
+    image_size: int | None
+
+    def read(self, path: Path) -> Iterator[Any]:
+        """Raw examples for `features`, some at a time: of a file, or of a folder of images.
+
+        Raises:
+            DataError: If they cannot be read, or are not of the kind that was trained on.
+        """
+        if not path.exists():
+            raise DataError(f"There is no file {str(path)!r}.")
+        of_images = path.is_dir() or path.suffix.lower() in IMAGES
+        if self.form == "images" and of_images:
+            yield from read_images(path, self.shape, self.image_size)
+            return
+        ends = TABLES if self.form == "table" else _ARRAYS
+        if not path.name.lower().endswith(ends):
+            of_form = ("a folder of images", *IMAGES) if self.form == "images" else ()
+            raise DataError(
+                f"{str(path)!r} is not what this network was trained on: "
+                f"{', '.join((*of_form, *ends))}."
+            )
+        table = self.form == "table"
+        found = read_rows(path, self.transformer) if table else read_examples(path, self.target)
+        for first in range(0, len(found), _AT_ONCE):
+            yield found[first : first + _AT_ONCE]
 
     def features(self, examples: Any) -> torch.Tensor:
-        """What the network takes, (n, *shape), of raw examples: an array, or a table's rows."""
+        """What the network takes, (n, *shape), of raw examples: an array, or a table's rows.
+
+        Raises:
+            DataError: If examples of an array are not of the shape that was trained on.
+        """
+        if self.form != "table":
+            self._check_shape(np.asarray(examples))
         raw = examples if self.transformer is None else self.transformer.transform(examples)
         return torch.as_tensor(raw, dtype=torch.float32).reshape(-1, *self.shape)
+
+    def _check_shape(self, x: NDArray[Any]) -> None:
+        # Where scikit-learn scales columns, an image is still a row of pixels.
+        n_columns = getattr(self.transformer, "n_features_in_", None)
+        trained = self.shape if n_columns is None else (n_columns,)
+        as_image = isinstance(self.transformer, Channels) and x.ndim in (3, 4)
+        if (images(x) if as_image else x).shape[1:] != trained:
+            raise DataError(
+                f"An example has the shape {x.shape[1:]}; the network was trained on {trained}."
+            )
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
         """The class of each output, or in regression the number in the target's unit.
@@ -109,7 +170,7 @@ def export(
     goals: Goals,
     reached: dict[str, float],
     about: dict[str, Any],
-    folder: Path,
+    source: Source,
 ) -> None:
     """Writes weights, configuration, the transformer if there is one, and a script to a folder.
 
@@ -121,9 +182,18 @@ def export(
         goals: What it was judged by; an export answers by their costs, too.
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
-        folder: Where a model of the user's own was found; its code comes along.
+        source: What `data` was made of. Its folder is where a model of the user's own was found,
+            whose code comes along.
+
+    Raises:
+        DataError: As `check_free`.
+        OSError: If it cannot be written.
     """
+    code = _code(source.folder.resolve()) if is_code(config.model) else {}
+    check_free(to, code)
     to.mkdir(parents=True, exist_ok=True)
+    for name in (TRANSFORMER, ONNX):  # of an earlier export, perhaps
+        (to / name).unlink(missing_ok=True)
     write(to / WEIGHTS, weights_of(network, data.digest))
     said = dataclasses.asdict(config)
     own = said.pop("own")
@@ -136,26 +206,68 @@ def export(
         "target_deviation": data.target_deviation,
         "costs": goals.costs,
         "metrics": reached,
+        "data": {
+            "form": source.form,
+            "target": source.target,
+            "image_size": source.image_size,
+        },
         "torch": torch.__version__,
     }
     (to / CONFIG).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
     if data.transformer is not None:
         joblib.dump(data.transformer, to / TRANSFORMER)
     (to / SCRIPT).write_text(_SCRIPT, encoding="utf-8")
-    if is_code(config.model):
-        _copy_code(folder.resolve(), to)
+    for name, file in code.items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        if not _same(to / name, file):
+            shutil.copy(file, to / name)
 
 
-def _copy_code(folder: Path, to: Path) -> None:
-    """Puts the user's own modules, those imported from `folder`, beside the weights."""
+def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """Refuses a folder in which an export would overwrite what is not of an earlier one.
+
+    Args:
+        to: The folder, which need not exist.
+        code: Files that are to be copied, by their path in the folder.
+
+    Raises:
+        DataError: With the first such file.
+    """
+    if _is_export(to):
+        return
+    names = (CONFIG, WEIGHTS, TRANSFORMER, SCRIPT, ONNX)
+    others = (name for name, file in code.items() if not _same(to / name, file))
+    for name in (*names, *others):
+        if (to / name).exists():
+            raise DataError(
+                f"{to / name} is there already, and not of an export of hpo; it would be "
+                "overwritten."
+            )
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether `export` has written a folder."""
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and {"config", "shape", "classes", "costs"} <= said.keys()
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.exists() and a.samefile(b)
+
+
+def _code(folder: Path) -> dict[str, Path]:
+    """The user's own modules, those imported from `folder`, by their path in it."""
+    found = {}
     for module in list(sys.modules.values()):
         file = Path(getattr(module, "__file__", None) or "")
         if file.suffix != ".py" or "site-packages" in file.parts or not file.is_file():
             continue
         if file.resolve().is_relative_to(folder) and module.__name__ != "__main__":
-            beside = to / file.resolve().relative_to(folder)
-            beside.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, beside)
+            found[str(file.resolve().relative_to(folder))] = file
+    return found
 
 
 def load(folder: Path) -> Exported:
@@ -177,6 +289,7 @@ def load(folder: Path) -> Exported:
         joblib.load(transformer) if transformer.exists() else None,
         said["costs"],
         said["metrics"],
+        **said["data"],
     )
 
 
@@ -218,15 +331,45 @@ def trained_on(weights: Path) -> str | None:
         return (file.metadata() or {}).get(DATA)
 
 
-def read(path: Path) -> Any:
-    """Raw examples: an array of an npy file, or the rows of a CSV or Parquet file."""
-    if path.suffix == ".npy":
-        import numpy as np
+def main(predict: Callable[[Any], Iterable[object]], exported: Exported) -> None:
+    """The command of an export: prints an answer for each example of a file, one a line.
 
-        return np.load(path)
-    from trainers.data.tables import read_table
+    An image of a folder has its path in front, and a tab. What is wrong with the file is one line
+    on stderr and exit code 1; what is wrong with the command is exit code 2.
 
-    return read_table(path)
+    Args:
+        predict: From raw examples, as `exported.read` gives them, to answers.
+        exported: The network.
+    """
+    parser = argparse.ArgumentParser(description="Answers with the exported network.")
+    kind = "an image or a folder of them" if exported.form == "images" else example(exported.form)
+    parser.add_argument("file", metavar="FILE", type=Path, help=f"such as {kind}")
+    path = parser.parse_args().file
+    try:
+        answers = (answer for examples in exported.read(path) for answer in predict(examples))
+        names = images_at(path) if path.is_dir() else ()
+        for answer, name in zip_longest(answers, names):
+            print(answer if name is None else f"{name}\t{answer}")  # noqa: T201 - its whole purpose
+    except DataError as error:
+        sys.exit(f"error: {error}")
+
+
+def example(form: Form, suffix: str = ".npy") -> str:
+    """The name of a file that the export of a network takes which was trained on such data.
+
+    Args:
+        form: Of the data.
+        suffix: Of files of arrays.
+    """
+    match form:
+        case "table":
+            return "examples.csv"
+        case "images":
+            return "photo.png"
+        case "arrays":
+            return f"examples{suffix}"
+        case _:
+            return "examples.npy"
 
 
 def export_onnx(to: Path, network: nn.Module, data: Data) -> float:

@@ -54,7 +54,7 @@ def export(
     stdout().print(f"Trial {chosen.number} of '{study}' is in {folder}: {', '.join(files)}.")
     if difference is not None:
         stdout().print(f"The ONNX file's outputs are PyTorch's to within {difference:.1g}.")
-    stderr().print(f"Try it: python {folder / 'predict.py'} examples.csv", markup=False)
+    stderr().print(f"Try it: python {folder / 'predict.py'} {winner.example}", markup=False)
 
 
 def _chosen(record: StudyRecord, number: int | None) -> TrialRecord:

@@ -47,7 +47,7 @@ class TrainerObjective:
             found = list(problems(self.goals, self.folds[0]))
         except ConfigError as error:
             what = f"cannot load '{objective.data}' on '{run.device}'"
-            raise ObjectiveError(f"{what}: {str(error).rstrip('.')}.") from error
+            raise ObjectiveError(f"{what}: {error}") from error
         if found:
             raise ObjectiveError("\n".join(f"objective.{problem}" for problem in found))
 
@@ -93,8 +93,7 @@ def folds_of(plan: Plan) -> Sequence[Data]:
     try:
         return load_data(source_of(objective, plan.folder), plan.spec.search.seed)
     except DataError as error:
-        what = f"cannot load '{objective.data}'"
-        raise ObjectiveError(f"{what}: {str(error).rstrip('.')}.") from error
+        raise ObjectiveError(f"cannot load '{objective.data}': {error}") from error
     except CodeError as error:
         raise ObjectiveError(error.message, error.next_step) from error
 

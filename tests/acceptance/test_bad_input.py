@@ -62,6 +62,12 @@ def explained(done: Done, code: int = 1) -> str:
         ("data: digits", "data: digit", "4: objective.data", "'digit'. Did you mean 'digits'?"),
         ("metric: val_error", "metric: val_eror", "5: objective.metric", "mean 'val_error'?"),
         ("metric: val_error", "metric: speed", "5: objective.metric", "Known: "),
+        (
+            "  metric: val_error",
+            "  costs: [[0, .inf], [1, 0]]\n  metric: val_cost",
+            "5: objective.costs.0.1",
+            "inf: input should be a finite number.",
+        ),
         ("rule: none", "rule: medain", "17: stopping.rule", "Did you mean 'median'?"),
         ("[sgd]", "[sdg]", "8: space.use.0", "ready-made space 'sdg'. Did you mean 'sgd'?"),
         ("dropout:", "dropuot:", "10: space.dropuot", "Did you mean 'dropout'?"),

@@ -99,6 +99,18 @@ def test_without_weights_the_trial_is_trained_again_to_the_same_network(folder: 
     (kept,) = (folder.path / "hpo-runs").glob("**/model.safetensors")
     content = kept.read_bytes()
     kept.unlink()
+    (folder.path / "mine").mkdir()
+    folder.write("mine/config.json", "{}")
+    for to, message in (
+        ("study.yaml", "study.yaml cannot be written: File exists."),
+        ("study.yaml/x", "study.yaml/x cannot be written: Not a directory."),
+        ("mine", "mine/config.json is there already, and not of an export of hpo;"),
+    ):
+        refused = folder.hpo("export", "net", "--to", to)  # before anything is trained for it
+        assert refused.code == 1
+        assert message in refused.err
+        assert "Name another folder: hpo export net --to FOLDER" in refused.err
+        assert "trained again" not in refused.err
     done = folder.hpo("export", "net", "--to", "again")
     assert done.code == 0
     assert "is trained again" in done.err
@@ -162,7 +174,9 @@ def test_a_table_is_exported_with_what_makes_features_of_it(folder: Folder) -> N
     best = folder.hpo("best", "net", "--test", "--json").json
     assert best["best"]["value"] > 0.5
     assert best["test"]["test_r2"] > 0.5
-    assert folder.hpo("export", "net").code == 0
+    done = folder.hpo("export", "net")
+    assert done.code == 0
+    assert "Try it: python net-model/predict.py examples.csv" in done.err
     folder.write("new.csv", "town,rooms\nAa,3\nCc,\n")
     script = folder.path / "net-model" / "predict.py"
     answers = subprocess.run(

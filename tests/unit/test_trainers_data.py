@@ -319,6 +319,7 @@ def folder(tmp_path: Path) -> Path:
         (Source("flat"), "data", "'flat' has no folders, one of images for each class."),
         (Source("parts"), "data", "'parts/train' has no folders, one of images for each class."),
         (Source("hollow"), "data", "The folder 'hollow/cat' has no images. Known: .bmp, "),
+        (Source("hollow/"), "data", "The folder 'hollow/cat' has no images. Known: .bmp, "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_before_anything_is_loaded(

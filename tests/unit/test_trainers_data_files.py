@@ -12,7 +12,7 @@ import torch
 from trainers.data import Source, load
 from trainers.data.parts import Data, Tensors
 from trainers.data.splits import splits
-from trainers.data.tables import N_CATEGORIES
+from trainers.data.tables import N_CATEGORIES, read_rows
 from trainers.errors import DataError
 
 N = 60
@@ -142,6 +142,107 @@ def test_a_german_table_and_question_marks_are_understood(tmp_path: Path) -> Non
     assert data.classes == ("0", "1")
 
 
+def test_decimal_commas_between_semicolons_are_numbers(tmp_path: Path) -> None:
+    rows = [f"{i},5;{'' if i % 4 else f'-0,{i:02}'};{i % 3};{i},25" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["a;b;c;y", *rows]))
+    data = one(Source("a.csv", "regression", target="y", folder=tmp_path))
+    assert data.shape == (1 + 2 + 1,)
+    x, y = tensors(data.train).x, tensors(data.train).y
+    assert torch.allclose(x[:, 0], y, atol=1e-5)
+    (tmp_path / "new.csv").write_text("b;c;a\n-0,5;2;7\n;0;0,25\n")
+    rows = read_rows(tmp_path / "new.csv", data.transformer)
+    assert rows["a"].tolist() == [7, 0.25]
+    assert rows["b"][0] == -0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,p,y\n" + "".join(f'{i % 4},"{i % 3},5",{i % 2}\n' for i in range(30)),
+        "a;p;y\n" + "".join(f"{i % 4};1.{i % 3}00,5;{i % 2}\n" for i in range(30)),
+    ],
+)
+def test_numbers_that_are_taken_as_words_are_told(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (1 + 3,)
+    (message,) = caplog.messages
+    assert message.startswith("The column 'p' of 'a.csv' has numbers such as '")
+    assert message.endswith(
+        ",5', which are taken as words: write 1234.5, or 1234,5 between semicolons."
+    )
+
+
+def trained(tmp_path: Path) -> Any:
+    """The transformer of a table of words that are mostly numbers, truths, dates and numbers."""
+    frame = pd.DataFrame(
+        {
+            "code": ["abc" if i % 3 == 0 else ["007", "12"][i % 2] for i in range(N)],
+            "flag": [None if i % 7 == 0 else i % 2 == 0 for i in range(N)],
+            "day": [f"2020-01-{i % 28 + 1:02}" for i in range(N)],
+            "size": np.arange(N) / 4,
+            "y": np.arange(N) % 2,
+        }
+    )
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    return one(Source("train.csv", target="y", folder=tmp_path)).transformer
+
+
+def test_an_answer_does_not_depend_on_the_other_rows_of_a_file(tmp_path: Path) -> None:
+    transformer = trained(tmp_path)
+    (tmp_path / "all.csv").write_text(
+        "code,flag,day,size\n12,True,2020-01-02,1\n007,False,2020-01-03,2\nabc,,2020-01-04,3\n"
+    )
+    x = transformer.transform(read_rows(tmp_path / "all.csv", transformer))
+    for row, text in enumerate(
+        ("12,1,2020-01-02,1.0", "007,0,2020-01-03,2", "abc,,2020-01-04,3\n,1,,")
+    ):
+        (tmp_path / "one.csv").write_text(f"code,flag,day,size\n{text}\n")
+        alone = transformer.transform(read_rows(tmp_path / "one.csv", transformer))
+        assert np.array_equal(alone[0], x[row])
+    (tmp_path / "gap.csv").write_text("size,day,flag,code\n2,2020-01-03,FALSE,007\n,,,\n")
+    beside_a_gap = transformer.transform(read_rows(tmp_path / "gap.csv", transformer))
+    assert np.array_equal(beside_a_gap[0], x[1])
+    numbers = pd.DataFrame({"code": [12, None], "flag": [1, 0], "day": "2020-01-02", "size": 1})
+    numbers.to_parquet(tmp_path / "numbers.parquet")
+    read = read_rows(tmp_path / "numbers.parquet", transformer)
+    assert np.array_equal(transformer.transform(read)[0], x[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("code,flag,day\nabc,1,2020-01-02\n",
+         "has no column 'size', which was trained on. Known: code, flag, day."),
+        ("code,flag,day,sizes\nabc,1,2020-01-02,1\n",
+         "has no column 'size', which was trained on. Did you mean 'sizes'?"),
+        ("code,flag,day,size\n", "has no rows."),
+        ("", "cannot be read: No columns to parse from file."),
+        ("code,flag,day,size\nabc,1,,1\nabc,1,,old\n",
+         "has 'old' in row 1; it had numbers in training. Correct it, or leave it empty."),
+        ("code,flag,day,size\nabc,yes,,1\n",
+         "has 'yes' in row 0; it had true and false in training. Correct it, or leave it empty."),
+        ("code,flag,day,size\nabc,1,1.2.20,1\n", ("has '1.2.20' in row 0; it had dates as "
+         "2020-12-31 in training. Correct it, or leave it empty.")),
+        ("code,flag,day,size\nabc,1,,inf\n", "is infinite in 1 rows, the first of them row 0."),
+    ],
+)  # fmt: skip
+def test_rows_unlike_those_of_training_are_told(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "new.csv").write_text(text)
+    with pytest.raises(DataError) as caught:
+        read_rows(tmp_path / "new.csv", trained(tmp_path))
+    assert str(caught.value).endswith(f"'{tmp_path / 'new.csv'}' {message}")
+
+
+def test_dates_are_no_numbers(tmp_path: Path) -> None:
+    day = pd.Timestamp("2020-01-01")
+    frame = pd.DataFrame({"code": ["abc"], "flag": True, "day": day, "size": day})
+    frame.to_parquet(tmp_path / "new.parquet")
+    with pytest.raises(DataError, match=r"'size' .* in row 0; it had numbers in training"):
+        read_rows(tmp_path / "new.parquet", trained(tmp_path))
+
+
 def test_numbers_of_other_types_are_numbers(tmp_path: Path) -> None:
     from decimal import Decimal
 
@@ -168,6 +269,36 @@ def test_the_rows_numbers_are_no_feature(tmp_path: Path, caplog: pytest.LogCaptu
     assert caplog.messages == [
         "The column 'Unnamed: 0' of 'a.csv' is left out: it has no name, and numbers the rows."
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "n_left_out"),
+    [("id", 1), ("ID", 1), ("customer_id", 1), ("PassengerId", 1), ("index", 1), ("paid", 0),
+     ("body_index", 0)],
+)  # fmt: skip
+def test_numbers_that_are_named_as_identifiers_are_no_feature(
+    tmp_path: Path, name: str, n_left_out: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = table(tmp_path, **{name: np.arange(30)})
+    assert one(source).shape == (2 - n_left_out,)
+    assert caplog.messages == n_left_out * [
+        (
+            f"The column {name!r} of 'a.parquet' is left out: it has another number in each row, "
+            "and is named as identifiers are."
+        )
+    ]
+    assert one(table(tmp_path, **{name: np.arange(30) // 2})).shape == (2,)
+
+
+def test_words_that_say_missing_are_told_where_they_are_targets(tmp_path: Path) -> None:
+    lines = ["a,y", *(f"{i % 7},{['None', 'NA', 'b'][i % 3]}" for i in range(60))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError) as caught:
+        load(Source("a.csv", target="y", folder=tmp_path), seed=0)
+    assert str(caught.value) == (
+        "The target 'y' of 'a.csv' is missing in 40 of 60 rows. Fill them in, or leave them out. "
+        "In text, ?, NA, None, null and the like say so; a class needs another name."
+    )
 
 
 def table(tmp_path: Path, **columns: Any) -> Source:
@@ -353,7 +484,7 @@ class Payload:
          ("'x' of 'a.npz' has the shape (40, 1, 2, 3, 4); it must be (n, columns), (n, height, "
          "width), (n, channels, height, width) or (n, height, width, channels).")),
         ({"x": np.array([Payload()] * 40), "y": LABELS},
-         "'a.npz' cannot be read: Object arrays cannot be loaded when allow_pickle=False."),
+         "'a.npz' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 3)),
           "y_test": LABELS},
          ("The parts of 'a.npz' differ in shape: all the input array dimensions except for the "
@@ -387,3 +518,20 @@ def test_what_is_wrong_in_tensors_is_told(tmp_path: Path, held: Any, message: st
     with pytest.raises(DataError) as caught:
         load(Source("a.pt", folder=tmp_path), seed=0)
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("content", [b"asdasdasd", b"hello", b"", b"PK\x03\x04 and no more"])
+def test_a_file_of_tensors_that_is_none_is_told(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"^'a\.pt' cannot be read: torch\.save has not written it so\.$"
+    ):
+        load(Source("a.pt", folder=tmp_path), seed=0)
+
+
+def test_short_floats_are_numbers(tmp_path: Path) -> None:
+    x = torch.arange(40.0)[:, None]
+    torch.save({"x": x.bfloat16(), "y": torch.arange(40) % 2}, tmp_path / "a.pt")
+    torch.save({"x": x, "y": torch.arange(40) % 2}, tmp_path / "b.pt")
+    a, b = (one(Source(name, folder=tmp_path)) for name in ("a.pt", "b.pt"))
+    assert torch.equal(tensors(a.train).x, tensors(b.train).x)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import TensorDataset
 
 from trainers.data import Source, load
@@ -159,6 +159,11 @@ def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path)
     assert data.shape == (1,)
     restored = data.train.y * data.target_deviation + data.target_mean
     assert torch.allclose(restored, 3 * data.train.x[:, 0], atol=1e-4)
+    columns = "def make():\n return TensorDataset(x, 3.0 * x[:, :1])"
+    (data,) = load(own(tmp_path, columns, task="regression"), seed=0)
+    assert isinstance(data.train, Tensors)
+    restored = data.train.y * data.target_deviation + data.target_mean
+    assert torch.allclose(restored, 3 * data.train.x[:, 0], atol=1e-3)
     words = "def make():\n return [([i], 'ba'[i % 2]) for i in range(50)]"
     assert load(own(tmp_path, words), seed=0)[0].classes == ("a", "b")
 
@@ -180,6 +185,9 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
             assert same_minibatches(ours, others, [8, len(ours) - 8])
 
 
+FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -189,6 +197,9 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
          "them: train, val, and test if there is one.")),
         ("return (i for i in range(3))", ("returns a generator; it must return a torch.utils.data."
          "Dataset, or a tuple of them: train, val, and test if there is one.")),
+        (FLOW, ("returns a Flow, an IterableDataset, whose examples cannot be split by their "
+         "places. Return list(dataset) if it fits into memory, else a Dataset with __getitem__ and "
+         "__len__.")),
         ("return []", "returns a list of no length; len() must give how many examples it has."),
         ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),
@@ -303,6 +314,47 @@ def test_grey_images_have_one_channel_and_any_colour_makes_three(tmp_path: Path)
             paint(tmp_path / "mixed" / kind / f"{i}.png", mode=["L", "P", "RGBA"][i % 3], seed=i)
     shapes = [load(Source(each, folder=tmp_path), seed=0)[0].shape for each in ("grey", "mixed")]
     assert shapes == [(1, 5, 6), (3, 5, 6)]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif"])
+def test_photos_are_upright_as_they_are_shown(tmp_path: Path, suffix: str) -> None:
+    pixels = np.zeros((8, 16, 3), dtype=np.uint8)
+    pixels[:, :8] = 255  # left; where the camera was held upright, above
+    for i in range(10):
+        path = tmp_path / "photos" / "ab"[i % 2] / f"{i}.{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(pixels)
+        exif = image.getexif()
+        exif[ExifTags.Base.Orientation] = 6
+        image.save(path, exif=exif)
+    paint(tmp_path / "photos" / "a" / "upright.png", size=(8, 16))
+    (data,) = load(Source("photos", folder=tmp_path), seed=0)
+    assert data.shape == (3, 16, 8)
+    above, below = np.split(raw(data, "val"), 2, axis=2)
+    assert np.median(above) > 200
+    assert np.median(below) < 50
+
+
+def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+    for i in range(10):
+        for mode in ("RGBA", "LA", "P"):
+            path = tmp_path / "icons" / "ab"[i % 2] / f"{mode}{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if mode == "P":
+                Image.new("P", (4, 4), 0).save(path, transparency=0)
+            else:
+                Image.new(mode, (4, 4), (0,) * len(mode)).save(path)
+    (data,) = load(Source("icons", folder=tmp_path), seed=0)
+    assert (raw(data, "train") == 255).all()
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    source = gallery(tmp_path)
+    for name in ("cat/._1.png", "dog/.thumbnails/1.png"):
+        (tmp_path / "pictures" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "pictures" / name).write_bytes(b"no image")
+    (data,) = load(source, seed=0)
+    assert (len(data.train), len(data.val), len(data.test)) == (12, 4, 4)
 
 
 def test_images_are_scaled_and_cropped_to_the_middle(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from trainers.data.examples import InMemory, assemble
 from trainers.data.parts import Data
-from trainers.data.source import PARTS, Source, chosen, unreadable
+from trainers.data.source import PARTS, Source, chosen, features_of, unreadable
 from trainers.data.splits import Rows
 from trainers.errors import DataError
 
@@ -91,6 +92,7 @@ def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
     return {part: rows[part] for part in PARTS[1:] if part in rows}
 
 
+_OBJECTS = "it holds other objects than tensors, numbers and text"
 DAMAGED = (
     OSError, ValueError, TypeError, EOFError, RuntimeError, LookupError, AttributeError,
     struct.error, zipfile.BadZipFile, zlib.error,
@@ -98,20 +100,47 @@ DAMAGED = (
 """What NumPy and PyTorch raise of files that are not what they are called."""
 
 
+def read_examples(path: Path, target: str | None) -> NDArray[Any]:
+    """The features in an npy, npz or pt file, (n, ...), with or without targets beside them.
+
+    Args:
+        path: The file.
+        target: What the targets' array is called; None is `y`.
+
+    Raises:
+        DataError: If they cannot be read, or are no numbers.
+    """
+    source = Source(str(path), target=target)
+    arrays = _arrays(source, alone=True)
+    name = features_of(source, arrays)
+    return _numbers(f"{name!r} of {source.name!r}", arrays[name])
+
+
 def _read(source: Source) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
     """Features and targets by part, checked."""
+    arrays = _arrays(source)
+    found = {}
+    for part, (x, y) in chosen(source, arrays).items():
+        if len(arrays[x]) != len(arrays[y]):
+            raise DataError(
+                f"{x!r} of {source.name!r} has {len(arrays[x])} examples, and {len(arrays[y])} "
+                "targets."
+            )
+        found[part] = (_features(source, x, arrays[x]), arrays[y])
+    return found
+
+
+def _arrays(source: Source, *, alone: bool = False) -> dict[str, NDArray[Any]]:
+    """All arrays of a file by name; features that may stand `alone` are `x` if they do."""
+    suffix = source.path.suffix.lower()
     try:
-        arrays = _npz(source) if source.path.suffix.lower() == ".npz" else _pt(source)
-    except pickle.UnpicklingError as error:
-        # PyTorch's own sentences go on about how to trust the file after all.
-        what = ValueError("it holds other objects than tensors, numbers and text")
-        raise DataError(unreadable(source, what)) from error
+        if suffix == ".npy":
+            return {"x": np.atleast_1d(np.load(source.path, allow_pickle=False))}
+        return _npz(source) if suffix == ".npz" else _pt(source, alone=alone)
     except DAMAGED as error:
-        raise DataError(unreadable(source, error)) from error
-    return {
-        part: (_features(source, x, arrays[x], len(arrays[y])), arrays[y])
-        for part, (x, y) in chosen(source, arrays).items()
-    }
+        # NumPy's own sentence goes on about how to trust the file after all.
+        what = ValueError(_OBJECTS) if "allow_pickle" in str(error) else error
+        raise DataError(unreadable(source, what)) from error
 
 
 def _npz(source: Source) -> dict[str, NDArray[Any]]:
@@ -119,32 +148,63 @@ def _npz(source: Source) -> dict[str, NDArray[Any]]:
         return {name: np.atleast_1d(arrays[name]) for name in arrays}
 
 
-def _pt(source: Source) -> dict[str, NDArray[Any]]:
-    found = torch.load(source.path, map_location="cpu", weights_only=True)
+def _pt(source: Source, *, alone: bool) -> dict[str, NDArray[Any]]:
+    found = _torch_load(source.path)
     if isinstance(found, tuple | list) and len(found) == 2:
         found = {"x": found[0], source.target or "y": found[1]}
+    if alone and torch.is_tensor(found):
+        found = {"x": found}
     if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
         raise ValueError(
             f"it holds a {type(found).__name__}; it must hold two tensors, x and y, or a dict of "
             "tensors"
         )
-    return {str(name): np.atleast_1d(each.detach().numpy()) for name, each in found.items()}
+    return {str(name): np.atleast_1d(_as_numpy(each)) for name, each in found.items()}
 
 
-def _features(source: Source, name: str, x: NDArray[Any], n_targets: int) -> NDArray[Any]:
+def _torch_load(path: Path) -> object:
+    """What a file of PyTorch's holds.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is something else; PyTorch says that in many words, or in riddles.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except (pickle.UnpicklingError, *DAMAGED) as error:
+        foreign = "Unsupported global" in str(error)
+        raise ValueError(_OBJECTS if foreign else "torch.save has not written it so") from error
+
+
+def _as_numpy(tensor: torch.Tensor) -> NDArray[Any]:
+    """A tensor as an array; NumPy has no bfloat16 and no shorter floats."""
+    known = (torch.float16, torch.float32, torch.float64)
+    short = tensor.is_floating_point() and tensor.dtype not in known
+    found: NDArray[Any] = (tensor.float() if short else tensor).detach().numpy()
+    return found
+
+
+def _features(source: Source, name: str, x: NDArray[Any]) -> NDArray[Any]:
+    """Features as rows or images, checked."""
     what = f"{name!r} of {source.name!r}"
-    if len(x) != n_targets:
-        raise DataError(f"{what} has {len(x)} examples, and {n_targets} targets.")
-    x = x[:, None] if x.ndim == 1 else x
-    if x.dtype.kind not in "biuf":
-        raise DataError(f"{what} is of type {x.dtype}; features must be numbers.")
     if x.ndim > 4 or 0 in x.shape:
         raise DataError(
             f"{what} has the shape {x.shape}; it must be (n, columns), (n, height, width), "
             "(n, channels, height, width) or (n, height, width, channels)."
         )
+    return _numbers(what, x)
+
+
+def _numbers(what: str, x: NDArray[Any]) -> NDArray[Any]:
+    """Features of any shape, (n, ...), checked; one number of an example is a row."""
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{what} is of type {x.dtype}; features must be numbers.")
+    if not x.size:
+        raise DataError(f"{what} has no examples.")
     check_finite(what, x)
-    return x
+    return x[:, None] if x.ndim == 1 else x
 
 
 def check_finite(what: str, x: NDArray[Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
 
 from trainers.code import find
 from trainers.data.arrays import check_finite, given_rows
@@ -55,6 +55,12 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
             "or a tuple of them: train, val, and test if there is one."
         )
     for part in parts:
+        if isinstance(part, IterableDataset):
+            raise DataError(
+                f"{source.name!r} returns {_called(part)}, an IterableDataset, whose examples "
+                "cannot be split by their places. Return list(dataset) if it fits into memory, "
+                "else a Dataset with __getitem__ and __len__."
+            )
         if not getattr(part, "__len__", int)():
             raise DataError(
                 f"{source.name!r} returns {_called(part)} of no length; len() must give how many "
@@ -90,7 +96,7 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
             raise DataError(f"{self._name!r}: {message}.") from error
-        if isinstance(y, torch.Tensor | np.ndarray | np.generic) and y.ndim == 0:
+        if isinstance(y, torch.Tensor | np.ndarray | np.generic) and tuple(y.shape) in ((), (1,)):
             y = y.item()
         if not isinstance(y, bool | int | float | str):
             raise DataError(f"{self._name!r}: y is {_called(y)}; it must be one number or text.")

@@ -237,12 +237,22 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
     y = source.target or "y"
     if y not in arrays:
         raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
+    return {"all": (features_of(source, arrays), y)}
+
+
+def features_of(source: Source, arrays: Collection[str]) -> str:
+    """The name of the array with features: `x` or the like, or the only one beside the targets.
+
+    Raises:
+        DataError: If it is not clear which one it is.
+    """
+    y = source.target or "y"
     others = [name for name in arrays if name != y]
     named = [name for name in ("x", "X", "features", "data", "images") if name in others]
     if not named and len(others) != 1:
         message = f"{source.name!r} must have an array 'x' beside {y!r}."
         raise DataError(f"{message} It has: {', '.join(arrays)}.")
-    return {"all": ((named or others)[0], y)}
+    return (named or others)[0]
 
 
 def image_classes(source: Source) -> dict[str, dict[str, Path]]:
@@ -256,7 +266,7 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     if "train" not in parts:
         parts = {"all": folders}
     for part, classes in parts.items():
-        where = source.name if part == "all" else f"{source.name}/{part}"
+        where = source.name.rstrip("/") if part == "all" else f"{source.name.rstrip('/')}/{part}"
         if not classes:
             raise DataError(f"{where!r} has no folders, one of images for each class.")
         for name, path in classes.items():
@@ -267,8 +277,13 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
 
 
 def images_in(folder: Path) -> Iterator[Path]:
-    """All image files in and below a folder, in no order."""
-    return (path for path in folder.rglob("*") if path.suffix.lower() in IMAGES)
+    """All image files in and below a folder, in no order, but hidden ones."""
+    return (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGES
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    )
 
 
 def _folders(path: Path) -> dict[str, Path]:

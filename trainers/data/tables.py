@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pandas.api import types
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
@@ -20,7 +22,7 @@ from trainers.data.examples import InMemory, assemble
 from trainers.data.parts import Data
 from trainers.data.source import Source, delimiter, open_text, target_of, unreadable
 from trainers.data.targets import missing
-from trainers.errors import DataError
+from trainers.errors import DataError, did_you_mean
 
 N_CATEGORIES = 32
 """A column of words becomes so many columns at most; the last is for all rarer words."""
@@ -28,6 +30,11 @@ N_CATEGORIES = 32
 _log = logging.getLogger(__name__)
 _STRANGE = ("mixed", "bytes", "timedelta64", "complex")
 _ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
+_DECIMAL_COMMA = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
+_WITH_SEPARATORS = r"[+-]?\d+([.,]\d+)*"
+_IDENTIFIER = r"(.*[_\W])?(?i:id|uuid|guid)|.*[a-z](Id|ID)|(?i:index)"
+_CALLED = {"numbers": "numbers", "dates": "dates as 2020-12-31", "truths": "true and false"}
+_TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
 def load_table(source: Source, seed: int) -> tuple[Data, ...]:
@@ -37,14 +44,18 @@ def load_table(source: Source, seed: int) -> tuple[Data, ...]:
     if n_missing := int(frame[target].isna().sum()):
         raise missing(source, n_missing, len(frame))
     x, y = frame.drop(columns=target), frame[target]
-    _check(source, x)
+    _check(source.name, x)
     numbers = y.astype(float) if types.infer_dtype(y) == "decimal" else y
     examples = InMemory(x, partial(fit_columns, source.name))
     return assemble(source, examples, numbers.to_numpy(), seed=seed)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
     """The rows of a CSV or Parquet file.
+
+    Args:
+        path: The file.
+        as_text: Columns of a CSV file that are text whatever they look like.
 
     Raises:
         OSError: If it cannot be read.
@@ -55,13 +66,87 @@ def read_table(path: Path) -> pd.DataFrame:
     with open_text(path) as lines:
         separator = delimiter(lines.readline())
         lines.seek(0)
-        frame = pd.read_csv(lines, sep=separator, skipinitialspace=True, na_values=["?"])
-    return frame.rename(columns=str)
+        frame = pd.read_csv(
+            lines,
+            sep=separator,
+            skipinitialspace=True,
+            na_values=["?"],
+            dtype=dict.fromkeys(as_text, str),
+            low_memory=False,  # else a column's type may change within a long file
+        ).rename(columns=str)
+    if separator != ";":
+        return frame
+    return frame.apply(lambda column: column if column.name in as_text else _as_numbers(column))
 
 
-def _read(source: Source) -> pd.DataFrame:
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """A column of text as numbers, if all that it has are such with decimal commas."""
+    if not (types.is_object_dtype(column) or types.is_string_dtype(column)):
+        return column
+    text = column.dropna().astype(str).str.strip()
+    if text.empty or not text.str.fullmatch(_DECIMAL_COMMA).all():
+        return column
+    return text.str.replace(",", ".").astype(float).reindex(column.index)
+
+
+def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
+    """Rows to answer for, each column read as what it was in training.
+
+    What a column looks like depends on the rows that happen to be in the file: words may all be
+    numbers, and true and false be written 1 and 0.
+
+    Args:
+        path: A CSV or Parquet file; it may have other columns, too.
+        transformer: What `fit_columns` made.
+
+    Returns:
+        The columns that were trained on.
+
+    Raises:
+        DataError: If the file cannot be read, has no rows, lacks a column, or if a column has a
+            value of another kind.
+    """
+    kinds = _kinds(transformer)
+    frame = _read(Source(str(path)), [name for name, kind in kinds.items() if kind == "words"])
+    for name, kind in kinds.items():
+        if name not in frame:
+            guess = did_you_mean(name, frame.columns)
+            raise DataError(f"{str(path)!r} has no column {name!r}, which was trained on. {guess}")
+        others = _others(frame[name], kind)
+        if len(others):
+            raise DataError(
+                f"The column {name!r} of {str(path)!r} has {others.iloc[0]!r} in row "
+                f"{others.index[0]}; it had {_CALLED[kind]} in training. Correct it, or leave it "
+                "empty."
+            )
+    _check(str(path), frame[[*kinds]])
+    return frame[[*kinds]]
+
+
+def _kinds(transformer: ColumnTransformer) -> dict[str, str]:
+    """What each column was in training: words, truths (true and false), numbers or dates."""
+    found = {name: kind for kind, _, names in transformer.transformers_ for name in names
+             if kind != "remainder"}  # fmt: skip
+    if "words" in found.values():
+        found |= dict.fromkeys(transformer.named_transformers_["words"][0].truths_, "truths")
+    return found
+
+
+def _others(column: pd.Series, kind: str) -> pd.Series:
+    """The values of a column that are not of that kind."""
+    found = column.dropna()
+    if kind == "numbers" and types.is_datetime64_any_dtype(found):
+        return found  # which pandas would take as nanoseconds
+    if kind == "numbers":
+        return found[pd.to_numeric(found, errors="coerce").isna()]
+    if kind == "dates":
+        return found[_as_dates(found).isna()]
+    return found[[_truth(value) is None for value in found]] if kind == "truths" else found[:0]
+
+
+def _read(source: Source, as_text: Collection[str] = ()) -> pd.DataFrame:
     try:
-        frame = read_table(source.path)
+        frame = read_table(source.path, as_text)
     except (OSError, ValueError, EOFError, zlib.error) as error:  # pandas' are ValueErrors
         raise DataError(unreadable(source, error)) from error
     if not len(frame):
@@ -69,7 +154,7 @@ def _read(source: Source) -> pd.DataFrame:
     return frame
 
 
-def _check(source: Source, x: pd.DataFrame) -> None:
+def _check(what: str, x: pd.DataFrame) -> None:
     """Refuses what cannot be a feature: infinity, and values that are no words, numbers or dates.
 
     Raises:
@@ -82,10 +167,10 @@ def _check(source: Source, x: pd.DataFrame) -> None:
             if infinite.any():
                 row = found.index[infinite.argmax()]
                 where = f"in {int(infinite.sum())} rows, the first of them row {row}"
-                raise DataError(f"The column {name!r} of {source.name!r} is infinite {where}.")
+                raise DataError(f"The column {name!r} of {what!r} is infinite {where}.")
         elif not types.is_bool_dtype(column) and types.infer_dtype(found) in _STRANGE:
             raise DataError(
-                f"The column {name!r} of {source.name!r} has values such as {found.iloc[0]!r}; "
+                f"The column {name!r} of {what!r} has values such as {found.iloc[0]!r}; "
                 "a feature is a number, a date, or text."
             )
 
@@ -106,6 +191,7 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
     """
     columns: dict[str, list[str]] = {"numbers": [], "dates": [], "words": []}
     for column in train:
+        _warn_of_separators(name, train[column])
         if reason := _useless(train[column]):
             _warn_once(f"The column {column!r} of {name!r} is left out: {reason}.")
         else:
@@ -121,7 +207,7 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
     steps = {
         "numbers": _standardised(_floats),
         "dates": _standardised(_days),
-        "words": make_pipeline(FunctionTransformer(_words), words),
+        "words": make_pipeline(Words(), words),
     }
     used = [(kind, steps[kind], names) for kind, names in columns.items() if names]
     return ColumnTransformer(used, sparse_threshold=0).fit(train)
@@ -141,6 +227,9 @@ def _useless(column: pd.Series) -> str | None:
         return "it is empty" if n_values == 0 else "it has one value in all training rows"
     if n_values == len(column) and _kind(column) == "words":
         return "it has another text in each row, as identifiers do"
+    identifier = types.is_integer_dtype(column) and re.fullmatch(_IDENTIFIER, str(column.name))
+    if n_values == len(column) and identifier:
+        return "it has another number in each row, and is named as identifiers are"
     return None
 
 
@@ -173,8 +262,48 @@ def _days(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.apply(lambda column: (_as_dates(column) - epoch) / day)
 
 
-def _words(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.astype(object).where(frame.notna(), "missing").astype(str).astype(object)
+class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Columns as text, the same whether a value was read as text, a number, or true and false."""
+
+    def fit(self, frame: pd.DataFrame, y: object = None) -> Words:  # noqa: ARG002 - scikit-learn's
+        """Learns which columns are of true and false."""
+        self.truths_ = [
+            name for name in frame if types.infer_dtype(frame[name].dropna()) == "boolean"
+        ]
+        return self
+
+    def transform(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Each value as text; a gap is the word `missing`."""
+        filled = frame.astype(object).where(frame.notna(), "missing")
+        return filled.apply(lambda column: column.map(self._word(column.name))).astype(object)
+
+    def _word(self, name: object) -> Callable[[object], str]:
+        if name in self.truths_:
+            return lambda value: _text(value if (truth := _truth(value)) is None else truth)
+        return _text
+
+
+def _truth(value: object) -> bool | None:
+    """True or false, however it is written; None for other values."""
+    return _TRUTHS.get(str(value).lower())
+
+
+def _text(value: object) -> str:
+    """As it would stand in a file; 12.0 is 12, which gaps in its column have made a float."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _warn_of_separators(name: str, column: pd.Series) -> None:
+    """Warns of numbers that are taken as words."""
+    found = column.dropna()
+    if types.infer_dtype(found) != "string":
+        return
+    with_comma = found[found.str.contains(",")]
+    if len(with_comma) and found.str.fullmatch(_WITH_SEPARATORS).all():
+        _warn_once(
+            f"The column {column.name!r} of {name!r} has numbers such as {with_comma.iloc[0]!r}, "
+            "which are taken as words: write 1234.5, or 1234,5 between semicolons."
+        )
 
 
 @cache

@@ -55,9 +55,12 @@ def encode(
 
 def missing(source: Source, n_missing: int, n: int) -> DataError:
     """The error of a target with gaps."""
+    in_text = source.path.suffix.lower() != ".parquet"
+    said = " In text, ?, NA, None, null and the like say so; a class needs another name."
+    said = said if in_text and source.task == "classification" else ""
     return DataError(
         f"The target {source.target!r} of {source.name!r} is missing in {n_missing} of {n} rows. "
-        "Fill them in, or leave them out."
+        f"Fill them in, or leave them out.{said}"
     )
 
 

@@ -1,0 +1,235 @@
+"""Exported networks: what they read, what they answer, and what they say of other files."""
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainers import Goals, TrainerConfig, models
+from trainers.data import Source, load
+from trainers.errors import DataError
+from trainers.exports import Exported, example, export, main
+from trainers.exports import load as load_export
+
+
+def exported(source: Source) -> Exported:
+    """The export, in `source.folder / "model"`, of a network that was never trained."""
+    write_export(source, source.folder / "model")
+    return load_export(source.folder / "model")
+
+
+def write_export(source: Source, to: Path, model: str = "linear") -> None:
+    """Exports a network that was never trained."""
+    (data,) = load(source, seed=0)
+    config = TrainerConfig.from_mapping({"model": model})
+    network = models.build(
+        config, data.shape, data.n_outputs, torch.Generator().manual_seed(0), source.folder
+    )
+    export(to, config, network, data, Goals(), {}, {"study": "s", "trial": 0}, source)
+
+
+def answers(model: Exported, path: Path) -> list[Any]:
+    with torch.inference_mode():
+        return [
+            answer
+            for examples in model.read(path)
+            for answer in model.answers(model.network(model.features(examples)))
+        ]
+
+
+def photos(folder: Path) -> None:
+    """Ten black and ten white images, of several sizes and modes."""
+    for i in range(10):
+        for name, grey in (("black", 0), ("white", 255)):
+            path = folder / "photos" / name / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(["RGB", "L"][i % 2], (8 + i, 8), ("black", "white")[grey > 0]).save(path)
+
+
+def test_an_image_or_a_folder_of_them_is_read_as_in_training(tmp_path: Path) -> None:
+    photos(tmp_path)
+    source = Source("photos", image_size=8, folder=tmp_path)
+    model = exported(source)
+    assert model.form == "images"
+    (data,) = load(source, seed=0)
+    (examples,) = model.read(tmp_path / "photos" / "white" / "3.png")
+    white = data.train.batches([len(data.train)])
+    ((x, y),) = white
+    assert torch.equal(model.features(examples)[0], x[y == 1][0])
+    every = answers(model, tmp_path / "photos")
+    assert len(every) == 20
+    assert every == 10 * [every[0]] + 10 * [every[-1]]  # sorted by path
+    np.save(tmp_path / "x.npy", np.full((2, 8, 8, 3), 255, dtype=np.uint8))
+    assert answers(model, tmp_path / "x.npy") == 2 * [every[-1]]
+
+
+def test_images_of_another_size_are_told(tmp_path: Path) -> None:
+    photos(tmp_path)
+    for path in (tmp_path / "photos").glob("*/*"):
+        if path.name != "0.png":
+            path.write_bytes((path.parent / "0.png").read_bytes())
+    model = exported(Source("photos", folder=tmp_path))
+    Image.new("L", (9, 8)).save(tmp_path / "other.png")
+    with pytest.raises(DataError, match=r"^other.png has 9 x 8; the network was trained on 8 x 8"):
+        answers(model, tmp_path / "other.png")
+    (tmp_path / "other.png").write_text("no image")
+    with pytest.raises(DataError, match=r"^The image .*other.png cannot be read: cannot identify"):
+        answers(model, tmp_path / "other.png")
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.pt", "b.npy", "b.npz", "b.pt", "c.pt"])
+def test_arrays_are_read_with_and_without_targets(tmp_path: Path, name: str) -> None:
+    x, kind = np.arange(80.0).reshape(40, 2), np.arange(40) % 2
+    np.savez(tmp_path / "a.npz", x=x, kind=kind)
+    torch.save({"x": torch.tensor(x), "kind": torch.tensor(kind)}, tmp_path / "a.pt")
+    np.save(tmp_path / "b.npy", x)
+    np.savez(tmp_path / "b.npz", x)
+    torch.save(torch.tensor(x), tmp_path / "b.pt")
+    torch.save((torch.tensor(x), torch.tensor(kind)), tmp_path / "c.pt")
+    model = exported(Source("a.npz", target="kind", folder=tmp_path))
+    assert answers(model, tmp_path / name) == answers(model, tmp_path / "a.npz")
+    assert len(answers(model, tmp_path / name)) == 40
+
+
+def test_rows_of_pixels_are_images_where_they_were_in_training(tmp_path: Path) -> None:
+    model = exported(Source("digits", folder=tmp_path))
+    np.save(tmp_path / "x.npy", np.ones((3, 64)))
+    assert len(answers(model, tmp_path / "x.npy")) == 3
+    for shape in ((3, 8, 8), (3, 1, 8, 8)):
+        np.save(tmp_path / "x.npy", np.ones(shape))
+        with pytest.raises(DataError, match=r"8, 8\); the network was trained on \(64,\)\.$"):
+            answers(model, tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((3, 5)), "An example has the shape (5,); the network was trained on (4,)."),
+        (np.ones(4), "An example has the shape (1,); the network was trained on (4,)."),
+        (np.ones((3, 2, 2)), "An example has the shape (2, 2); the network was trained on (4,)."),
+        (np.full((1, 4), np.nan), ("'x' of 'x.npy' is NaN or infinite in 4 places, the first of "
+         "them [0, 0]. Fill them in: only tables in files are filled in here.")),
+        (np.ones((0, 4)), "'x' of 'x.npy' has no examples."),
+        (np.full((1, 4), "a"), "'x' of 'x.npy' is of type <U1; features must be numbers."),
+    ],
+)  # fmt: skip
+def test_arrays_unlike_those_of_training_are_told(
+    tmp_path: Path, x: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = exported(Source("iris", folder=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", x)
+    with pytest.raises(DataError) as caught:
+        answers(model, Path("x.npy"))
+    assert str(caught.value) == message
+
+
+TABLE = "a,b,y\n" + "".join(f"{i % 7},{'uvw'[i % 3]},{i % 2}\n" for i in range(60))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["new.csv"], 0, ""),
+        ([], 2, "the following arguments are required: FILE"),
+        (["none.csv"], 1, "error: There is no file 'none.csv'.\n"),
+        (["."], 1, ("error: '.' is not what this network was trained on: .csv, .csv.gz, .tsv, "
+         ".tsv.gz, .parquet.\n")),
+        (["x.npy"], 1, ("error: 'x.npy' is not what this network was trained on: .csv, .csv.gz, "
+         ".tsv, .tsv.gz, .parquet.\n")),
+        (["empty.csv"], 1, "error: 'empty.csv' has no rows.\n"),
+        (["lacking.csv"], 1,
+         "error: 'lacking.csv' has no column 'b', which was trained on. Known: a.\n"),
+        (["text.csv"], 1, ("error: The column 'a' of 'text.csv' has 'old' in row 1; it had numbers "
+         "in training. Correct it, or leave it empty.\n")),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_one_line(
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = {"train.csv": TABLE, "new.csv": "b,a,c\nu,1,9\n,,\n", "empty.csv": "a,b\n",
+             "lacking.csv": "a\n1\n", "text.csv": "a,b\n1,u\nold,u\n", "x.npy": ""}  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    model = exported(Source("train.csv", target="y", folder=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
+    ended: object = 0
+    try:
+        main(lambda rows: model.answers(model.network(model.features(rows))), model)
+    except SystemExit as stop:
+        ended = stop.code
+    out, err = capsys.readouterr()
+    if isinstance(ended, str):  # as Python ends with it
+        ended, err = 1, f"{ended}\n"
+    assert (ended, len(out.splitlines())) == (code, 2 if code == 0 else 0)
+    assert err.endswith(said + "\n" * (code == 2))
+
+
+def test_the_script_of_an_export_names_the_images_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos(tmp_path)
+    exported(Source("photos", image_size=4, folder=tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["predict.py", "photos/black"])
+    runpy.run_path("model/predict.py", run_name="__main__")
+    lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert [name for name, _ in lines] == [f"photos/black/{i}.png" for i in range(10)]
+    assert {answer for _, answer in lines} <= {"black", "white"}
+
+
+@pytest.mark.parametrize("name", ["config.json", "predict.py", "nets.py"])
+def test_an_export_overwrites_nobody_elses_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "nets.py").write_text(
+        "from torch import nn\ndef make(config):\n    return nn.Linear(4, config.n_outputs)\n"
+    )
+    source, file = Source("iris", folder=tmp_path), tmp_path / "model" / name
+    file.parent.mkdir()
+    file.write_text("{}")
+    with pytest.raises(DataError) as caught:
+        write_export(source, file.parent, "nets:make")
+    assert str(caught.value) == (
+        f"{file} is there already, and not of an export of hpo; it would be overwritten."
+    )
+    assert [*file.parent.iterdir()] == [file]
+    file.unlink()
+    for _ in range(2):  # over an export there may be another one
+        write_export(source, file.parent, "nets:make")
+    assert load_export(file.parent).classes == ("setosa", "versicolor", "virginica")
+
+
+def test_an_export_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def make():\n    return [([float(i)], i % 2) for i in range(40)]\n"
+    )
+    exported(Source("iris", folder=tmp_path))
+    (tmp_path / "model" / "model.onnx").write_text("of the first")
+    assert exported(Source("own:make", folder=tmp_path)).transformer is None
+    assert not (tmp_path / "model" / "model.onnx").exists()
+
+
+def test_a_model_may_be_exported_to_where_its_code_is(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    code = "from torch import nn\ndef make(config):\n    return nn.Linear(4, config.n_outputs)\n"
+    (tmp_path / "model" / "beside.py").write_text(code)
+    source = Source("iris", folder=tmp_path / "model")
+    write_export(source, source.folder, "beside:make")
+    assert (tmp_path / "model" / "beside.py").read_text() == code
+
+
+def test_an_example_is_of_the_kind_that_was_trained_on() -> None:
+    assert example("table") == "examples.csv"
+    assert example("images") == "photo.png"
+    assert example("arrays", ".pt") == "examples.pt"
+    assert example("built-in") == example("code") == "examples.npy"
