@@ -216,10 +216,11 @@ def _few_trials(look: _Look) -> Iterator[Advice]:
     trials, free = look.plan.trials, len(look.plan.space.free)
     model = look.plan.spec.search.sampler not in ("grid", "random", "sobol")
     if model and trials is not None and trials <= free:
+        of = "a free parameter" if free == 1 else f"{free} free parameters"
         yield Advice(
             "note",
             "search.trials",
-            f"{trials} trials of {free} free parameters give a model little to learn from; "
+            f"{trials} trial{'s' * (trials > 1)} of {of} give a model little to learn from; "
             "fix some, or give priors.",
         )
 

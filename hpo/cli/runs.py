@@ -211,11 +211,7 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         console.print(f"Interrupted; nothing is lost. Go on: hpo resume {name}")
         return
     if result.outcome.state == "failed":
-        failures = [trial.failure for trial in result.trials if trial.failure]
-        console.print(f"[red]failed:[/red] {result.outcome.reason}.")
-        if failures:
-            console.print(f"  the last: {failures[-1].summary}", markup=False)
-            console.print(indent(failures[-1].place, "  "), markup=False)
+        _print_failure(result, console)
     if result.outcome.state == "finished" and result.outcome.reason:
         console.print(f"Finished: {result.outcome.reason}{_to_go_on(result, name)}.", markup=False)
     if result.best is None and result.verdict is None and result.outcome.state == "finished":
@@ -228,6 +224,16 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         style = "green" if result.verdict.passed else "red"
         console.print(f"[{style}]{result.verdict.sentence}[/{style}]")
     console.print(f"All trials: hpo trials {name}{_mlflow_hint(study.tracking)}")
+
+
+def _print_failure(result: Result, console: Console) -> None:
+    """Why the study failed, and where in the user's code its last trial did."""
+    console.print(f"[red]failed:[/red] {result.outcome.reason}.")
+    failures = [trial.failure for trial in result.trials if trial.failure]
+    if failures:
+        console.print(f"  the last: {failures[-1].summary}", markup=False)
+        if place := failures[-1].place:
+            console.print(indent(place, "  "), markup=False)
 
 
 def _to_go_on(result: Result, name: str) -> str:

@@ -221,7 +221,11 @@ def test_the_next_command_that_is_suggested_works_as_it_is_printed(
         ({"loss": "<= 0", "error": "< 0.5"}, 0, "gate passed: loss 0 is <= 0; error 0 is < 0.5."),
         ({"loss": "> 0.5"}, 3, "gate failed: loss 0 is not > 0.5."),
         ({"loss": "<= 0", "error": ">= 1e-3"}, 3, "gate failed: error 0 is not >= 1e-3."),
-        ({"speed": ">= 1"}, 3, "gate failed: speed should be >= 1, but no trial has it."),
+        (
+            {"speed": ">= 1"},
+            3,
+            "gate failed: speed should be >= 1, and trial 1 did not report it (",
+        ),
     ],
 )
 def test_the_gate_decides_the_exit_code_and_says_why_in_one_sentence(
