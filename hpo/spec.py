@@ -897,20 +897,20 @@ def _metric_mistakes(file: StudyFile, objective: ObjectiveSpec) -> Iterator[Mist
         message = f"{len(objective.direction)} directions for {len(metrics)} metrics."
         yield file.mistake(("objective", "direction"), message)
     for metric in metrics:
-        if problem := _unknown_metric(objective, metric):
+        if problem := _unknown_metric(file, objective, metric):
             yield file.mistake(path, problem)
     for metric in objective.report:
-        if problem := _unknown_metric(objective, metric):
+        if problem := _unknown_metric(file, objective, metric):
             yield file.mistake(("objective", "report"), problem)
 
 
-def _unknown_metric(objective: ObjectiveSpec, metric: str) -> str | None:
+def _unknown_metric(file: StudyFile, objective: ObjectiveSpec, metric: str) -> str | None:
     """Why a metric cannot be had; None where it may, as any may of the user's own code."""
     if objective.trainer:
         if problem := goals.problem(metric, objective.task):
             return problem
         for setting in goals.needs([metric]):
-            if getattr(objective, setting) is None:
+            if file.values["objective"].get(setting) is None:  # a wrong one is told already
                 return f"'{metric}' needs `objective.{setting}`."
     return None
 
@@ -1045,7 +1045,7 @@ def _requirement_mistakes(
         if not isinstance(text, str) or requirement(text) is None:
             message = f"{text!r} is no requirement; write '<= 0.03' or '>= 0.9', in quotes."
             found.append(file.mistake((key, str(metric)), message))
-        if problem := _unknown_metric(objective, str(metric)):
+        if problem := _unknown_metric(file, objective, str(metric)):
             found.append(file.mistake((key, str(metric)), problem))
     return found
 

@@ -106,6 +106,7 @@ def _examples(plan: Plan) -> list[dict[str, object]]:
 
 
 def _plan_lines(plan: Plan) -> list[str]:
+    from hpo.reports.leaderboard import counted
     from search_spaces.flow import flow
 
     spec, space = plan.spec, plan.space
@@ -117,12 +118,12 @@ def _plan_lines(plan: Plan) -> list[str]:
     length = f", {objective.epochs} epochs a trial" if objective.epochs else ""
     size = "infinitely many configurations"
     if space.size is not None:
-        size = _n(space.size, "configuration")
+        size = counted(space.size, "configuration")
     baseline = [] if plan.baseline is None else [f"baseline   {flow(plan.config(plan.baseline))}"]
     return [
         f"study      {spec.name}",
         f"objective  {metrics} of {objective.what}{length}",
-        f"space      {_n(len(space.free), 'free parameter')}, {size}",
+        f"space      {counted(len(space.free), 'free parameter')}, {size}",
         *(f"           {line}" for line in space.to_yaml().splitlines()),
         f"grid       {_grid_line(plan)}",
         f"search     {search.sampler}, {_budget(plan)}, seed {search.seed}",
@@ -131,10 +132,6 @@ def _plan_lines(plan: Plan) -> list[str]:
         *baseline,
         *(f"example    {flow(config)}" for config in _examples(plan)),
     ]
-
-
-def _n(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _without_grid(space: SearchSpace) -> list[str]:
@@ -149,16 +146,20 @@ def _without_grid(space: SearchSpace) -> list[str]:
 
 
 def _grid_line(plan: Plan) -> str:
+    from hpo.reports.leaderboard import counted
+
     missing = _without_grid(plan.space)
     if not missing:
-        return _n(plan.space.grid_size, "point")
+        return counted(plan.space.grid_size, "point")
     verb = "has" if len(missing) == 1 else "have"
     return f"none: {', '.join(missing)} {verb} no list of values (`points: 5` or `step:` gives one)"
 
 
 def _budget(plan: Plan) -> str:
+    from hpo.reports.leaderboard import counted
+
     trials, timeout = plan.trials, plan.spec.search.timeout
-    parts = [_n(trials, "trial")] if trials is not None else []
+    parts = [counted(trials, "trial")] if trials is not None else []
     if timeout:
         parts.append(f"at most {timeout:.0f} s")
     return ", ".join(parts)
@@ -311,16 +312,23 @@ def _advice_of(plan: Plan, tried: _Tried) -> Iterator[Advice]:
     from hpo.advice import Advice
 
     rule, metrics = plan.spec.stopping.rule, tried.metrics
-    missing = [] if tried.result is not None else [n for n in _demanded(plan) if n not in metrics]
-    for name in missing:
+    judged = "" if rule == "none" else f", and {rule} cannot judge its steps"
+    then = {
+        "objective.metric": f"a trial that never does fails{judged}",
+        "constraints": "a trial that never does breaks it",
+        "gate": "the gate fails if the best trial never does",
+    }
+    demanded = {} if tried.result is not None else _demanded(plan)
+    if plan.spec.objective.metrics_from == "mlflow":  # others are read at the end alone
+        demanded = {name: key for name, key in demanded.items() if key == "objective.metric"}
+    for name in (name for name in demanded if name not in metrics):
         near = close(name, metrics)
         meant = f"; did you mean '{near}'?" if near else "."
-        judged = "" if rule == "none" else f", and {rule} cannot judge its steps"
         yield Advice(
             "warning",
-            _demanded(plan)[name],
-            f"the first steps reported {', '.join(metrics) or 'nothing'}, and no '{name}': a trial "
-            f"that never does is worth nothing{judged}{meant}",
+            demanded[name],
+            f"the first steps reported {', '.join(metrics) or 'nothing'}, and no '{name}': "
+            f"{then[demanded[name]]}{meant}",
         )
     if rule != "none" and tried.result is not None and len(tried.steps) < 2:
         n = "one step" if tried.steps else "no steps"

@@ -148,14 +148,20 @@ def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str
         if told["place"]:
             yield "at", told["place"]
         if told["traceback"]:
-            is_pythons = told["traceback"].startswith("Traceback ")
-            last = "\n".join(told["traceback"].strip("\n").splitlines()[-_LAST_LINES:])
-            yield "traceback" if is_pythons else "last lines", last
+            yield _last_lines(told["traceback"])
     if told["state"] == "COMPLETE":
         values = ", ".join(f"{name} {number(value)}" for name, value in told["values"].items())
         seconds = told["wall_seconds"]
         yield "value", values + (f", in {seconds:.1f} s" if seconds is not None else "")
         yield "place", _place(study, told)
+
+
+def _last_lines(said: str) -> tuple[str, str]:
+    """What a trial left: of Python's tracebacks without the lines that underline."""
+    lines = said.strip("\n").splitlines()
+    if not said.startswith("Traceback "):
+        return "last lines", "\n".join(lines[-_LAST_LINES:])
+    return "traceback", "\n".join([line for line in lines if line.strip(" ^~")][-_LAST_LINES:])
 
 
 def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:

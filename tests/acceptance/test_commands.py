@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -408,6 +409,12 @@ def test_help_names_all_commands_and_how_to_begin(folder: Folder, option: str) -
     assert commands >= {"run", "check", "schema", "resume", "delete", "sync"}
     assert commands >= {"studies", "show", "trials", "best"}
     assert "hpo run FILE" in done.out
+
+
+def test_the_version_is_that_of_the_package(folder: Folder) -> None:
+    done = folder.hpo("--version")
+
+    assert (done.code, done.out) == (0, f"hpo {metadata.version('hpo')}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hpo import studyfile
+from hpo import spec, studyfile
 from hpo.errors import SpecError
 
 
@@ -26,3 +26,17 @@ def test_what_is_not_closed_or_said_twice_is_named_with_its_line(text: str, said
         studyfile.parse(text, "s.yaml", Path())
 
     assert str(raised.value).startswith(said)
+
+
+def test_a_setting_that_is_wrong_is_not_missing_as_well() -> None:
+    objective = {"trainer": "classifier", "data": "digits", "metric": "val_coverage"}
+    space = {"learning_rate": {"float": [0.1, 1]}}
+
+    def mistakes(**settings: object) -> list[str]:
+        values = {"objective": {**objective, **settings}, "space": space}
+        with pytest.raises(SpecError) as raised:
+            spec.check(studyfile.StudyFile("s.yaml", Path(), values))
+        return [".".join(map(str, mistake.path)) for mistake in raised.value.mistakes]
+
+    assert mistakes(required_accuracy=99) == ["objective.required_accuracy"]
+    assert mistakes() == mistakes(required_accuracy=None) == ["objective.metric"]
