@@ -95,7 +95,8 @@ class Limits:
         if self._have_failed_in_a_row(failed):
             return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
         if most is not None and failed > most:
-            return Outcome("failed", f"{failed} trials failed, more than max_failures = {most}")
+            trials = "1 trial" if failed == 1 else f"{failed} trials"
+            return Outcome("failed", f"{trials} failed, more than max_failures = {most}")
         n = self._n_without_metric
         if n >= WITHOUT_METRIC and not counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]:
             metrics = " and ".join(self._record.aims.metrics)

@@ -216,7 +216,7 @@ def _try_one_step(plan: Plan) -> tuple[str, list[Advice]]:
         return f"tried      one trial, which stopped itself{why}", []
     if end is not None or plan.spec.objective.trainer:
         # A function may report a loss as it goes and return its metric at the end.
-        _demand_metrics(plan, tried.metrics)
+        _demand_metrics(plan, tried)
     shown = steps[0].metrics if steps else tried.metrics
     values = ", ".join(f"{name} {number(value)}" for name, value in shown.items())
     advice = list(_advice_of(plan, tried))
@@ -262,20 +262,37 @@ def _tried(plan: Plan) -> _Tried:
     return _Tried(params, steps, end, seconds)
 
 
-def _demanded(plan: Plan) -> dict[str, str]:
-    """The metrics that a study needs, and the keys that name them."""
-    spec = plan.spec
-    named = {"objective.metric": spec.objective.metrics, "constraints": spec.constraints}
+def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:
+    """The metrics that a study needs, and the keys that name them.
+
+    Without those that a trial tells at its end alone, where it has not come to that.
+    """
+    objective = plan.spec.objective
+    named = {
+        "objective.metric": objective.metrics,
+        "constraints": plan.spec.constraints,
+        "gate": plan.spec.gate,
+    }
     keys: dict[str, str] = {}
-    for key, names in {**named, "gate": spec.gate}.items():
+    for key, names in named.items():
         keys |= {name: key for name in names if name not in keys}
+    if tried.result is not None:
+        return keys
+    if objective.metrics_from == "mlflow":
+        return {name: key for name, key in keys.items() if name in objective.metrics}
+    if objective.trainer:
+        from hpo.objectives.trainer import goals_of
+
+        late = goals_of(plan).at_end
+        return {name: key for name, key in keys.items() if name not in late}
     return keys
 
 
-def _demand_metrics(plan: Plan, metrics: Mapping[str, float]) -> None:
+def _demand_metrics(plan: Plan, tried: _Tried) -> None:
     """Refuses a trial that a study could not judge."""
-    objective, reported = plan.spec.objective, ", ".join(metrics)
-    for metric, key in _demanded(plan).items():
+    objective, metrics = plan.spec.objective, tried.metrics
+    reported = ", ".join(metrics)
+    for metric, key in _demanded(plan, tried).items():
         if metric not in metrics:
             near = close(metric, metrics)
             meant = f"Did you mean '{near}'? " if near else ""
@@ -318,9 +335,7 @@ def _advice_of(plan: Plan, tried: _Tried) -> Iterator[Advice]:
         "constraints": "a trial that never does breaks it",
         "gate": "the gate fails if the best trial never does",
     }
-    demanded = {} if tried.result is not None else _demanded(plan)
-    if plan.spec.objective.metrics_from == "mlflow":  # others are read at the end alone
-        demanded = {name: key for name, key in demanded.items() if key == "objective.metric"}
+    demanded = {} if tried.result is not None else _demanded(plan, tried)
     for name in (name for name in demanded if name not in metrics):
         near = close(name, metrics)
         meant = f"; did you mean '{near}'?" if near else "."

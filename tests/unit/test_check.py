@@ -101,3 +101,17 @@ def test_a_count_is_shown_as_one(checked: Checked) -> None:
 
 def test_a_trial_that_stops_itself_gives_no_reason_twice(checked: Checked) -> None:
     assert checked(STOPS)["tried"] == "tried      one trial, which stopped itself"
+
+
+def test_what_a_trainer_tells_at_its_end_is_not_asked_for_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    objective = {"trainer": "classifier", "data": "iris", "metric": "val_error", "epochs": 9}
+    values = {"objective": objective, "space": {"learning_rate": {"float": [0.01, 0.02]}}}
+    text = json.dumps({"tracking": "none", **values, "gate": {"train_error": "<= 0.5"}})
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+
+    check(Path("s.yaml"), as_json=True)
+
+    assert json.loads(capsys.readouterr().out)["advice"] == []
