@@ -47,7 +47,9 @@ _ROOMS = tuple(
     f"{Path(__file__).parents[1] / room}{os.sep}"
     for room in ("hpo", "mlflow_server", "search_spaces", "trainers")
 )
-_LIBRARY = re.compile(r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python[\d.]+[/\\]|^<")
+_LIBRARY = re.compile(
+    r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python[\d.]+[/\\]|^<(?!stdin>|string>)"
+)
 _NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 

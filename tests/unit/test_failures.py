@@ -13,7 +13,7 @@ import hpo
 from hpo.executors import InlineExecutor
 from hpo.objectives.function import FunctionObjective, find_function
 from hpo.reports.why import why, why_table
-from hpo.trial import Config, Ended, Failure, Job
+from hpo.trial import Config, Ended, Failure, FailureKind, Job
 
 CODE = """\
 import json
@@ -88,8 +88,15 @@ def test_what_is_no_line_of_the_users_has_no_place(
 
 def test_a_failure_outside_of_the_users_code_is_placed_in_its_library() -> None:
     text = 'Traceback ...\n  File "/x/lib/python3.12/site-packages/torch/nn.py", line 3, in f\n'
-    failure = Failure.of(ValueError())
-    assert Failure(failure.kind, "", text).place.startswith('File "/x/lib/python3.12/site-packages')
+    assert Failure(FailureKind.CRASHED, "", text).place.startswith(
+        'File "/x/lib/python3.12/site-packages'
+    )
+
+
+def test_what_was_typed_into_python_is_the_users() -> None:
+    lines = ('"<stdin>", line 3, in f', '"<frozen runpy>", line 88, in g', '"/lib/python3/x.py"')
+    text = "Traceback ...\n" + "".join(f"  File {line}\n" for line in lines)
+    assert Failure(FailureKind.CRASHED, "", text).place == f"File {lines[0]}"
 
 
 def test_an_unknown_parameter_is_to_be_added_or_was_misspelt(
