@@ -17,6 +17,7 @@ from hpo.reports.leaderboard import number
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, Failure, TrialRecord
 
 _LAST_LINES = 20
+_HEADING = "Traceback (most recent call last)"
 
 
 def why(study: StudyRecord, trial: int) -> dict[str, Any]:
@@ -157,11 +158,12 @@ def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str
 
 
 def _last_lines(said: str) -> tuple[str, str]:
-    """What a trial left: of Python's tracebacks without the lines that underline."""
+    """What a trial left: of Python's tracebacks without headings and the lines that underline."""
     lines = said.strip("\n").splitlines()
-    if not said.startswith("Traceback "):
+    if not said.startswith(_HEADING):
         return "last lines", "\n".join(lines[-_LAST_LINES:])
-    return "traceback", "\n".join([line for line in lines if line.strip(" ^~")][-_LAST_LINES:])
+    kept = [line for line in lines if line.strip(" ^~") and not line.startswith(_HEADING)]
+    return "traceback", "\n".join(kept[-_LAST_LINES:])
 
 
 def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:
