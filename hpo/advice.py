@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from hpo.spec import Plan
+from hpo.templates import ARGS, CONFIG_FILE, placeholders, shell_words
 from search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
 from search_spaces.checks import MAX_GRID, is_number
 from search_spaces.flow import flow
@@ -80,6 +81,70 @@ def advise(plan: Plan) -> list[Advice]:
     rules = _RULES if plan.spec.objective.trainer is None else (*_RULES, *_RULES_OF_THE_TRAINER)
     found = [each for rule in rules for each in rule(look)]
     return sorted(found, key=lambda each: each.level == "note")
+
+
+def unsaid(plan: Plan) -> list[Advice]:
+    """What hpo takes a plan to mean that does not say it."""
+    return [each for rule in _RULES_OF_WHAT_IS_UNSAID for each in rule(_Look(plan))]
+
+
+def _assumed_direction(look: _Look) -> Iterator[Advice]:
+    plan = look.plan
+    for metric in () if plan.states_direction else plan.spec.objective.unguessed:
+        yield Advice(
+            "warning",
+            "objective.direction",
+            f"it is not stated, so '{metric}' is minimised; say maximize if more is better, "
+            "or minimize.",
+        )
+
+
+def _two_numbers(look: _Look) -> Iterator[Advice]:
+    """A list of two numbers, which is a choice and may have been meant as a range."""
+    if look.plan.spec.search.sampler == "grid":
+        return
+    for name, given in look.plan.spec.space.items():
+        if isinstance(given, list) and len(given) == 2 and all(map(is_number, given)):
+            low, high = given
+            kind = "int" if isinstance(low, int) and isinstance(high, int) else "float"
+            if low < high:
+                yield Advice(
+                    "note",
+                    f"space.{name}",
+                    f"two values are tried, and none between; a range is {{{kind}: {flow(given)}}}"
+                    f" (where just these are meant, {{choice: {flow(given)}}} says so).",
+                )
+
+
+def _not_handed_on(look: _Look) -> Iterator[Advice]:
+    """Parameters that a command line does not have, so that the command may not know them."""
+    command = look.plan.spec.objective.command
+    named = () if command is None else placeholders(command)
+    if command is None or {ARGS, CONFIG_FILE} & set(named):
+        return
+    space = look.plan.space
+    searched = dict.fromkeys(space.vector_of.get(p.name, p.name) for p in space.free)
+    missing = [name for name in searched if name not in named]
+    if missing:
+        braces = " ".join(f"{{{name}}}" for name in missing)
+        yield Advice(
+            "note",
+            "objective.command",
+            f"it has no {braces} and no {{{ARGS}}}, so it knows {', '.join(missing)} only if it "
+            "reads $HPO_TRIAL_CONFIG.",
+        )
+
+
+def _without_a_shell(look: _Look) -> Iterator[Advice]:
+    objective = look.plan.spec.objective
+    words = () if objective.command is None or objective.shell else shell_words(objective.command)
+    if words:
+        yield Advice(
+            "note",
+            "objective.command",
+            f"no shell reads it, so {' '.join(words)} reaches the program as text; give "
+            "`shell: true` where a shell is meant.",
+        )
 
 
 def _linear_over_decades(look: _Look) -> Iterator[Advice]:
@@ -151,10 +216,11 @@ def _few_trials(look: _Look) -> Iterator[Advice]:
     trials, free = look.plan.trials, len(look.plan.space.free)
     model = look.plan.spec.search.sampler not in ("grid", "random", "sobol")
     if model and trials is not None and trials <= free:
+        of = "a free parameter" if free == 1 else f"{free} free parameters"
         yield Advice(
             "note",
             "search.trials",
-            f"{trials} trials of {free} free parameters give a model little to learn from; "
+            f"{trials} trial{'s' * (trials > 1)} of {of} give a model little to learn from; "
             "fix some, or give priors.",
         )
 
@@ -352,7 +418,11 @@ def _ends(domain: Domain) -> list[float]:
 
 _Rule: TypeAlias = Callable[[_Look], Iterator[Advice]]
 
+_RULES_OF_WHAT_IS_UNSAID: tuple[_Rule, ...] = (_assumed_direction, _two_numbers)
 _RULES: tuple[_Rule, ...] = (
+    *_RULES_OF_WHAT_IS_UNSAID,
+    _not_handed_on,
+    _without_a_shell,
     _linear_over_decades,
     _heavy_dropout,
     _grid_beyond_the_trials,

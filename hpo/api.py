@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo import catalog, executors, gates, pruners, samplers, spec, studyfile
+from hpo.advice import unsaid
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
 from hpo.executors import Executor
@@ -116,8 +117,8 @@ def search(
         space: Made by `hpo.space`, or what stands under ``space:`` in a study file.
         trials: How many.
         metric: Name of the number that is searched for, or several names.
-        direction: minimize or maximize, or one of them for each metric; None is what is better, of
-            metrics with a known name such as val_accuracy, and minimize of others.
+        direction: minimize or maximize, or one of them for each metric; None is what is better as
+            far as a metric's name tells, such as val_acc or rmse, and else minimize.
         constraints: What a trial must keep to be the best: ``{"latency_ms": "<= 5"}``.
         name: Of the study; the same name again goes on with it. Made up when None.
         sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
@@ -149,6 +150,8 @@ def search(
         "search": {"sampler": sampler, "trials": trials, "seed": seed},
         "stopping": {"rule": stopping} if isinstance(stopping, str) else dict(stopping),
     }
+    if direction is None and metric == "value":
+        direction = "minimize"  # as documented
     if direction is not None:
         said = direction if isinstance(direction, str) else list(direction)
         values["objective"]["direction"] = said
@@ -159,6 +162,8 @@ def search(
     if timeout is not None:
         values["search"]["timeout"] = timeout
     plan = spec.check(studyfile.StudyFile("hpo.search", Path.cwd(), values))
+    for each in unsaid(plan):
+        _log.warning("%s", each)
     result = run_plan(
         plan,
         objective=FunctionObjective(function, plan.spec.objective.metrics[0], plan.spec.run.device),

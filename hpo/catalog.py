@@ -6,6 +6,7 @@ What Optuna has no column for stands in the study's system attributes, under nam
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import platform
@@ -52,6 +53,8 @@ STOPS = "hpo:stops"
 LOG_NAME = "mlflow.log"
 DATA_NEEDS = "data-needs"
 """Folder in a study's own, for fits on parts of the training data."""
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("hpo", "optuna", "torch", "numpy", "scikit-learn", "scikit-optimize", "mlflow")
 
@@ -317,10 +320,10 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
         StudyChangedError: a study of that name has another space or objective.
         RunDirectoryError: its folder cannot be made.
     """
-    objective = plan.spec.objective
-    directions = [StudyDirection[direction.upper()] for direction in objective.directions]
     existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
     if existing is None:
+        objective = plan.spec.objective
+        directions = [StudyDirection[direction.upper()] for direction in objective.directions]
         uid = uuid.uuid4().hex
         directory = _new_directory(plan, uid)
         attrs = {
@@ -340,6 +343,7 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
                     directory.rmdir()
             return found
     else:
+        plan = _directed_as(existing, plan)
         _refuse_change(existing, plan)
         if existing.directory is not None:
             make_directory(existing.directory)
@@ -373,6 +377,7 @@ def beside(storage: Storage, plan: Plan) -> StudyRecord:
     existing = {record.name: record for record in every(storage)}.get(plan.spec.name)
     if existing is None:
         return find_or_create(storage, plan)
+    plan = _directed_as(existing, plan)
     _refuse_change(existing, plan)
     return join(storage, plan)
 
@@ -415,6 +420,24 @@ def make_directory(directory: Path) -> None:
             f"cannot write to the run directory {directory}: {error.strerror}.",
             "Name another one: --set run.directory=/some/folder",
         ) from error
+
+
+def _directed_as(existing: StudyRecord, plan: Plan) -> Plan:
+    """The plan with the directions of its study, where its file states none.
+
+    Which names tell which way is better may change between versions; a study keeps its own.
+    """
+    was, said = existing.aims, plan.spec.objective
+    if plan.states_direction or was.metrics != said.metrics or was.directions == said.directions:
+        return plan
+    goes_on = ", ".join(f"{way} {m}" for m, way in zip(was.metrics, was.directions, strict=True))
+    _log.warning(
+        "study '%s' was made to %s, and goes on so; to turn it round, state objective.direction "
+        "and give it a name of its own",
+        existing.name,
+        goes_on,
+    )
+    return plan.directed(was.directions)
 
 
 def _refuse_change(existing: StudyRecord, plan: Plan) -> None:

@@ -104,10 +104,15 @@ class SpaceExhaustedError(HpoError):
     """Every configuration of a finite space has been tried."""
 
 
+def close(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a misspelt one; None where none is."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The sentence that helps with a misspelt name."""
     candidates = sorted(known)
     if not candidates:
         return ""
-    close = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(candidates)}."
+    near = close(name, candidates)
+    return f"Did you mean '{near}'?" if near else f"Known: {', '.join(candidates)}."

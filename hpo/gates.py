@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.catalog import StudyRecord
+from hpo.errors import close
 from hpo.requirements import Check, checked
 
 
@@ -19,12 +20,14 @@ class Verdict:
         trial: Its number; None where no trial can be judged.
         several: Whether it is one of several that might have passed.
         note: Why no trial can be judged, as a sentence; empty where that is plain.
+        reported: Names of the metrics that it reported.
     """
 
     checks: tuple[Check, ...]
     trial: int | None = None
     several: bool = False
     note: str = ""
+    reported: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -44,10 +47,21 @@ class Verdict:
         if self.passed:
             by = f" by trial {self.trial}" if self.several else ""
             return f"gate passed{by}: " + "; ".join(check.sentence for check in self.checks) + "."
-        failed = "; ".join(check.sentence for check in self.checks if not check.passed)
+        failed = "; ".join(self._why(check) for check in self.checks if not check.passed)
         if self.several:
             return f"gate failed: no trial of the front passes; of trial {self.trial}, {failed}."
         return f"gate failed: {failed}."
+
+    def _why(self, check: Check) -> str:
+        """Why a check failed: a value that misses, or none, which is a mistake of another kind."""
+        if check.value is not None or self.trial is None:
+            return check.sentence
+        near = close(check.metric, self.reported)
+        meant = f"; did you mean '{near}'?" if near else ""
+        return (
+            f"{check.metric} should be {check.requirement}, and trial {self.trial} did not report "
+            f"it (reported was: {', '.join(self.reported)}{meant})"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The stable keys of ``hpo run --json``."""
@@ -63,7 +77,12 @@ def judge(gate: Mapping[str, str], study: StudyRecord) -> Verdict | None:
     if not front:
         return Verdict(checked(gate, {}), note=study.why_no_best() if study.ranked() else "")
     judged = [
-        Verdict(checked(gate, trial.metrics), trial.number, several=len(front) > 1)
+        Verdict(
+            checked(gate, trial.metrics),
+            trial.number,
+            several=len(front) > 1,
+            reported=tuple(trial.metrics),
+        )
         for trial in front
     ]
     return min(judged, key=lambda verdict: verdict.excess)

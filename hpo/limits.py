@@ -19,6 +19,8 @@ from hpo.trial import DRIVER, GPU_SECONDS
 FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
 
+WITHOUT_METRIC = 3
+"""So many trials ending without the metric, and none with it, end a study: none will have it."""
 
 _MOMENT_SECONDS = 0.5  # in which one attempt may end and another begin
 
@@ -52,6 +54,7 @@ class Limits:
         self._run, self._search = record.plan.spec.run, record.plan.spec.search
         self._n_failed = 0  # when it was looked last whether they are too many in a row
         self._in_a_row = False
+        self._n_without_metric = 0  # of trials that ended here, one after another
         self._deadline = math.inf
         self._spent: tuple[str, str] | None = None  # why the study ends, and by which budget
         self._ended = _Ended(Counter(), -math.inf, 0.0)
@@ -73,6 +76,14 @@ class Limits:
         """
         return FailureLimits(self._run.max_failures, FAILURES_IN_A_ROW, since)
 
+    def note_end(self, *, has_metric: bool) -> None:
+        """Notes that a trial ended here, and whether with all metrics that are optimised.
+
+        Args:
+            has_metric: Also said of trials that were stopped or failed: they might have had it.
+        """
+        self._n_without_metric = 0 if has_metric else self._n_without_metric + 1
+
     def reached(self, gpu_seconds: Mapping[int, float]) -> Outcome | None:
         """How the study is to end now, trials that run included; None while it may go on.
 
@@ -84,7 +95,12 @@ class Limits:
         if self._have_failed_in_a_row(failed):
             return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
         if most is not None and failed > most:
-            return Outcome("failed", f"{failed} trials failed, more than max_failures = {most}")
+            trials = "1 trial" if failed == 1 else f"{failed} trials"
+            return Outcome("failed", f"{trials} failed, more than max_failures = {most}")
+        n = self._n_without_metric
+        if n >= WITHOUT_METRIC and not counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]:
+            metrics = " and ".join(self._record.aims.metrics)
+            return Outcome("failed", f"{n} trials ended without {metrics}, and none with it")
         # It stays so: what was said of trials elsewhere may have been too much.
         self._spent = self._spent or self._budget_spent(gpu_seconds)
         return self.over(*self._spent) if self._spent else None

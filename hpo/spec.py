@@ -11,7 +11,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails
 
 import search_spaces
 from hpo import baselines, studyfile
+from hpo.directions import Direction, is_known, natural
 from hpo.errors import Mistake, SpecError, nearest
 from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING, TRAIN_FRACTION
 from hpo.requirements import requirement
@@ -51,7 +52,6 @@ RuleName = Literal[
     "none", "forecast", "median", "percentile", "asha", "hyperband", "patience", "wilcoxon"
 ]
 WrappedName = Literal["none", "forecast", "median", "percentile", "asha", "hyperband"]
-Direction = Literal["minimize", "maximize"]
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _BOUNDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}
@@ -220,7 +220,9 @@ class ObjectiveSpec(_Model):
         description="The metric to optimise; a list searches for the best compromises."
     )
     direction: Direction | list[Direction] = Field(
-        "minimize", description="Defaults to what is better, of metrics with a known name."
+        "minimize",
+        description="Defaults to what is better, as far as a metric's name tells (val_acc, "
+        "loss), and else to minimize.",
     )
     report: list[str] = Field(
         default_factory=list, description="Further metrics that the trainer is to report."
@@ -269,6 +271,12 @@ class ObjectiveSpec(_Model):
         return _natural({"estimator": self.estimator}, metric)
 
     @property
+    def unguessed(self) -> tuple[str, ...]:
+        """The metrics whose direction has to be said: no name tells which way is better."""
+        ours = self.trainer is not None or self.estimator is not None
+        return () if ours else tuple(name for name in self.metrics if natural(name) is None)
+
+    @property
     def says_fraction(self) -> bool:
         """Whether a function or command says that it trains on a `train_fraction`."""
         placed = self.command is not None and TRAIN_FRACTION in placeholders(self.command)
@@ -297,10 +305,10 @@ class ObjectiveSpec(_Model):
 
 
 def _natural(values: Mapping[str, Any], metric: object) -> Direction:
-    """Which way is better, as far as a metric's name tells."""
-    known = goals.metric(str(metric)) or goals.OF_PART.get(str(metric))
-    # Of an estimator, any other is one of scikit-learn's scorers, which are larger when better.
-    return known.direction if known else "maximize" if values.get("estimator") else "minimize"
+    """Which way is better, as far as a metric's name tells; else it is minimised."""
+    if values.get("estimator") and not is_known(str(metric)):
+        return "maximize"  # one of scikit-learn's scorers, which are larger when better
+    return natural(str(metric)) or "minimize"
 
 
 class SearchSpec(_Model):
@@ -524,12 +532,14 @@ class Plan:
         space: Its search space, ready-made parts merged in.
         folder: Where its function is looked for.
         baseline: The params of the baseline, if there is one.
+        states_direction: Whether the file says which way is better; else the metric's name does.
     """
 
     spec: StudySpec
     space: SearchSpace
     folder: Path
     baseline: Mapping[str, Scalar] | None = None
+    states_direction: bool = True
 
     @property
     def trials(self) -> int | None:
@@ -603,6 +613,12 @@ class Plan:
         if self.baseline is None:
             del stored["baseline"]  # an empty one in a file is a mistake
         return {**stored, "space": self.space.to_dict(), "folder": str(self.folder)}
+
+    def directed(self, directions: Sequence[str]) -> Plan:
+        """The same plan with these directions, metric by metric."""
+        given = list(directions) if len(directions) > 1 else directions[0]
+        objective = self.spec.objective.model_copy(update={"direction": given})
+        return replace(self, spec=self.spec.model_copy(update={"objective": objective}))
 
     def overridden(self, overrides: Sequence[str]) -> Plan:
         """The same plan, but for ``a.b=value`` overrides.
@@ -705,7 +721,7 @@ def check(file: StudyFile) -> Plan:
         ]
     if mistakes or space is None:
         raise SpecError(file.source, mistakes)
-    return Plan(spec, space, file.folder, baseline)
+    return Plan(spec, space, file.folder, baseline, "direction" in values["objective"])
 
 
 def json_schema() -> dict[str, Any]:
@@ -893,9 +909,8 @@ def _unknown_metric(file: StudyFile, objective: ObjectiveSpec, metric: str) -> s
     if objective.trainer:
         if problem := goals.problem(metric, objective.task):
             return problem
-        said = file.values["objective"]  # what is wrong with a setting is told elsewhere
         for setting in goals.needs([metric]):
-            if getattr(objective, setting) is None and said.get(setting) is None:
+            if file.values["objective"].get(setting) is None:  # a wrong one is told already
                 return f"'{metric}' needs `objective.{setting}`."
     return None
 

@@ -338,6 +338,8 @@ class Study:
             self._put_back(number, verdict.summary)
             message = f"trial {number} found no room on the disk: {verdict.message}."
             raise RunDirectoryError(message, f"Make room, then: hpo resume {self._record.name}")
+        has_metric = all(name in running.metrics for name in self._aims.metrics)
+        self._limits.note_end(has_metric=has_metric or not isinstance(result, Mapping))
         storage, trial_id = self._storage, running.trial_id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)

@@ -13,6 +13,7 @@ from hpo.errors import HpoError, Mistake, SpecError
 
 if TYPE_CHECKING:
     from ruamel.yaml import YAML, Node
+    from ruamel.yaml.error import MarkedYAMLError
 
 KeyPath = tuple[str, ...]
 
@@ -115,14 +116,29 @@ def _load(text: str, source: str) -> tuple[Any, dict[KeyPath, int]]:
             _note_lines(node, (), lines, ())
         return _yaml().load(text), lines
     except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        problem = " ".join((error.problem or error.context or "not YAML").split())
-        if mark and re.search(r"[:=[,]\s*[<>!]=?", text.splitlines()[mark.line : mark.line + 1][0]):
-            problem += '; a comparison stands in quotes: ">= 3"'
-        mistake = Mistake((), f"not valid YAML: {problem}.", mark.line + 1 if mark else None)
+        problem, line = _what_and_where(error, text.splitlines() or [""])
+        mistake = Mistake((), f"not valid YAML: {problem}.", line)
         raise SpecError(source, [mistake]) from None
     except YAMLError as error:
         raise SpecError(source, [Mistake((), f"not valid YAML: {error}.")]) from None
+
+
+def _what_and_where(error: MarkedYAMLError, lines: Sequence[str]) -> tuple[str, int | None]:
+    """What is wrong, and in which line, from 1."""
+    mark, began = error.problem_mark or error.context_mark, error.context_mark
+    problem = " ".join((error.problem or error.context or "not YAML").split())
+    if mark is None:
+        return problem, None
+    if "end of stream" in problem or "<stream end>" in problem:
+        opened = (
+            "" if began is None else "".join(lines[began.line : began.line + 1])[began.column :]
+        )
+        if began is None or not opened:
+            return "a bracket or brace is never closed", len(lines)
+        return f"{opened[0]} is never closed", began.line + 1
+    if re.search(r"[:=[,]\s*[<>!]=?", "".join(lines[mark.line : mark.line + 1])):
+        problem += '; a comparison stands in quotes: ">= 3"'
+    return problem, mark.line + 1
 
 
 def _note_lines(
@@ -139,6 +155,11 @@ def _note_lines(
         for key, value in node.value:
             if not isinstance(key, ScalarNode):
                 continue  # the constructor refuses it, and says why
+            if (before := lines.get((*path, key.value))) is not None:
+                raise ComposerError(
+                    problem=f"duplicate key '{key.value}', which line {before} has already",
+                    problem_mark=key.start_mark,
+                )
             lines[(*path, key.value)] = key.start_mark.line + 1
             _note_lines(value, (*path, key.value), lines, (*above, node))
     elif isinstance(node, SequenceNode):

@@ -28,14 +28,16 @@ from hpo.places import CHECKPOINTS, OUTPUT
 
 Command: TypeAlias = str | Sequence[str]
 
-ARGS = "args"
-ABOUT_TRIAL = ("trial", "seed", "directory", "device", "config")
+ARGS, CONFIG_FILE = "args", "config"
+ABOUT_TRIAL = ("trial", "seed", "directory", "device", CONFIG_FILE)
 
 CONFIG, STDOUT, STDERR = "config.json", "stdout.log", "stderr.log"
 _OURS = ("metrics.jsonl", CONFIG, STDOUT, STDERR, OUTPUT, CHECKPOINTS)  # in a trial's folder
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
+_OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>.*|<.*")
+_VARIABLE = re.compile(r"\$\w+|\$\{+\w+\}+|\$\(")
 _QUOTES = re.compile(r"\\[\\'\"]|['\"]|" + _BRACES.pattern)
 
 
@@ -71,6 +73,19 @@ def command_problems(
     elif any(ARGS in _names(part) and part != f"{{{ARGS}}}" for part in parts):
         found.append(f"{{{ARGS}}} is several arguments; write it by itself, between spaces.")
     return found
+
+
+def shell_words(command: Command) -> list[str]:
+    """What only a shell would understand: ``|``, ``&&``, ``> log.txt``, ``$HOME``.
+
+    Nothing of a command that is a list: its arguments are meant as they stand.
+    """
+    if not isinstance(command, str):
+        return []
+    read = re.sub(r"'[^']*'", "''", command)  # where a shell looks for variables
+    unquoted = re.sub(r'"[^"]*"', '""', read)
+    operators = [word for word in unquoted.split() if _OPERATOR.fullmatch(word)]
+    return list(dict.fromkeys([*operators, *_VARIABLE.findall(read)]))
 
 
 def file_problem(file: str) -> str | None:

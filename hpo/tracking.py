@@ -146,8 +146,9 @@ class MlflowListener(Listener):
             self._tracker.kill()
             self._tracker.poll()
         if self._row_ids and not self._in_trouble:  # else it was said already
+            n = len(self._row_ids)
             self._warn(
-                f"MLflow misses {len(self._row_ids)} trials of this study. Nothing is lost; "
+                f"MLflow misses {n} trial{'s' * (n > 1)} of this study. Nothing is lost; "
                 f"when it is back: hpo sync {study.name}"
             )
 

@@ -6,6 +6,8 @@ The words (DESIGN: *spec* is what the user wrote): *params* were sampled, the *c
 from __future__ import annotations
 
 import errno
+import os
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from hpo.errors import close
 from hpo.requirements import Check
 from trainers import CodeError, ConfigError, DataError, Diverged, Report
 
@@ -40,6 +43,13 @@ N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
 CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
 
 
+_ROOMS = tuple(
+    f"{Path(__file__).parents[1] / room}{os.sep}"
+    for room in ("hpo", "mlflow_server", "search_spaces", "trainers")
+)
+_LIBRARY = re.compile(
+    r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python[\d.]+[/\\]|^<(?!stdin>|string>)"
+)
 _NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
@@ -102,12 +112,22 @@ class Failure:
 
     @property
     def place(self) -> str:
-        """The innermost line of code, ``File "train.py", line 4, in train``; may be empty.
+        """The innermost line of the user's code, ``File "train.py", line 4, in train``.
 
-        Of a command it is the end of what it printed.
+        Of a library's, where none of it is the user's; empty where all of it is hpo's. Of a command
+        that is not Python it is the end of what it printed.
         """
-        files = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
-        return files[-1] if files else self.traceback.strip("\n")
+        lines = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
+        if not lines:
+            return self.traceback.strip("\n")
+        others = [line for line in lines if not _file_of(line).startswith(_ROOMS)]
+        own = [line for line in others if not _LIBRARY.search(_file_of(line))]
+        return next(reversed(own or others), "")
+
+
+def _file_of(line: str) -> str:
+    """The file in ``File "train.py", line 4, in train``."""
+    return line.partition('"')[2].partition('"')[0]
 
 
 def _printable(text: str) -> str:
@@ -133,8 +153,11 @@ class Config(Mapping[str, Any]):
         try:
             return self.__dict__["_values"][name]
         except KeyError:
-            known = ", ".join(self.__dict__.get("_values", {}))
-            raise AttributeError(f"no '{name}' in this configuration: {known}") from None
+            known = self.__dict__.get("_values", {})
+            near = close(name, known)
+            instead = f"did you mean '{near}'?" if near else "add it to `space`"
+            message = f"no '{name}' in this configuration: {', '.join(known)}; {instead}"
+            raise AttributeError(message) from None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._values})"
@@ -184,6 +207,10 @@ class Reported:
 
     trial: int
     report: Report
+
+
+ITSELF = "the trial itself"
+"""What stopped a trial that raised TrialPruned and said no more."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import typer
 from hpo.errors import HpoError, SpecError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from hpo.catalog import StudyRecord
@@ -60,9 +60,23 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="Name of the study.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"hpo {version('hpo')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _about(
     debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Say which this is."
+        ),
+    ] = False,
 ) -> None:
     """Hyperparameter search for deep learning: one YAML file, one command."""
     # `main` looks for --debug itself, so that it may stand anywhere; this line is for --help.
@@ -118,8 +132,8 @@ def print_json(document: object) -> None:
     typer.echo(dumps(document))
 
 
-def print_table(table: Table, compact: Table | None = None) -> None:
-    """Prints a table on stdout; the compact one if the other is wider than the terminal."""
+def print_table(table: Table, compact: RenderableType | None = None) -> None:
+    """Prints a table on stdout; what is compact if it is wider than the terminal."""
     from rich.measure import Measurement
 
     console = stdout()

@@ -70,6 +70,7 @@ def import_(
 ) -> None:
     """Make a study from what `hpo db export` wrote: all of it, or nothing."""
     from hpo.places import storage_url
+    from hpo.reports.leaderboard import counted
     from hpo.storage import open_storage
     from hpo.transfer import import_study
 
@@ -82,7 +83,8 @@ def import_(
         counts = {"n_trials": brought.n_trials, "n_put_back": brought.n_put_back}
         print_json({"study": brought.name, **counts, "storage": to.url, "directory": where})
     else:
-        said = f"Imported study '{brought.name}' with {brought.n_trials} trials into {to.url}."
+        n_trials = counted(brought.n_trials, "trial")
+        said = f"Imported study '{brought.name}' with {n_trials} into {to.url}."
         stdout().print(said, markup=False)
     if brought.n_put_back:
         n = brought.n_put_back

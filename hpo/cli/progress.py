@@ -9,13 +9,27 @@ from collections.abc import Mapping
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TimeElapsedColumn,
+)
+from rich.table import Column
+from rich.text import Text
 
 from hpo.catalog import StudyRecord
 from hpo.listeners import Listener, Outcome
+from hpo.reports.leaderboard import counted, number
 from hpo.spec import Plan
 from hpo.trial import Scalar, TrialRecord
 from trainers import Report
+
+_BAR, _WIDE = 24, 100  # columns of the bar, and of a terminal with room for it
+_SHOWN = ("best", "counts", "now", "left")
+_LEAST_IMPORTANT = ("now", "counts", "left", "best")
 
 
 def listener(console: Console, plan: Plan) -> PlainProgress:
@@ -39,16 +53,30 @@ class PlainProgress(Listener):
     def opened(self, study: StudyRecord) -> None:
         """Says what begins."""
         self.study = study
-        counts = self.counts()
-        before = sum(counts.values())
-        trials = self.plan.trials
-        wanted = f"{trials} trials" if trials is not None else "trials until its timeout"
-        if before:
-            unfinished = f", {counts['WAITING']} of them unfinished" if counts["WAITING"] else ""
-            text = f"Going on with study '{study.name}': {before} of {wanted} are there{unfinished}"
-        else:
-            text = f"Study '{study.name}': {wanted}, {self.plan.spec.search.sampler}"
+        text = self._going_on(study) if sum(self.counts().values()) else self._beginning(study)
         self.console.print(f"{escape(text)}, in {escape(study.storage.url)}")
+
+    def _beginning(self, study: StudyRecord) -> str:
+        trials = self.plan.trials
+        wanted = "trials until its timeout" if trials is None else counted(trials, "trial")
+        return f"Study '{study.name}': {wanted}, {self.plan.spec.search.sampler}"
+
+    def _going_on(self, study: StudyRecord) -> str:
+        counts, trials = self.counts(), self.plan.trials
+        there, unfinished = sum(counts.values()), counts["WAITING"]
+        if trials is not None and there >= trials and not unfinished:
+            return f"Study '{study.name}' has its {counted(there, 'trial')}{self._more}"
+        of = "" if trials is None or there > trials else f" of {counted(trials, 'trial')}"
+        waiting = f", {unfinished} of them unfinished" if unfinished else ""
+        said = f"{there}{of} are there" if of else f"{counted(there, 'trial')} so far"
+        return f"Going on with study '{study.name}': {said}{waiting}"
+
+    @property
+    def _more(self) -> str:
+        """How to go on with a study that has its trials, where anything is left to try."""
+        space, search = self.plan.space, self.plan.spec.search
+        size = space.grid_size if search.sampler == "grid" else space.size
+        return "" if self.plan.trials == size else "; more with --set search.trials=N"
 
     def counts(self) -> Counter[str]:
         """How many trials of the study are in each state, whoever ran them."""
@@ -79,7 +107,7 @@ class PlainProgress(Listener):
 
     def line(self, trial: TrialRecord, best: TrialRecord | None) -> str:
         """One trial in one line."""
-        values = ", ".join(f"{name} {value:.4g}" for name, value in trial.values.items())
+        values = ", ".join(f"{name} {number(value)}" for name, value in trial.values.items())
         seconds = f" in {trial.wall_seconds:.1f} s" if trial.wall_seconds is not None else ""
         after = f" ({trial.why})" if trial.why else seconds
         leader = ""
@@ -88,10 +116,33 @@ class PlainProgress(Listener):
             leader = (
                 f"  best{what} so far"
                 if best.number == trial.number
-                else f"  best{what} {best.value:.4g}, trial {best.number}"
+                else f"  best{what} {number(best.value)}, trial {best.number}"
             )
         name = f"trial {trial.number}{' (baseline)' if trial.is_baseline else ''}"
         return escape(f"{name} {trial.state}{values and ' '}{values}{after}{leader}")
+
+
+class _Fields(ProgressColumn):
+    """What is known of a study, but for what a terminal's line has no room for.
+
+    Args:
+        console: The terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(Column(no_wrap=True))
+        self._console = console
+
+    def render(self, task: Task) -> Text:
+        """The fields that fit, the least important left out first."""
+        taken = len(f"{task.completed:g}/{task.total or '?'}") + len(" 0:00:00 ")
+        taken += _BAR + 1 if self._console.width >= _WIDE else 0
+        shown = [name for name in _SHOWN if task.fields[name]]
+        while True:
+            line = Text("  ").join(Text.from_markup(task.fields[name]) for name in shown)
+            if len(line) <= self._console.width - taken or not shown:
+                return line
+            shown.remove(next(name for name in _LEAST_IMPORTANT if name in shown))
 
 
 class LiveProgress(PlainProgress):
@@ -100,13 +151,10 @@ class LiveProgress(PlainProgress):
     def __init__(self, console: Console, plan: Plan) -> None:
         super().__init__(console, plan)
         self._progress = Progress(
-            BarColumn(bar_width=24),
+            *([BarColumn(bar_width=_BAR)] if console.width >= _WIDE else []),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[best]}"),
-            TextColumn("{task.fields[counts]}"),
-            TextColumn("{task.fields[now]}", style="dim"),
+            _Fields(console),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
         )
@@ -127,7 +175,7 @@ class LiveProgress(PlainProgress):
     def started(self, trial: TrialRecord, config: Mapping[str, Scalar]) -> None:  # noqa: ARG002
         """Names the trial that runs."""
         self._running.add(trial.number)
-        self._progress.update(self._task, now=self._now(trial.number))
+        self._progress.update(self._task, now=f"[dim]{self._now(trial.number)}[/dim]")
 
     def reported(self, number: int, report: Report) -> None:
         """Shows the step, at most ten times a second."""
@@ -136,7 +184,7 @@ class LiveProgress(PlainProgress):
             epochs = self.plan.spec.objective.epochs
             of = f"/{epochs}" if epochs else ""
             now = f"{self._now(number)} step {report.step}{of}"
-            self._progress.update(self._task, now=now)
+            self._progress.update(self._task, now=f"[dim]{now}[/dim]")
 
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """Counts it; only failures and new bests get a line that stays."""
@@ -151,7 +199,7 @@ class LiveProgress(PlainProgress):
 
     def closed(self, study: StudyRecord, outcome: Outcome) -> None:  # noqa: ARG002
         """Says what is waited for now."""
-        self._progress.update(self._task, now="finishing", left="")
+        self._progress.update(self._task, now="[dim]finishing[/dim]", left="")
 
     def done(self) -> None:
         """Removes the live line."""
@@ -162,7 +210,9 @@ class LiveProgress(PlainProgress):
         done = counted["COMPLETE"] + counted["PRUNED"] + counted["FAIL"]
         names = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
         counts = "  ".join(f"{counted[s]} {n}" for s, n in names.items() if counted[s])
-        shown = "" if best is None else f"[bold]best {best.value:.4g}[/bold] (trial {best.number})"
+        shown = (
+            "" if best is None else f"[bold]best {number(best.value)}[/bold] (trial {best.number})"
+        )
         self._progress.update(
             self._task, completed=done, best=shown, counts=counts, left=self._left(done)
         )

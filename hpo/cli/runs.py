@@ -25,7 +25,7 @@ from hpo.cli.app import (
     stderr,
 )
 from hpo.cli.studies import find
-from hpo.errors import StorageError, StudyNotFoundError
+from hpo.errors import StorageError, StudyChangedError, StudyNotFoundError
 from hpo.places import DEFAULT_TRACKING
 
 if TYPE_CHECKING:
@@ -78,7 +78,14 @@ def resume(
     """
     record = find(study, storage)
     plan = record.plan.overridden(said(overrides, workers))
-    _run(plan, storage, tracking or record.tracking, as_json=as_json)
+    try:
+        _run(plan, storage, tracking or record.tracking, as_json=as_json)
+    except StudyChangedError as error:
+        error.next_step = (
+            "A study keeps them. Change the file, and run it as another study: "
+            f"hpo run FILE --set name={study}-2"
+        )
+        raise
 
 
 @command("worker")
@@ -211,11 +218,7 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         console.print(f"Interrupted; nothing is lost. Go on: hpo resume {name}")
         return
     if result.outcome.state == "failed":
-        failures = [trial.failure for trial in result.trials if trial.failure]
-        console.print(f"[red]failed:[/red] {result.outcome.reason}.")
-        if failures:
-            console.print(f"  the last: {failures[-1].summary}", markup=False)
-            console.print(indent(failures[-1].place, "  "), markup=False)
+        _print_failure(result, console)
     if result.outcome.state == "finished" and result.outcome.reason:
         console.print(f"Finished: {result.outcome.reason}{_to_go_on(result, name)}.", markup=False)
     if result.best is None and result.verdict is None and result.outcome.state == "finished":
@@ -230,6 +233,16 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
     console.print(f"All trials: hpo trials {name}{_mlflow_hint(study.tracking)}")
 
 
+def _print_failure(result: Result, console: Console) -> None:
+    """Why the study failed, and where in the user's code its last trial did."""
+    console.print(f"[red]failed:[/red] {result.outcome.reason}.")
+    failures = [trial.failure for trial in result.trials if trial.failure]
+    if failures:
+        console.print(f"  the last: {failures[-1].summary}", markup=False)
+        if place := failures[-1].place:
+            console.print(indent(place, "  "), markup=False)
+
+
 def _to_go_on(result: Result, name: str) -> str:
     """How to go on with trials that a limit ended."""
     n, limit = result.study.counts()["waiting"], result.outcome.limit
@@ -241,6 +254,8 @@ def _to_go_on(result: Result, name: str) -> str:
 
 def _against_baseline(result: Result) -> str:
     """What the search was worth, in one sentence; nothing without a baseline to compare with."""
+    from hpo.reports.leaderboard import number
+
     baseline, best = result.study.baseline(), result.best
     plan = result.study.plan
     if plan.baseline is not None and (baseline is None or plan.baseline != baseline.params):
@@ -255,10 +270,10 @@ def _against_baseline(result: Result) -> str:
     aims = result.study.aims
     better = next((t for t in result.front if aims.dominates(t, baseline)), None)
     if better is None:
-        measured = ", ".join(f"{name} {value:.4g}" for name, value in baseline.values.items())
+        measured = ", ".join(f"{name} {number(value)}" for name, value in baseline.values.items())
         return f"No trial beats the baseline: {measured}."
     values = ", ".join(
-        f"{name} {value:.4g} against {baseline.values[name]:.4g}"
+        f"{name} {number(value)} against {number(baseline.values[name])}"
         for name, value in better.values.items()
     )
     return f"Trial {better.number} beats the baseline: {values}."

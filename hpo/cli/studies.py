@@ -126,14 +126,14 @@ def trials(
     study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False
 ) -> None:
     """List all trials of a study, with why each one ended."""
-    from hpo.reports.leaderboard import trials_table
+    from hpo.reports.leaderboard import trials_list, trials_table
 
     record = find(study, storage)
     if as_json:
         print_json([trial.as_json() for trial in record.trials()])
     else:
         found, metrics = record.trials(), record.aims.metrics
-        print_table(trials_table(found, metrics), trials_table(found, metrics, compact=True))
+        print_table(trials_table(found, metrics), trials_list(found, metrics))
 
 
 @command("best")
@@ -153,7 +153,7 @@ def best(
     as_json: JsonOption = False,
 ) -> None:
     """Show the best trial of a study; of several metrics, all of its front."""
-    from hpo.reports.leaderboard import best_table, leaderboard
+    from hpo.reports.leaderboard import best_table, leaderboard, number
     from hpo.reports.summary import summary
 
     record = find(study, storage)
@@ -177,7 +177,7 @@ def best(
     else:
         print_table(best_table(front[0], metric))
     if tested:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in tested.items())
+        values = ", ".join(f"{name} {number(value)}" for name, value in tested.items())
         stdout().print(f"Trial {front[0].number} on the test part: {values}")
     if plot:
         print_charts(charts)
@@ -206,18 +206,19 @@ def delete(
     """Delete a study, its trials and its run directory. MLflow keeps its copy."""
     from hpo import catalog
     from hpo.drivers import named
+    from hpo.reports.leaderboard import counted
 
     record = find(study, storage)
-    n = sum(record.counts().values())
+    n = counted(sum(record.counts().values()), "trial")
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("say --yes to delete without being asked.")
-        typer.confirm(f"Delete study '{study}' with {n} trials and {record.directory}?", abort=True)
+        typer.confirm(f"Delete study '{study}' with {n} and {record.directory}?", abort=True)
     if drivers := record.drivers():
         at_work = ", ".join(named(driver.about) for driver in drivers)
         stderr().print(f"Still at work on it, and to end with an error: {at_work}.", markup=False)
     catalog.delete(record)
-    stderr().print(f"Deleted study '{study}' with {n} trials.")
+    stderr().print(f"Deleted study '{study}' with {n}.")
 
 
 @command("sync")
@@ -230,6 +231,7 @@ def sync(
     """Bring MLflow up to date with a study."""
     from hpo import tracking as mirror
     from hpo.places import tracking_uri
+    from hpo.reports.leaderboard import counted
     from mlflow_server.uris import masked
 
     record = find(study, storage)
@@ -241,6 +243,6 @@ def sync(
     if as_json:
         print_json({"study": study, "mirrored": n, "tracking": masked(uri)})
     else:
-        stdout().print(f"MLflow has {n} finished trials of '{study}'.")
+        stdout().print(f"MLflow has {counted(n, 'finished trial')} of '{study}'.")
     if missing:
         raise HpoError(missing[0])

@@ -13,6 +13,7 @@ from hpo.errors import ObjectiveError
 from hpo.executors.tidying import tidy
 from hpo.objectives import Objective, Steps
 from hpo.trial import (
+    ITSELF,
     Drained,
     Ended,
     Event,
@@ -70,7 +71,7 @@ class InlineExecutor:
         except StopIteration as end:
             ended = Drained(trial) if end.value is None else Ended(trial, end.value)
         except TrialPruned as pruned:
-            ended = Ended(trial, Stopped(str(pruned) or "the trial itself"))
+            ended = Ended(trial, Stopped(str(pruned) or ITSELF))
         except (Exception, SystemExit) as error:  # a failed trial is a value
             ended = Ended(trial, Failure.of(error))
         del steps

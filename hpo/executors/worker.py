@@ -49,7 +49,7 @@ from hpo.executors.tidying import tidy
 from hpo.objectives import Objective
 from hpo.objectives.outputs import put_aside
 from hpo.places import OUTPUT
-from hpo.trial import Drained, Ended, Failure, FailureKind, Job, Reported, Stopped
+from hpo.trial import ITSELF, Drained, Ended, Failure, FailureKind, Job, Reported, Stopped
 
 _STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
 
@@ -171,7 +171,7 @@ class Worker:
         except StopIteration as end:
             return Drained(job.trial) if end.value is None else Ended(job.trial, end.value)
         except TrialPruned as pruned:
-            return Ended(job.trial, Stopped(str(pruned) or "the trial itself"))
+            return Ended(job.trial, Stopped(str(pruned) or ITSELF))
         except BaseException as error:  # a failed trial is a value, whatever it raises
             if self._ending:
                 raise

@@ -162,9 +162,17 @@ class FunctionObjective:
         function: Takes a `Trial`.
         metric: Name of the number that it returns.
         device: Handed on as ``trial.device``.
+
+    Raises:
+        ObjectiveError: it is a coroutine function.
     """
 
     def __init__(self, function: Callable[[Trial], Any], metric: str, device: str) -> None:
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise ObjectiveError(
+                f"'{function.__name__}' is an `async def`, which nothing here awaits.",
+                "Call it from a plain one: def train(trial): return asyncio.run(...)",
+            )
         self._function = function
         self._metric = metric
         self._device = device

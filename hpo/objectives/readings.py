@@ -6,12 +6,14 @@ A source is read again and again while the command runs, and once more when it h
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,6 +24,8 @@ MAX_STEP = 2**31 - 1  # PostgreSQL's INTEGER
 
 _CHUNK_BYTES = 2**20
 _SECONDS_BETWEEN_LOOKS = 1.0  # into MLflow
+
+_log = logging.getLogger(__name__)
 
 
 class Reading(NamedTuple):
@@ -54,7 +58,8 @@ class Source:
 class JsonLines(Source):
     """Lines that are JSON objects, or one JSON object on many lines.
 
-    The numbers in an object are metrics; a whole `step`, or else `epoch`, is the step.
+    The numbers in an object are metrics; a whole `step`, or else `epoch`, is the step. Any other
+    `step` is left out.
 
     Args:
         path: What the command writes; it need not be there yet.
@@ -202,7 +207,17 @@ def _of_json(text: str) -> Reading | None:
         if step is not None:
             del metrics[name]
             break
+    if metrics.pop("step", None) is not None:
+        _say_that_steps_are_whole()
     return Reading(step, metrics) if metrics else None
+
+
+@cache
+def _say_that_steps_are_whole() -> None:
+    """Once in a process: who writes such a step writes many."""
+    _log.warning(
+        "a command printed a 'step' that is no whole number from 0 to %d; it is left out", MAX_STEP
+    )
 
 
 def _as_step(value: float | None, otherwise: int | None = None) -> int | None:

@@ -6,7 +6,10 @@ import time
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from hpo.catalog import StudyRecord
 from hpo.drivers import named
@@ -53,26 +56,44 @@ def _rank_of(trial: TrialRecord) -> str:
     return "-" if trial.rank is None else str(trial.rank)
 
 
-def trials_table(
-    trials: Sequence[TrialRecord], metrics: Sequence[str], *, compact: bool = False
-) -> Table:
+def trials_table(trials: Sequence[TrialRecord], metrics: Sequence[str]) -> Table:
     """All trials in the order of asking, with their state and why they do not count."""
     table = _table("trial", "state", *metrics)
-    names = _add_params(table, trials, compact=compact)
+    names = _add_params(table, trials, compact=False)
     table.add_column("steps", justify="right")
     table.add_column("seconds", justify="right")
     table.add_column("why", overflow="fold")
     for trial in trials:
-        table.add_row(
-            _number_of(trial),
-            f"[{STATE_STYLES[trial.state]}]{trial.state}[/]",
-            *(number(trial.values.get(metric)) for metric in metrics),
-            *_param_cells(trial, names),
-            str(trial.n_steps),
-            "" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
-            _escaped(_why(trial)),
-        )
+        *cells, steps, seconds = _trial_cells(trial, metrics)
+        params = _param_cells(trial, names)
+        table.add_row(*cells, *params, steps, seconds, _escaped(_why(trial)))
     return table
+
+
+def trials_list(trials: Sequence[TrialRecord], metrics: Sequence[str]) -> Group:
+    """The same where a terminal is too narrow: parameters, and why, in lines below each trial."""
+    head = ["trial", "state", *metrics, "steps", "seconds"]
+    rows = [_trial_cells(trial, metrics) for trial in trials]
+    texts = [[Text.from_markup(cell) for cell in row] for row in [head, *rows]]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    below = [[*_param_cells(trial, None), _escaped(_why(trial))] for trial in trials]
+    lines: list[RenderableType] = []
+    for row, notes in zip(texts, [[], *below], strict=True):
+        for cell, width in zip(row, widths, strict=True):
+            cell.pad_left(width - len(cell))
+        lines.append(Text("  ").join(row))
+        lines += [Padding(Text.from_markup(note), (0, 0, 0, 4)) for note in notes if note]
+    return Group(*lines)
+
+
+def _trial_cells(trial: TrialRecord, metrics: Sequence[str]) -> list[str]:
+    return [
+        _number_of(trial),
+        f"[{STATE_STYLES[trial.state]}]{trial.state}[/]",
+        *(number(trial.values.get(metric)) for metric in metrics),
+        str(trial.n_steps),
+        "" if trial.wall_seconds is None else f"{trial.wall_seconds:.1f}",
+    ]
 
 
 def _why(trial: TrialRecord) -> str:
@@ -155,6 +176,11 @@ def number(value: object) -> str:
         whole = value.is_integer() and abs(value) < _LARGEST_COUNT
         return str(int(value)) if whole else f"{value:.4g}"
     return _escaped(str(value))
+
+
+def counted(n: int, what: str) -> str:
+    """``1 trial``, ``1,200 trials``."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _escaped(text: str) -> str:

@@ -51,13 +51,16 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
 
 
 def sentence(study: StudyRecord) -> str:
-    """The same in one sentence, without its full stop; empty without a stopping rule."""
+    """The same in one sentence, without its full stop; empty where nothing can be said."""
     told = early_stopping(study)
     if told is None:
         return ""
     counts = study.counts()
     n, ended = told["stopped"], counts["complete"] + counts["pruned"]
-    text = f"{told['rule']} stopped {n} of {ended} trials and saved {told['share_saved']:.0%}"
+    if not ended:
+        return ""
+    trials = "trial" if ended == 1 else "trials"
+    text = f"{told['rule']} stopped {n} of {ended} {trials} and saved {told['share_saved']:.0%}"
     text += f" of the {unit(study.plan)}s"
     if audited := told.get("audited"):
         held = round(told["coverage"] * audited)

@@ -14,7 +14,10 @@ from hpo.drivers import named
 from hpo.errors import HpoError
 from hpo.pruners import Decision, forecaster, unit
 from hpo.reports.leaderboard import number
-from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, TrialRecord
+from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, Failure, TrialRecord
+
+_LAST_LINES = 20
+_HEADING = "Traceback (most recent call last)"
 
 
 def why(study: StudyRecord, trial: int) -> dict[str, Any]:
@@ -43,6 +46,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         "driver": attrs.get(DRIVER),
         "micro_batch": record.micro_batch,
         "traceback": record.failure.traceback if record.failure else None,
+        "place": _place_in_code(record.failure),
         "outlook": _outlook(study, frozen),
         "rank": record.rank,
         "n_ranked": sum(each.rank is not None for each in ranked.values()),
@@ -51,6 +55,13 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         if study.directory is None
         else str(study.directory / f"trial-{trial:05d}"),
     }
+
+
+def _place_in_code(failure: Failure | None) -> str | None:
+    """Where the user's code failed; None where what it printed is all that is known."""
+    if failure is None or failure.place == failure.traceback.strip("\n"):
+        return None
+    return failure.place or None
 
 
 def _suggested(record: TrialRecord, attrs: Mapping[str, Any]) -> str | None:
@@ -135,13 +146,24 @@ def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str
         yield "audited", _audit(study, told)
     if told["failure"]:
         yield "failed", f"{told['failure']['kind']}: {told['failure']['message']}"
+        if told["place"]:
+            yield "at", told["place"]
         if told["traceback"]:
-            yield "traceback", "\n".join(told["traceback"].strip().splitlines()[-8:])
+            yield _last_lines(told["traceback"])
     if told["state"] == "COMPLETE":
         values = ", ".join(f"{name} {number(value)}" for name, value in told["values"].items())
         seconds = told["wall_seconds"]
         yield "value", values + (f", in {seconds:.1f} s" if seconds is not None else "")
         yield "place", _place(study, told)
+
+
+def _last_lines(said: str) -> tuple[str, str]:
+    """What a trial left: of Python's tracebacks without headings and the lines that underline."""
+    lines = said.strip("\n").splitlines()
+    if not said.startswith(_HEADING):
+        return "last lines", "\n".join(lines[-_LAST_LINES:])
+    kept = [line for line in lines if line.strip(" ^~") and not line.startswith(_HEADING)]
+    return "traceback", "\n".join(kept[-_LAST_LINES:])
 
 
 def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:

@@ -21,7 +21,18 @@ from hpo.sizing.fits import FITS, Fit, FitsLog, failed
 from hpo.sizing.planner import Place, Planner
 from hpo.sizing.question import Answer, Question, diagnosis, estimate
 from hpo.spec import Plan
-from hpo.trial import Drained, Ended, Event, Failure, FailureKind, Job, Lost, Reported, Stopped
+from hpo.trial import (
+    ITSELF,
+    Drained,
+    Ended,
+    Event,
+    Failure,
+    FailureKind,
+    Job,
+    Lost,
+    Reported,
+    Stopped,
+)
 from search_spaces.errors import did_you_mean
 from trainers import Report
 
@@ -208,7 +219,7 @@ class Sizing:
             case Failure():
                 return Fit(size, seed, {}, seconds, result)
             case Stopped(reason):
-                message = f"it stopped itself: {reason}"
+                message = "it stopped itself" + (f": {reason}" if reason != ITSELF else "")
                 return failed(size, seed, seconds, FailureKind.CRASHED, message)
         metrics = {**running.metrics, **result}
         if metric not in metrics:

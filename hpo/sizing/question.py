@@ -16,10 +16,11 @@ import numpy as np
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
 from hpo.curves.measurements import natural_best
+from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
 from hpo.sizing.fits import Fit
-from hpo.spec import Direction, Plan
+from hpo.spec import Plan
 from trainers import goals
 
 PERCENT = 100

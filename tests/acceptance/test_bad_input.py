@@ -364,7 +364,9 @@ def test_a_study_of_that_name_with_another_space_is_refused_with_the_difference(
         assert "--set name=s-2" in error
         assert "hpo delete s" in error
         assert "\n\n" not in error
-    assert "exists with another" in explained(folder.hpo("resume", "s", "--set", "space.y=3"))
+    resumed = explained(folder.hpo("resume", "s", "--set", "space.y=3"))
+    assert "exists with another" in resumed
+    assert "run it as another study: hpo run FILE --set name=s-2" in resumed
     assert folder.states("s") == {"COMPLETE": 2}
 
 

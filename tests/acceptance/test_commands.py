@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import shlex
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,11 @@ def test_the_next_command_that_is_suggested_works_as_it_is_printed(
         ({"loss": "<= 0", "error": "< 0.5"}, 0, "gate passed: loss 0 is <= 0; error 0 is < 0.5."),
         ({"loss": "> 0.5"}, 3, "gate failed: loss 0 is not > 0.5."),
         ({"loss": "<= 0", "error": ">= 1e-3"}, 3, "gate failed: error 0 is not >= 1e-3."),
-        ({"speed": ">= 1"}, 3, "gate failed: speed should be >= 1, but no trial has it."),
+        (
+            {"speed": ">= 1"},
+            3,
+            "gate failed: speed should be >= 1, and trial 1 did not report it (",
+        ),
     ],
 )
 def test_the_gate_decides_the_exit_code_and_says_why_in_one_sentence(
@@ -404,6 +409,12 @@ def test_help_names_all_commands_and_how_to_begin(folder: Folder, option: str) -
     assert commands >= {"run", "check", "schema", "resume", "delete", "sync"}
     assert commands >= {"studies", "show", "trials", "best"}
     assert "hpo run FILE" in done.out
+
+
+def test_the_version_is_that_of_the_package(folder: Folder) -> None:
+    done = folder.hpo("--version")
+
+    assert (done.code, done.out) == (0, f"hpo {metadata.version('hpo')}\n")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])

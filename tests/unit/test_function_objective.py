@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from hpo.errors import ObjectiveError
 from hpo.objectives.function import FunctionObjective
 from hpo.trial import Job
 
@@ -43,3 +44,15 @@ def test_a_signal_that_does_not_end_the_wait_is_handled_all_the_same(tmp_path: P
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert end.value.value == {"handled": 1.0}
+
+
+def test_a_coroutine_function_is_refused_with_what_to_write() -> None:
+    async def train(_: Any) -> float:
+        return 1.0
+
+    async def steps(_: Any) -> Any:
+        yield {"loss": 1.0}
+
+    for function in (train, steps):
+        with pytest.raises(ObjectiveError, match=r"is an `async def`.*return asyncio\.run"):
+            FunctionObjective(function, "loss", "cpu")

@@ -270,12 +270,12 @@ def folder(tmp_path: Path) -> Path:
     [
         (Source("digit"), "data", "There is no data set 'digit'. Did you mean 'digits'?"),
         (Source("data/poeple.csv"), "data",
-         "There is no data set 'data/poeple.csv'. Did you mean 'data/people.csv'?"),
+         "There is no file 'data/poeple.csv' (looked in FOLDER). Did you mean 'data/people.csv'?"),
         (Source("germn.csv"), "data",
-         "There is no data set 'germn.csv'. Did you mean 'german.csv'?"),
+         "There is no file 'germn.csv' (looked in FOLDER). Did you mean 'german.csv'?"),
         (Source("nowhere/x.npz"), "data",
-         ("There is no data set 'nowhere/x.npz'. Known: breast_cancer, diabetes, digits, iris, "
-         "wine. Others are given by their path.")),
+         "There is no file 'nowhere/x.npz' (looked in FOLDER)."),
+        (Source("foo.csv"), "data", "There is no file 'foo.csv' (looked in FOLDER)."),
         (Source(""), "data", ("There is no data set ''. Known: breast_cancer, diabetes, digits, "
          "iris, wine. Others are given by their path.")),
         (Source("report.xlsx"), "data", ("'report.xlsx' is neither a folder of images nor one of "
@@ -326,6 +326,7 @@ def test_a_mistake_is_told_before_anything_is_loaded(
     folder: Path, source: Source, path: str, message: str
 ) -> None:
     (problem,) = mistakes_of(dataclasses.replace(source, folder=folder))
+    message = message.replace("FOLDER", str(folder))
     assert problem.path == (path,)
     assert problem.message == message or (
         message[-1] in " ," and problem.message.startswith(message)

@@ -175,6 +175,10 @@ def _not_there(source: Source) -> str:
     files = (path for path in beside if path.name.lower().endswith((*TABLES, *ARRAYS)))
     near = [*BUILT_IN, *(str(Path(source.name).parent / path.name) for path in files)]
     guess = did_you_mean(source.name, near)
+    is_path = source.form is not None or Path(source.name).name != source.name
+    if source.name and is_path:
+        there = "" if guess.startswith("Known") else f" {guess}"
+        return f"There is no file {source.name!r} (looked in {source.folder}).{there}"
     if guess.startswith("Known"):
         guess = f"{did_you_mean('', BUILT_IN)} Others are given by their path."
     return f"There is no data set {source.name!r}. {guess}"

@@ -1,0 +1,99 @@
+"""What is legal in a study file and may not be meant."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hpo
+from hpo import spec, studyfile
+from hpo.advice import Advice, advise
+from hpo.templates import shell_words
+
+LR = {"float": [1e-4, 1.0], "log": True}
+
+
+def advice(objective: dict[str, Any], space: dict[str, Any], **rest: Any) -> list[Advice]:
+    values = {"objective": {"metric": "loss", **objective}, "space": space, **rest}
+    plan = spec.check(studyfile.StudyFile("s.yaml", Path(), values))
+    return [each for each in advise(plan) if each.path != "search.trials"]
+
+
+def of_space(space: dict[str, Any], **rest: Any) -> list[Advice]:
+    return advice({"function": "mine:train"}, space, **rest)
+
+
+def of_command(command: str | list[str], **rest: Any) -> list[Advice]:
+    return advice({"command": command, **rest}, {"lr": LR, "width": {"int": [8, 64]}})
+
+
+def test_two_numbers_are_a_choice_and_may_have_been_meant_as_a_range() -> None:
+    (found,) = of_space({"lr": [1e-4, 1.0]})
+    assert (found.level, found.path) == ("note", "space.lr")
+    assert "a range is {float: [0.0001, 1.0]}" in found.message
+
+    (found,) = of_space({"width": [32, 64]})
+    assert "a range is {int: [32, 64]}" in found.message
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"choice": [32, 64]}, [32, 64, 128], [64, 32], [False, True], ["sgd", "adam"], 3],
+)
+def test_other_choices_are_meant(given: Any) -> None:
+    assert of_space({"x": given}) == []
+
+
+def test_two_numbers_are_two_points_of_a_grid() -> None:
+    assert of_space({"lr": [1e-4, 1.0]}, search={"sampler": "grid"}) == []
+
+
+def test_a_search_in_python_says_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with caplog.at_level(logging.WARNING):
+        hpo.search(lambda trial: trial.lr, space={"lr": [1e-4, 1.0]}, trials=1, tracking="none")
+
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == ["space.lr"]
+
+
+def test_a_parameter_that_a_command_line_does_not_have_is_noted() -> None:
+    (found,) = of_command("python train.py --lr {lr}")
+    assert (found.level, found.path) == ("note", "objective.command")
+    assert "it has no {width} and no {args}" in found.message
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["python train.py {args}", "python train.py {config}", "python t.py {lr} {width}"],
+)
+def test_a_command_that_has_all_parameters_is_not_noted(command: str) -> None:
+    assert of_command(command) == []
+
+
+def test_a_shells_words_without_a_shell_are_noted() -> None:
+    (found,) = of_command("python train.py {args} | tee $HOME/log")
+    assert found.path == "objective.command"
+    assert "so | $HOME reaches the program as text; give `shell: true`" in found.message
+
+    a_shell: dict[str, Any] = {"shell": True}
+    assert of_command("python train.py {args} | tee $HOME/log", **a_shell) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("a && b > x.txt 2>&1", ["&&", ">", "2>&1"]),
+        ("a; b < in.txt", ["<"]),
+        ("echo '$x | y' \"a | $B\"", ["$B"]),
+        ("curl http://a?b&c {lr}", []),
+        (["echo", "|", "$HOME"], []),
+    ],
+)
+def test_quoted_words_are_no_shells(command: Any, words: list[str]) -> None:
+    assert shell_words(command) == words

@@ -1,0 +1,117 @@
+"""`hpo check`: what one tried trial tells of a study."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo.cli.files import check
+from hpo.errors import HpoError
+
+PER_STEP = (
+    "def train(trial):\n    for i in range(9):\n        trial.report(i, loss=1.0, val_acc=0.5)\n"
+)
+AT_END = "def train(trial):\n    return {'loss': 1.0, 'n_parameters': 17920.0}\n"
+SAYS_NOTHING = "def train(trial):\n    return {}\n"
+STOPS = "import optuna\n\n\ndef train(trial):\n    raise optuna.TrialPruned\n"
+
+Checked = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Checked:
+    """Checks a study of own code; gives what is printed with --json."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(code: str, metric: str = "loss", command: str = "", **rest: Any) -> dict[str, Any]:
+        module = f"mine_{zlib.crc32(code.encode())}"  # Python imports one of a name once
+        (tmp_path / f"{module}.py").write_text(code, encoding="utf-8")
+        what = {"function": f"{module}:train"}
+        if command:
+            what = {"command": command.replace("mine", module)}
+        objective = {**what, "metric": metric, "direction": "minimize"}
+        values = {"objective": objective, "space": {"x": {"float": [0, 1]}}, **rest}
+        (tmp_path / "s.yaml").write_text(json.dumps({"tracking": "none", **values}))
+        check(Path("s.yaml"), as_json=True)
+        return dict(json.loads(capsys.readouterr().out))
+
+    return run
+
+
+def test_a_metric_that_no_step_has_is_warned_of(checked: Checked) -> None:
+    (found,) = checked(PER_STEP, metric="val_accuracy")["advice"]
+
+    assert (found["level"], found["path"]) == ("warning", "objective.metric")
+    assert "reported loss, val_acc, and no 'val_accuracy'" in found["message"]
+    assert found["message"].endswith("; did you mean 'val_acc'?")
+
+
+@pytest.mark.parametrize("key", ["gate", "constraints"])
+def test_so_is_one_of_the_gate_or_a_constraint(checked: Checked, key: str) -> None:
+    (found,) = checked(PER_STEP, **{key: {"accuracy": ">= 0.9"}})["advice"]
+
+    assert found["path"] == key
+    assert "no 'accuracy'" in found["message"]
+
+
+def test_one_of_a_command_is_too(checked: Checked) -> None:
+    script = 'import json\nfor i in range(3):\n    print(json.dumps({"step": i, "val_acc": 1}))\n'
+
+    (found,) = checked(script, metric="acc", command="python mine.py {x}")["advice"]
+
+    assert found["path"] == "objective.metric"
+    assert found["message"].endswith("'val_acc'?")
+
+
+def test_metrics_that_are_there_need_no_word(checked: Checked) -> None:
+    assert checked(PER_STEP, metric="val_acc", gate={"loss": "< 2"})["advice"] == []
+
+
+def test_a_rule_for_trials_without_steps_is_noted(checked: Checked) -> None:
+    (found,) = checked(AT_END, stopping={"rule": "median"})["advice"]
+
+    assert (found["level"], found["path"]) == ("note", "stopping.rule")
+    assert "a trial reports no steps, so median can never stop one" in found["message"]
+    assert checked(PER_STEP, stopping={"rule": "median"})["advice"] == []
+
+
+def test_who_reports_nothing_is_not_told_to_choose_of_it(checked: Checked) -> None:
+    with pytest.raises(HpoError) as raised:
+        checked(SAYS_NOTHING)
+
+    assert raised.value.message == "no metric 'loss' was reported; reported was: nothing."
+    assert raised.value.next_step == 'Return it, {"loss": 0.1}, or report it.'
+
+
+def test_a_misspelt_metric_has_its_nearest_name(checked: Checked) -> None:
+    with pytest.raises(HpoError, match="Did you mean 'loss'\\? Name one of them as objective"):
+        checked(AT_END, metric="los")
+
+
+def test_a_count_is_shown_as_one(checked: Checked) -> None:
+    assert checked(AT_END)["tried"].endswith(": loss 1, n_parameters 17920")
+
+
+def test_a_trial_that_stops_itself_gives_no_reason_twice(checked: Checked) -> None:
+    assert checked(STOPS)["tried"] == "tried      one trial, which stopped itself"
+
+
+def test_what_a_trainer_tells_at_its_end_is_not_asked_for_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    objective = {"trainer": "classifier", "data": "iris", "metric": "val_error", "epochs": 9}
+    values = {"objective": objective, "space": {"learning_rate": {"float": [0.01, 0.02]}}}
+    text = json.dumps({"tracking": "none", **values, "gate": {"train_error": "<= 0.5"}})
+    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+
+    check(Path("s.yaml"), as_json=True)
+
+    assert json.loads(capsys.readouterr().out)["advice"] == []
