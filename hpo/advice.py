@@ -107,7 +107,8 @@ def _two_numbers(look: _Look) -> Iterator[Advice]:
         if isinstance(given, list) and len(given) == 2 and all(map(is_number, given)):
             low, high = given
             kind = "int" if isinstance(low, int) and isinstance(high, int) else "float"
-            if low < high:
+            # 32 and 64 are a choice, 16 and 512 look like ends.
+            if low < high and (kind == "float" or (high >= 4 * low and high - low >= 4)):
                 yield Advice(
                     "note",
                     f"space.{name}",

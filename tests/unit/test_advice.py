@@ -35,13 +35,23 @@ def test_two_numbers_are_a_choice_and_may_have_been_meant_as_a_range() -> None:
     assert (found.level, found.path) == ("note", "space.lr")
     assert "a range is {float: [0.0001, 1.0]}" in found.message
 
-    (found,) = of_space({"width": [32, 64]})
-    assert "a range is {int: [32, 64]}" in found.message
+    (found,) = of_space({"width": [16, 512]})
+    assert "a range is {int: [16, 512]}" in found.message
 
 
 @pytest.mark.parametrize(
     "given",
-    [{"choice": [32, 64]}, [32, 64, 128], [64, 32], [False, True], ["sgd", "adam"], 3],
+    [
+        {"choice": [0.1, 0.9]},
+        [32, 64],
+        [0, 1],
+        [1, 4],
+        [32, 64, 128],
+        [64, 32],
+        [False, True],
+        ["sgd", "adam"],
+        3,
+    ],
 )
 def test_other_choices_are_meant(given: Any) -> None:
     assert of_space({"x": given}) == []
