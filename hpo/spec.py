@@ -338,7 +338,7 @@ class StoppingSpec(_Model):
 
     rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
-        0.1,
+        0.09,
         description="forecast: the probability to beat the best finished trial below which a "
         "trial is stopped if that takes three times what finished trials gained from there "
         "on; less of it where it takes less.",

@@ -187,7 +187,8 @@ class Prior:
         noisy = noisy + drift * walk
         often = self._some(0.3) * self._log_study(0.001, 0.08) * np.exp(0.6 * z[..., 12:13])
         spikes = self.rng.uniform(size=v.shape) < often
-        noisy = noisy - spikes * span * self.rng.uniform(size=v.shape) ** 2 * self._study()
+        height = self._either(0.6, self._study(), self._log_study(0.3, 10))
+        noisy = noisy - spikes * span * self.rng.uniform(size=v.shape) ** 2 * height
         unstable = self._some(0.25) & (z[..., 12:13] > 0.8)
         swing = span * self._log_trial(0.02, 0.5) * (0.3 + self._trial())
         return np.where(unstable, noisy - swing * np.abs(e), noisy), size
@@ -280,6 +281,8 @@ class Prior:
         v[..., :1] = np.where(self._some(0.15), untrained, v[..., :1])
         share = 0.1 + 0.9 * self._study()
         v = np.where(self._some(0.35), (1 - share) * self._study() + share * v, v)
+        full = low + (high - low) * (0.5 + 0.5 * self._study())  # some reach what a metric can show
+        v = np.where(self._some(0.08) & bounded, np.minimum(v / np.maximum(full, 0.05), 1), v)
         grain = self._log_study(1e-4, 0.01)
         return np.where(self._some(0.15), np.round(v / grain) * grain, v)
 

@@ -16,7 +16,7 @@ from hpo.curves.scales import huge_as_infinite
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.1
+THRESHOLD = 0.09
 """Below this probability to beat the incumbent a trial may be condemned.
 
 It was chosen together with how far the past has to agree, below; benchmarks/curves has why.

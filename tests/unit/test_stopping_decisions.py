@@ -14,6 +14,7 @@ import pytest
 
 from hpo.curves.distributions import Direction
 from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past, is_audited, is_due
+from hpo.pruners.decisions import THRESHOLD
 
 HORIZON = 50
 
@@ -164,7 +165,7 @@ def test_how_gains_are_rounded_changes_little() -> None:
         third = np.array([wrong, wrong, wrong - 2]) / 360
         past = Past(3, (wrong - 6) / 360, [third] * 3)
         decision = only(ForecastRule("minimize"), [wrong / 360], horizon=3, past=past)
-        assert decision.threshold == pytest.approx(0.1), wrong
+        assert decision.threshold == pytest.approx(THRESHOLD), wrong
 
 
 def test_where_nothing_was_gained_a_trial_that_ties_is_stopped_rather_than_one_that_is_ahead() -> (
@@ -420,6 +421,6 @@ def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message
 def test_a_pruner_shows_its_settings() -> None:
     pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
     assert repr(pruner) == (
-        "ForecastPruner(threshold=0.1, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "ForecastPruner(threshold=0.09, tolerance=0.0, startup_trials=3, min_steps=2, "
         "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
     )
