@@ -14,6 +14,7 @@ from hpo.curves.scaling_posterior import Evidence
 _LARGEST = 1e100
 _MOST_SIZES = 48
 _ALL_ZERO = 1e-3
+_TINY = float(np.finfo(float).tiny)  # half of the least number is 0, which has no logarithm
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _scale(
     if len(positive) == len(u):
         resolution = 0.0
     else:  # an error of 0 is below what is told apart
-        resolution = 0.5 * float(positive.min()) if len(positive) else _ALL_ZERO
+        resolution = max(0.5 * float(positive.min()), _TINY) if len(positive) else _ALL_ZERO
     return Scale(direction, best, worst, resolution)
 
 

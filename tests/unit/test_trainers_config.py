@@ -271,7 +271,7 @@ def test_every_value_inside_the_bounds_is_taken_as_it_is(values: dict[str, objec
     if values.get("schedule") == "exponential":
         values["final_lr_fraction"] = 0.5
     if values.get("norm") == "batch":
-        values["batch_size"] = 2
+        values["batch_size"] = values["micro_batch"] = 2
     if values.get("optimizer") in FULL_BATCH:
         values["precision"] = "fp32"
     config = TrainerConfig.from_mapping(values)
