@@ -356,7 +356,8 @@ signal.setitimer(signal.ITIMER_REAL, 0)
     values = study("silent", {"grace_period": 0.5}, timeout=4.0)
     said = python(folder, values, code).splitlines()
     assert said[:2] == ["rang 1", "rang 3"]
-    assert "its timeout was reached" in said[-1]
+    # Under load the alarm rings once more, maybe within what `run` prints.
+    assert any("its timeout was reached" in line for line in said[2:])
 
 
 def test_an_alarm_of_the_callers_own_rings_when_it_should(folder: Folder) -> None:
