@@ -188,7 +188,7 @@ def _device(command: templates.Command, name: str) -> str:
     try:
         return str(choose(name))
     except ConfigError as error:
-        raise ObjectiveError(f"run.device: {str(error).rstrip('.')}.") from error
+        raise ObjectiveError(f"run.{error}") from error  # which begins with `device: `
 
 
 def _in_steps(

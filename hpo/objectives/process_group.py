@@ -54,9 +54,10 @@ class _Stat(NamedTuple):
     def is_marked(self, mark: str) -> bool:
         """Whether the environment that it was started with has a mark."""
         try:
-            return mark.encode() in (_PROC / str(self.pid) / "environ").read_bytes()
+            environment = (_PROC / str(self.pid) / "environ").read_bytes()
         except OSError:  # it is somebody else's, or has ended
             return False
+        return f"{_MARK}={mark}".encode() in environment
 
 
 class ProcessGroup:
@@ -92,7 +93,7 @@ class ProcessGroup:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self._grace_seconds = grace_seconds
-        self._mark = f"{_MARK}={uuid.uuid4().hex}"
+        self._mark = uuid.uuid4().hex
         self._has_ended = False
         self._guard = self._start_guard()  # first, so that there is no moment without it
         try:
@@ -100,7 +101,7 @@ class ProcessGroup:
                 self._leader = subprocess.Popen(  # noqa: S603 - the user's own command
                     arguments,
                     cwd=folder,
-                    env={**environment, **dict([self._mark.split("=")])},
+                    env={**environment, _MARK: self._mark},
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,

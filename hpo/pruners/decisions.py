@@ -340,7 +340,7 @@ def is_due(n_reports: int, n_judged: int) -> bool:
 
     Args:
         n_reports: Its reports.
-        n_judged: How many they were when it was asked about last, 0 if it was not.
+        n_judged: How many they were when it was judged last, 0 if it was not.
     """
     if n_reports <= _EACH_UP_TO or not n_judged:
         return True

@@ -146,8 +146,7 @@ class ForecastPruner(Rule):
         kept = {**decision.as_json(), "audited": audited}
         study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
         if not audited:
-            reason = f"forecast at {decision.sentence(self._unit)}"
-            study._storage.set_trial_system_attr(trial._trial_id, STOPPED_BY, reason)
+            study._storage.set_trial_system_attr(trial._trial_id, STOPPED_BY, self._words(decision))
         return not audited
 
     def _is_due(self, study: Study, trial: FrozenTrial) -> bool:
@@ -164,7 +163,10 @@ class ForecastPruner(Rule):
             step = max(trial.intermediate_values)
             value = trial.intermediate_values[step]
             return f"forecast at {self._unit} {step}: it has diverged, to {value}"
-        return f"forecast at {Decision.from_json(kept).sentence(self._unit)}"
+        return self._words(Decision.from_json(kept))
+
+    def _words(self, decision: Decision) -> str:
+        return f"forecast at {decision.sentence(self._unit)}"
 
     def outlook(self, study: Study, trial: FrozenTrial) -> Decision | None:
         """What is expected of a trial as it is now; None where nothing can be said, or need be."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from hpo import executors
 from hpo.curves import DataNeeds
-from hpo.errors import HpoError
+from hpo.errors import HpoError, nearest
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
 from hpo.places import TRAIN_FRACTION
@@ -33,7 +33,6 @@ from hpo.trial import (
     Reported,
     Stopped,
 )
-from search_spaces.errors import did_you_mean
 from trainers import Report
 
 SEEDS = 3
@@ -330,7 +329,7 @@ def _refuse_unreported(question: Question, log: FitsLog) -> None:
     if question.is_ours or not log.reported or metric in log.reported:
         return
     raise HpoError(
-        f"no fit has reported '{metric}'.{did_you_mean(metric, log.reported)}",
+        f"no fit has reported '{metric}'. {nearest(metric, log.reported)}",
         "If the code reports it by now, begin anew: --afresh",
     )
 
