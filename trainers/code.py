@@ -10,6 +10,9 @@ from typing import Any
 
 from trainers.errors import CodeError, did_you_mean
 
+OURS = frozenset({"hpo", "mlflow_server", "search_spaces", "trainers"})
+"""Packages that are imported before anybody's code is, so that none of these names is free."""
+
 
 def find(name: str, folder: Path) -> Callable[..., Any]:
     """Imports ``package.module:name``, looking in `folder` first.
@@ -18,10 +21,16 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
         CodeError: If the module cannot be imported, or has nothing of that name to call.
     """
     module_name, _, attribute = name.partition(":")
-    _look_first_in(folder, module_name.partition(".")[0])
+    package = module_name.partition(".")[0]
+    if package in OURS:
+        raise _taken(module_name, package, folder)
+    _look_first_in(folder, package)
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
+        wanted = ((isinstance(error, ImportError) and error.name) or "").partition(".")[0]
+        if wanted in OURS and _is_in(folder, wanted):
+            raise _taken(module_name, wanted, folder) from error
         cause = f"{type(error).__name__}: {error}"
         raise CodeError(
             f"cannot import '{module_name}' (looked in {folder}): {cause}.",
@@ -35,12 +44,24 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]  # whatever it is, it can be called
 
 
+def _taken(module_name: str, package: str, folder: Path) -> CodeError:
+    return CodeError(
+        f"cannot import '{module_name}' (looked in {folder}): "
+        f"hpo has a package '{package}' of its own, which hides yours.",
+        "Rename yours, or run it as a process that has your names alone: "
+        "`command: python FILE {args}`.",
+    )
+
+
+def _is_in(folder: Path, package: str) -> bool:
+    return (folder / package).exists() or (folder / f"{package}.py").exists()
+
+
 def _look_first_in(folder: Path, package: str) -> None:
     """Puts `folder` in front of ``sys.path``, before a `package` that another study imported."""
     sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
     importlib.invalidate_caches()
-    here = [folder / package, folder / f"{package}.py"]
     imported = getattr(sys.modules.get(package), "__file__", None)
-    if imported and any(path.exists() for path in here) and folder not in Path(imported).parents:
+    if imported and _is_in(folder, package) and folder not in Path(imported).parents:
         for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
             del sys.modules[name]

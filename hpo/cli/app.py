@@ -177,6 +177,22 @@ def explain(error: HpoError) -> None:
         console.print("  " + error.next_step, markup=False)
 
 
+def error_json(error: HpoError) -> dict[str, object]:
+    """What `explain` prints, for programs; of a study file every mistake, with its line."""
+    found = error.mistakes if isinstance(error, SpecError) else ()
+    mistakes = [
+        {
+            "line": mistake.line,
+            "override": mistake.override,
+            "path": list(mistake.path),
+            "message": mistake.message,
+        }
+        for mistake in found
+    ]
+    said = {"message": error.message, "next_step": error.next_step, "mistakes": mistakes}
+    return {"error": said}
+
+
 def print_leaderboard(study: StudyRecord) -> None:
     """Prints a study's best trials on stdout; nothing if it has none."""
     from hpo.reports.leaderboard import leaderboard

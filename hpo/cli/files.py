@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from trainers import Report
 
 _EXAMPLES = 3
+_PATIENCE_SECONDS = 5.0
 _DRAWS = 10_000  # of grid points, for as many as meet the requirements
 
 
@@ -245,7 +248,7 @@ def _tried(plan: Plan) -> _Tried:
     rng = np.random.default_rng(plan.spec.search.seed)
     # The baseline is what is sure to make sense.
     params = plan.baseline or plan.space.free_params(plan.space.sample(rng))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _told_to_wait():
         # A command that logs to MLflow does so in there, too.
         mlflow = f"sqlite:///{folder}/mlflow.db" if tracking_uri(plan.spec.tracking) else "none"
         executor = InlineExecutor(objectives.build(plan, mlflow))
@@ -260,6 +263,19 @@ def _tried(plan: Plan) -> _Tried:
     steps = [event.report for event in events if isinstance(event, Reported)]
     end = events[-1].result if isinstance(events[-1], Ended) else None
     return _Tried(params, steps, end, seconds)
+
+
+@contextmanager
+def _told_to_wait() -> Iterator[None]:
+    """Says what is waited for, where that takes long."""
+    text = "Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."
+    timer = threading.Timer(_PATIENCE_SECONDS, stderr().print, [text])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:

@@ -18,7 +18,7 @@ def _main() -> None:
     import warnings
 
     from hpo.cli import db, files, models, needs, runs, spaces, studies  # noqa: F401 - they register
-    from hpo.cli.app import app, explain
+    from hpo.cli.app import app, error_json, explain, print_json
     from hpo.errors import HpoError
     from search_spaces.errors import SpaceError
 
@@ -32,8 +32,11 @@ def _main() -> None:
     except (HpoError, SpaceError) as error:
         if debug:
             raise
-        explain(error if isinstance(error, HpoError) else HpoError(f"space: {error}"))
-        sys.exit(error.exit_code if isinstance(error, HpoError) else 1)
+        explained = error if isinstance(error, HpoError) else HpoError(f"space: {error}")
+        if "--json" in arguments:
+            print_json(error_json(explained))
+        explain(explained)
+        sys.exit(explained.exit_code)
 
 
 if __name__ == "__main__":

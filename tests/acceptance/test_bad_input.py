@@ -209,6 +209,20 @@ def test_what_is_no_study_file_is_explained(
         assert fragment in error
 
 
+def test_with_json_an_error_is_a_document_too(folder: Folder) -> None:
+    text = STUDY.replace("  epochs:", "  epoch:").replace("rule: none", "rule: medain")
+    folder.write("study.yaml", text)
+
+    broken = folder.hpo("check", "study.yaml", "--json")
+    missing = folder.hpo("show", "nowhere", "--json")
+
+    mistakes = [(each["line"], each["path"]) for each in broken.json["error"]["mistakes"]]
+    assert mistakes == [(6, ["objective", "epoch"]), (17, ["stopping", "rule"])]
+    assert broken.err.startswith("error: 2 mistakes in the study file")
+    assert broken.code == missing.code == 1
+    assert missing.json["error"]["message"] in missing.err
+
+
 def test_a_file_that_is_not_text_is_explained(folder: Folder) -> None:
     (folder.path / "study.yaml").write_bytes(b"\xff\xfe\x00name")
 
@@ -282,6 +296,21 @@ def test_a_function_that_cannot_be_loaded_is_explained_before_a_study_is_made(
     for fragment in fragments:
         assert fragment in error
     assert not (folder.path / "hpo.db").exists()
+
+
+@pytest.mark.parametrize("function", ["objectives:train", "trainers.mine:train"])
+def test_a_package_of_the_users_that_one_of_hpos_hides_is_named(
+    folder: Folder, function: str
+) -> None:
+    (folder.path / "trainers").mkdir()
+    folder.write("trainers/mine.py", "def train(trial): return trial.x\n")
+    folder.write("objectives.py", "from trainers.mine import train\n")
+    folder.write("study.yaml", FUNCTION.replace("objectives:train", function))
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    assert "hpo has a package 'trainers' of its own, which hides yours." in error
+    assert "Rename yours" in error
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from hpo.cli.files import check
 from hpo.errors import HpoError
@@ -93,6 +94,16 @@ def test_who_reports_nothing_is_not_told_to_choose_of_it(checked: Checked) -> No
 def test_a_misspelt_metric_has_its_nearest_name(checked: Checked) -> None:
     with pytest.raises(HpoError, match="Did you mean 'loss'\\? Name one of them as objective"):
         checked(AT_END, metric="los")
+
+
+def test_what_keeps_it_waiting_is_told(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.cli.files._PATIENCE_SECONDS", 0.2)
+    said: list[str] = []
+    monkeypatch.setattr(Console, "print", lambda _, text, **__: said.append(text))
+
+    checked("import time\n\n\ndef train(trial):\n    time.sleep(0.6)\n    return {'loss': 1.0}\n")
+
+    assert said == ["Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."]
 
 
 def test_a_count_is_shown_as_one(checked: Checked) -> None:
