@@ -4,6 +4,7 @@
 >>> study = hpo.run("study.yaml")                                   # the same as the command
 >>> best = hpo.search(train, space={"x": {"float": [0, 1]}}, trials=50)
 >>> hpo.best("digits-mlp").params
+>>> hpo.load_study("digits-mlp").trials()
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hpo import pruners, samplers
-    from hpo.api import Result, best, measure_data_needs, run, search
+    from hpo.api import Result, best, load_study, measure_data_needs, run, search
+    from hpo.catalog import StudyRecord
     from hpo.curves import DataNeeds, Forecast, data_needs, forecast
     from hpo.errors import HpoError
+    from hpo.listeners import Listener
     from hpo.objectives.function import Trial
     from hpo.spaces import space
+    from hpo.trial import TrialRecord
     from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SpaceError, boolean
     from trainers import Schedule
 
@@ -30,15 +34,19 @@ _HOMES = {
     "Forecast": "hpo.curves",
     "HpoError": "hpo.errors",
     "Int": "search_spaces",
+    "Listener": "hpo.listeners",
     "Result": "hpo.api",
     "Schedule": "trainers",
     "SearchSpace": "search_spaces",
     "SpaceError": "search_spaces",
+    "StudyRecord": "hpo.catalog",
     "Trial": "hpo.objectives.function",
+    "TrialRecord": "hpo.trial",
     "best": "hpo.api",
     "boolean": "search_spaces",
     "data_needs": "hpo.curves",
     "forecast": "hpo.curves",
+    "load_study": "hpo.api",
     "measure_data_needs": "hpo.api",
     "run": "hpo.api",
     "search": "hpo.api",
@@ -55,15 +63,19 @@ __all__ = [
     "Forecast",
     "HpoError",
     "Int",
+    "Listener",
     "Result",
     "Schedule",
     "SearchSpace",
     "SpaceError",
+    "StudyRecord",
     "Trial",
+    "TrialRecord",
     "best",
     "boolean",
     "data_needs",
     "forecast",
+    "load_study",
     "measure_data_needs",
     "pruners",
     "run",

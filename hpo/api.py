@@ -132,11 +132,13 @@ def search(
         listeners: Hear what happens.
 
     Returns:
-        The best trial, of several metrics in the first; `Result.front` has the others.
+        The best trial, of several metrics in the first; ``load_study(name).front()`` has the
+        others.
 
     Raises:
-        HpoError: something is wrong with the arguments, no trial was completed, or none keeps
-            the constraints.
+        HpoError: something is wrong with the arguments, no trial was completed, none keeps
+            the constraints, or somebody else asked the study to stop (``hpo stop``).
+        KeyboardInterrupt: Ctrl-C or SIGTERM, once everything is written.
     """
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", getattr(function, "__name__", "search")).strip("-_.")
     made_up = f"{stem or 'search'}-{datetime.now():%Y%m%d-%H%M%S-%f}"  # noqa: DTZ005 - a name
@@ -171,16 +173,22 @@ def search(
         tracking=tracking,
         listeners=listeners,
     )
-    if result.outcome.state == "interrupted":
-        raise KeyboardInterrupt
-    if result.best is None:
-        if result.study.ranked():
-            raise HpoError(f"study '{plan.spec.name}': {result.study.why_no_best()}")
-        failures = [trial.failure for trial in result.trials if trial.failure]
-        last = f" The last one: {failures[-1].message}." if failures else ""
-        why = f": {result.outcome.reason}" if result.outcome.limit else ""
-        raise HpoError(f"no trial of '{plan.spec.name}' was completed{why}.{last}")
-    return result.best
+    return _demand_best(result)
+
+
+def load_study(name: str, *, storage: str | None = None) -> StudyRecord:
+    """A study that exists, to be read: ``trials()``, ``best()``, ``front()``, ``state``.
+
+    Plain Optuna's studies can be read, too.
+
+    Args:
+        name: Of the study.
+        storage: URL of the storage; wins over the environment's.
+
+    Raises:
+        HpoError: there is no such study, or no such storage.
+    """
+    return catalog.find(open_storage(storage_url(storage), create=False), name)
 
 
 def best(study: str, *, storage: str | None = None) -> TrialRecord:
@@ -189,7 +197,7 @@ def best(study: str, *, storage: str | None = None) -> TrialRecord:
     Raises:
         HpoError: there is no such study, it has no COMPLETE trial, or none keeps the constraints.
     """
-    record = catalog.find(open_storage(storage_url(storage), create=False), study)
+    record = load_study(study, storage=storage)
     found = record.best()
     if found is None:
         raise HpoError(record.why_no_best(), f"See: hpo trials {study}")
@@ -227,6 +235,7 @@ def measure_data_needs(
 
     Raises:
         HpoError: something is wrong with the arguments, or nothing could be measured.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the fits are kept.
     """
     subject = subject_of(str(name), overrides, storage=storage)
     question = ask(subject, metric=metric, target=target, examples=examples, bounds=bounds)
@@ -307,6 +316,29 @@ def _run_on(
             mirror.kill()
     record = catalog.find(store, plan.spec.name)
     return Result(record, outcome, gates.judge(plan.spec.gate, record))
+
+
+def _demand_best(result: Result) -> TrialRecord:
+    """The best trial of a search.
+
+    Raises:
+        HpoError: there is none, or somebody else asked the study to stop.
+        KeyboardInterrupt: a signal did.
+    """
+    name, outcome = result.study.name, result.outcome
+    if outcome.signal:
+        raise KeyboardInterrupt
+    if outcome.state == "interrupted":
+        how = "search again under its name, or call load_study for what there is."
+        raise HpoError(f"study '{name}' was {outcome.reason}.", f"Go on: {how}")
+    if result.best is not None:
+        return result.best
+    if result.study.ranked():
+        raise HpoError(f"study '{name}': {result.study.why_no_best()}")
+    failures = [trial.failure for trial in result.trials if trial.failure]
+    last = f" The last one: {failures[-1].message}." if failures else ""
+    why = f": {outcome.reason}" if outcome.limit else ""
+    raise HpoError(f"no trial of '{name}' was completed{why}.{last}")
 
 
 def _keepers(plan: Plan) -> list[Listener]:

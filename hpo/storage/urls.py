@@ -41,13 +41,19 @@ class _SqliteConnection(sqlite3.Connection):
         deadline = time.monotonic() + _BUSY_SECONDS
         while True:
             try:
-                self.execute("PRAGMA journal_mode = WAL")
+                if not self._is_anothers():
+                    self.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
             else:
                 return
             time.sleep(_SECONDS_BETWEEN_TRIES)
+
+    def _is_anothers(self) -> bool:
+        """Whether the file has tables, and not Optuna's: it will be refused, and is left alone."""
+        tables = {name for (name,) in self.execute("SELECT name FROM sqlite_master")}
+        return bool(tables) and "study_directions" not in tables
 
 
 def parse(url: str) -> sa.engine.URL:

@@ -351,7 +351,12 @@ def test_a_database_of_somebody_elses_is_refused_and_left_alone(folder: Folder) 
     folder.write("study.yaml", FUNCTION)
     folder.write("objectives.py", "def train(trial): return trial.x\n")
 
-    explained(folder.hpo("run", "study.yaml", "--storage", "sqlite:///other.db"))
+    before = path.read_bytes()
+
+    error = explained(folder.hpo("run", "study.yaml", "--storage", "sqlite:///other.db"))
+
+    assert "sqlite:///other.db" in error
+    assert path.read_bytes() == before
 
 
 def test_reading_where_there_is_no_storage_says_so_and_makes_no_file(folder: Folder) -> None:

@@ -27,6 +27,15 @@ def _uncommented(text: str) -> str:
     return "".join(line for line in text.splitlines(True) if not line.startswith("#"))
 
 
+def _ran(code: str, folder: Path) -> str:
+    """What the code of a document prints, in a folder of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_readme_shows_the_example_as_it_is() -> None:
     (name, shown) = re.findall(r"<!-- file: (\S+) -->\n```yaml\n(.*?)```", README, re.DOTALL)[0]
     assert shown == _uncommented((ROOT / name).read_text(encoding="utf-8"))
@@ -34,11 +43,8 @@ def test_the_readme_shows_the_example_as_it_is() -> None:
 
 def test_the_readmes_python_runs(tmp_path: Path) -> None:
     (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", README, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.match(r"\{'x': 0\.\d+\} \d", done.stdout)
+
+    assert re.match(r"\{'x': 0\.\d+\} \d", _ran(code, tmp_path))
 
 
 def test_the_readmes_commands_exist() -> None:
@@ -112,9 +118,10 @@ def test_a_space_of_the_guide_is_a_good_one(text: str) -> None:
 
 
 def test_the_guides_python_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"<!-- run -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("batch_size: {int: [32, 256], powers_of: 2}\n")
+    of_spaces, from_python = re.findall(r"<!-- run -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+
+    assert _ran(of_spaces, tmp_path).startswith("batch_size: {int: [32, 256], powers_of: 2}\n")
+    said = _ran(from_python, tmp_path).splitlines()
+    assert [line.split()[:2] for line in said[:10]] == [[str(i), "COMPLETE"] for i in range(10)]
+    assert said[10].split() == ["finished", "trial", "params.x", "value"]
+    assert len(said) == 14

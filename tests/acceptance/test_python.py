@@ -1,7 +1,8 @@
-"""hpo from Python: `hpo.run`, `hpo.search` and `hpo.best` do what the commands do."""
+"""hpo from Python: `hpo.run`, `hpo.search`, `hpo.best` do what the commands do."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,34 @@ def test_best_of_an_unknown_study_is_an_hpo_error() -> None:
 
     with pytest.raises(hpo.HpoError, match="Did you mean 'digits'"):
         hpo.best("digit")
+
+
+def test_a_study_is_loaded_to_be_read() -> None:
+    best = hpo.search(by_attribute, space=SPACE, trials=3, sampler="random", name="s")
+
+    study = hpo.load_study("s")
+
+    assert isinstance(study, hpo.StudyRecord)
+    assert study.state == "finished"
+    assert [trial.number for trial in study.trials()] == [0, 1, 2]
+    assert study.best() == best
+    with pytest.raises(hpo.HpoError, match="Known: s"):
+        hpo.load_study("nowhere")
+
+
+def test_a_search_that_somebody_stops_says_how_it_goes_on(folder: Folder) -> None:
+    def train(trial: hpo.Trial) -> float:
+        if trial.number == 1:
+            assert folder.hpo("stop", "s").code == 0
+            for step in range(10_000):  # it is heard within a second or so
+                trial.report(step, value=1.0)
+                time.sleep(0.01)
+        return float(trial.x)
+
+    with pytest.raises(hpo.HpoError, match=r"'s' was stopped by hpo stop\. Go on: search again"):
+        hpo.search(train, space=SPACE, trials=3, name="s")
+
+    assert [trial.state for trial in hpo.load_study("s").trials()] == ["COMPLETE", "WAITING"]
 
 
 def test_a_built_sampler_works_in_a_plain_optuna_study() -> None:
