@@ -1,4 +1,4 @@
-"""The trained networks of a trial: their weights, their test, their export.
+"""What trials trained: the networks' weights, their export, and the test of the best.
 
 Weights are kept of a study's best trial (`KeepWeights`). Where there are none, the trial is
 trained again: equal configurations and seeds give equal networks.
@@ -226,7 +226,7 @@ def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -
         say: Called with a sentence before something that takes long, or makes little sense.
 
     Raises:
-        HpoError: it was no built-in trainer's.
+        HpoError: it was neither a built-in trainer's nor an estimator's.
     """
     noted: dict[str, dict[str, float]] = study.attrs.get(TESTED, {})
     if str(trial.number) in noted:
@@ -236,9 +236,19 @@ def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -
             f"the test part was looked at already, for trial {', '.join(noted)}; who chooses by it "
             "needs another one to judge by."
         )
-    found = Winner(study, trial, say).test()
+    found = _judged(study, trial, say)
     study.storage.set_study_system_attr(study.id, TESTED, {**noted, str(trial.number): found})
     return found
+
+
+def _judged(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> dict[str, float]:
+    """A trial's metrics on the test part; an estimator, which is not kept, is fitted for it."""
+    if study.plan.spec.objective.estimator is None:
+        return Winner(study, trial, say).test()
+    from hpo.objectives.estimator import EstimatorObjective
+
+    say(f"the estimator of trial {trial.number} is fitted again.")
+    return EstimatorObjective(study.plan).test(job_of(study, trial))
 
 
 class KeepWeights(Listener):

@@ -115,13 +115,9 @@ class EstimatorObjective:
         started = time.monotonic()
         values: defaultdict[str, list[float]] = defaultdict(list)
         means: dict[str, float] = {}
-        config = _own(job.config)
-        fraction = float(str(job.config.get(FRACTION, 1.0)))
         for number, whole in enumerate(self._folds, start=1):
-            fold = _cut(whole, fraction, job.seed)
             with threadpool_limits(self._threads), self._counting_warnings(job.trial):
-                estimator = _seeded(make(self._factory, config), job.seed, config)
-                estimator.fit(fold.x, fold.y)
+                estimator, fold = self._fitted(whole, job)
                 judged = _judged(estimator, fold, self._goals, self._scorers)
             for name, value in judged.items():
                 values[name].append(value)
@@ -130,6 +126,22 @@ class EstimatorObjective:
         if len(self._folds) > 1:
             means |= {f"{name}_std": float(np.std(values[name])) for name in self._optimised}
         return means
+
+    def test(self, job: Job) -> dict[str, float]:
+        """Fits it again, and judges it by the test part; means over folds."""
+        judged = []
+        for whole in self._folds:
+            with threadpool_limits(self._threads), self._counting_warnings(job.trial):
+                estimator, fold = self._fitted(whole, job)
+                judged.append(_tested(estimator, fold.data, self._goals, self._scorers))
+        return {name: float(np.mean([each[name] for each in judged])) for name in judged[0]}
+
+    def _fitted(self, whole: _Fold, job: Job) -> tuple[Any, _Fold]:
+        """The estimator of a trial, and the part of a fold that it was fitted on."""
+        config, fraction = _own(job.config), float(str(job.config.get(FRACTION, 1.0)))
+        fold = _cut(whole, fraction, job.seed)
+        estimator = _seeded(make(self._factory, config), job.seed, config)
+        return estimator.fit(fold.x, fold.y), fold
 
     @property
     def folds(self) -> list[Data]:
@@ -313,7 +325,8 @@ def _arrays(data: Data, part: Part) -> tuple[Floats, NDArray[Any]]:
 def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) -> dict[str, float]:
     """All metrics of a fitted estimator."""
     names = wanted.reported(fold.data.task)
-    judged = _of_part(names, estimator, fold.val_x, fold.val_y, fold.data, wanted, "val")
+    of_val = [name for name in names if name.startswith("val_")]
+    judged = _of_part(of_val, estimator, fold.val_x, fold.val_y, fold.data, wanted, "val")
     # Only what is asked for: predictions of the training part can be dear.
     if of_train := [name for name in wanted.names if name.startswith("train_")]:
         judged |= _of_part(of_train, estimator, fold.x, fold.y, fold.data, wanted, "train")
@@ -330,6 +343,14 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
     return judged
 
 
+def _tested(estimator: Any, data: Data, wanted: Goals, scorers: Sequence[str]) -> dict[str, float]:
+    """The metrics of the validation part, of the test part: `test_error`, `test_f1_macro`."""
+    x, y = _arrays(data, data.test)
+    names = [name for name in wanted.reported(data.task) if name.startswith("val_")]
+    judged = _of_part(names, estimator, x, y, data, wanted, "test")
+    return judged | {f"test_{name}": float(get_scorer(name)(estimator, x, y)) for name in scorers}
+
+
 def _of_part(
     names: Sequence[str],
     estimator: Any,
@@ -340,7 +361,6 @@ def _of_part(
     part: str,
 ) -> dict[str, float]:
     """The trainers' metrics of a part of the data, by the same code."""
-    names = [name for name in names if name.startswith(f"{part}_")]
     answers = np.asarray(estimator.predict(x))
     if data.task == "regression":
         mean, deviation = data.target_mean, data.target_deviation

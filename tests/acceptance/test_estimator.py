@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 
+import hpo
 from hpo import objectives, spec, studyfile
 from hpo.spec import source_of
+from hpo.study import job_of
 from hpo.trial import Job
 from tests.acceptance.harness import Folder, Study
 from trainers import Report
@@ -143,6 +145,35 @@ def test_a_regressor_is_judged_in_the_targets_unit(tmp_path: Path) -> None:
     assert final["val_rmse"] == pytest.approx(-final["neg_root_mean_squared_error"])
     assert final["val_mae"] == pytest.approx(-final["neg_mean_absolute_error"])
     assert final["val_r2"] == pytest.approx(final["r2"])
+
+
+def test_the_best_one_is_judged_by_the_test_part_which_nothing_else_looks_at(
+    folder: Folder,
+) -> None:
+    space = {"n_estimators": [10], "max_depth": [1, 4]}
+    values = study("sklearn.ensemble.RandomForestClassifier", space, folds=3, report=["f1"])
+    assert folder.hpo("run", folder.study(values)).code == 0
+
+    done = folder.hpo("best", "s", "--test", "--json")
+    again = folder.hpo("best", "s", "--test", "--json")
+
+    best, found = done.json["best"], done.json["test"]
+    assert "is fitted again" in done.err
+    assert "is fitted again" not in again.err  # what was found is kept
+    assert again.json["test"] == found
+    plan = spec.check(studyfile.from_values(values, "s", folder.path))
+    trial = hpo.best("s", storage=f"sqlite:///{folder.path}/hpo.db")
+    seed = job_of(hpo.load_study("s", storage=f"sqlite:///{folder.path}/hpo.db"), trial).seed
+    errors, f1s = [], []
+    for data in load_data(source_of(plan.spec.objective, folder.path), 0):
+        (x, y), (test_x, test_y) = (
+            next(iter(part.batches([len(part)]))) for part in (data.train, data.test)
+        )
+        forest = RandomForestClassifier(**best["params"], random_state=seed).fit(x.double(), y)
+        errors.append(1 - forest.score(test_x.double(), test_y))
+        f1s.append(f1_score(test_y, forest.predict(test_x.double())))
+    assert found["test_error"] == pytest.approx(np.mean(errors))
+    assert found["test_f1"] == pytest.approx(np.mean(f1s))
 
 
 @pytest.mark.parametrize(
