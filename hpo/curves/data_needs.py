@@ -17,6 +17,7 @@ from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, poste
 
 Verdict = Literal["reached", "reachable", "unreachable", "unclear"]
 
+_LEAST_PLAIN, _LEAST_IN_POWERS = 1e-3, 1e7  # what is written without a power of ten
 _WIDEST = 100.0  # an interval over more than this factor is no answer
 # A law with a floor has three parameters: fewer sizes, or ones close together, show no floor.
 _SIZES_OF_A_FLOOR, _SPAN_OF_A_FLOOR = 4, 4.0
@@ -174,9 +175,9 @@ class DataNeeds:
         """What can be said about the target.
 
         - "reached": more likely than not, the largest size measured or a smaller one is enough.
-        - "unreachable": the probability to reach it is below (1 - confidence) / 2, the interval of
-          `floor` lies on the worse side of it, and at least 4 sizes, the largest at least 4 times
-          the smallest, have shown that floor: with less, it would be the prior that speaks.
+        - "unreachable": the probability to reach it, with less than 10,000 times the data, is below
+          (1 - confidence) / 2, and at least 4 sizes, the largest at least 4 times the smallest,
+          say so: with less, it would be the prior that speaks.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
         - "unclear": neither, or there is no target.
         """
@@ -184,7 +185,7 @@ class DataNeeds:
             return "unclear"
         if self.quantile(0.5) <= self.posterior.n_last:
             return "reached"
-        if self._is_hopeless and self._has_shown_a_floor:
+        if self._is_hopeless and self._tells_of_a_floor:
             return "unreachable"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
@@ -194,12 +195,17 @@ class DataNeeds:
         return self.prob_reachable < (1 - self.confidence) / 2
 
     @property
-    def _has_shown_a_floor(self) -> bool:
-        """Whether the sizes suffice to tell of a floor, and its interval excludes the target."""
+    def _tells_of_a_floor(self) -> bool:
+        """Whether sizes suffice to show one, if there is one."""
         sizes = self.posterior.evidence.sizes
-        if len(sizes) < _SIZES_OF_A_FLOOR or sizes[-1] < _SPAN_OF_A_FLOOR * sizes[0]:
-            return False
+        return len(sizes) >= _SIZES_OF_A_FLOOR and bool(sizes[-1] >= _SPAN_OF_A_FLOOR * sizes[0])
+
+    @property
+    def _has_shown_a_floor(self) -> bool:
+        """Whether there surely is one, and its interval excludes the target."""
         tail = (1 - self.confidence) / 2
+        if self.posterior.prob_no_floor > tail:
+            return False
         low, high = self.floor.quantile([tail, 1 - tail])[:, 0]
         goal = float(self.target or 0.0)
         return bool(high < goal if self.scale.direction == "maximize" else low > goal)
@@ -258,6 +264,16 @@ class DataNeeds:
         Args:
             place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
         """
+        doubt = f"; it gets worse with more data: should it {self.scale.direction}?"
+        return self._answer(place) + (doubt if self._gets_worse else "")
+
+    @property
+    def _gets_worse(self) -> bool:
+        """Whether errors rise from size to size, as those of the other direction would."""
+        z = self.posterior.evidence.z
+        return len(z) >= _SIZES_OF_A_FLOOR and bool(np.all(np.diff(z) > 0))
+
+    def _answer(self, place: Callable[[float], str]) -> str:
         last, level = self.posterior.n_last, f"{self.confidence:.0%}"
         if self.target is None:
             middle, interval = self._told(self.error_at(10 * last))
@@ -269,22 +285,37 @@ class DataNeeds:
             surely = f" ({level} interval up to {place(most)})" if enough < most < np.inf else ""
             return f"already reached: {place(enough)} is enough for {goal}{surely}"
         if self.verdict == "reachable":
-            low, high = (f"{x / last:.2g}" for x in self.interval)
-            middle = f"{self.size / last:.2g}"
+            middle, low, high = (_times(x / last) for x in (self.size, *self.interval))
             return f"{middle}x the data ({level} interval {low}-{high}x) reaches {goal}"
         if self.verdict == "unreachable":
-            middle, interval = self._told(self.floor)
-            return f"more data will not get there: the floor is {middle} ({interval})"
+            if self._has_shown_a_floor:
+                middle, interval = self._told(self.floor)
+                return f"more data will not get there: the floor is {middle} ({interval})"
+            middle, interval = self._told(self.error_at(FARTHEST * last))
+            return f"more data will not get there: {FARTHEST:,.0f}x gives {middle} ({interval})"
         return f"not enough evidence: train at {place(self.next_size)} next"
 
     def _told(self, found: Distribution) -> tuple[str, str]:
         """Median and interval of one number, with the digits that tell them apart."""
         tail = (1 - self.confidence) / 2
         numbers = found.quantile([0.5, tail, 1 - tail])[:, 0]
-        width = max(float(np.ptp(numbers)), 1e-9)
-        digits = int(np.clip(np.ceil(1 - np.log10(width)), 0, 6))
-        middle, low, high = (f"{x:.{digits}f}" for x in numbers)
-        return middle, f"{low}-{high}" if float(low) >= 0 else f"{low} to {high}"
+        middle, low, high = _apart(numbers)
+        return middle, f"{low}-{high}" if numbers[1] >= 0 else f"{low} to {high}"
+
+
+def _apart(numbers: Array) -> list[str]:
+    """Numbers with the digits that tell them apart."""
+    largest, width = float(np.abs(numbers).max()), float(np.ptp(numbers))
+    finest = 1 - np.log10(max(width, 1e-9 * largest, 1e-300))  # decimals
+    if not largest or _LEAST_PLAIN <= largest < _LEAST_IN_POWERS:
+        return [f"{x:.{int(np.clip(np.ceil(finest), 0, 6))}f}" for x in numbers]
+    digits = int(np.clip(np.ceil(finest + np.log10(largest)), 2, 6))
+    return [f"{x:.{digits}g}" for x in numbers]
+
+
+def _times(factor: float) -> str:
+    """1.8, 45, 1,200: how many times the data."""
+    return f"{factor:.2g}" if factor < 99.5 else f"{factor:,.0f}"
 
 
 def data_needs(

@@ -31,6 +31,7 @@ _MOSTLY = 2 / 3
 _SURE = 0.8
 _LARGEST = 1e100
 _NEAR = 4.0  # sizes of at least such a part of the largest have a spread like its own
+_ROUNDING = 1e-9
 _DRAWS = 20_000
 _UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
 
@@ -90,7 +91,7 @@ class Diagnosis:
         """The reading in plain words, with the next thing to do."""
         (t, dt), (v, dv) = self.train, self.val
         goal = f"target {self.target:g}" if self.is_wanted else f"at best {self.target:g}"
-        at = f"training {t:.3g} ± {dt:.1g}, validation {v:.3g} ± {dv:.1g}, {goal}"
+        at = f"training {_measured(t, dt)}, validation {_measured(v, dv)}, {goal}"
         what = {
             "reached": "Neither bias nor variance: the target is met",
             "bias": "Bias: the training part itself is not learnt well enough",
@@ -111,6 +112,11 @@ class Diagnosis:
         if factor >= 1:
             return "So far the gap does not shrink as data grows."
         return f"So far each doubling of the data leaves {factor:.0%} of the gap."
+
+
+def _measured(value: float, deviation: float) -> str:
+    """0.0199 ± 0.002; without what rounding alone makes of a deviation."""
+    return f"{value:.3g} ± {deviation if deviation > _ROUNDING * abs(value) else 0:.1g}"
 
 
 def diagnose(

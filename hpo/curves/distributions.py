@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,7 +53,7 @@ class Distribution:
         return np.array(
             [
                 np.interp(v, edges, below, left=0.0, right=1.0)
-                for v, edges, below in zip(at, self.edges, self._below, strict=True)
+                for v, edges, below in zip(at, self.edges, self.below, strict=True)
             ]
         )
 
@@ -71,7 +72,7 @@ class Distribution:
         wanted = np.atleast_1d(probabilities)
         rows = [
             np.interp(wanted, below, edges)
-            for below, edges in zip(self._below, self.edges, strict=True)
+            for below, edges in zip(self.below, self.edges, strict=True)
         ]
         found: Array = np.stack(rows, axis=-1)
         return found if probabilities.ndim else found[0]
@@ -99,7 +100,7 @@ class Distribution:
         at = np.broadcast_to(np.asarray(x, float), (len(self.edges),))[:, None]
         low, width = self.edges[:, :-1], np.diff(self.edges)
         share = np.clip((at - low) / np.maximum(width, 1e-300), 0, 1)
-        a, b = self._below[:, :-1], self._below[:, 1:]
+        a, b = self.below[:, :-1], self.below[:, 1:]
         c = a + (b - a) * share  # F at x, or at the bin's end beyond which x lies
         # A linear function from a to c has the mean square (a^2 + ac + c^2) / 3
         before = share * (a**2 + a * c + c**2)
@@ -110,7 +111,23 @@ class Distribution:
         return scores
 
     @property
-    def _below(self) -> Array:
+    def below(self) -> Array:
         """P(number <= edge), shape (m, k + 1)."""
         below = np.cumsum(self.masses, axis=1)
         return np.concatenate([np.zeros((len(below), 1)), below / below[:, -1:]], axis=1)
+
+
+def mixture(parts: Sequence[Distribution]) -> tuple[Array, Array]:
+    """The edges and masses of what is drawn from each of several with the same probability.
+
+    Args:
+        parts: Each of m numbers, with the same edges for all of them.
+
+    Returns:
+        Edges, shape (m, k + 1), and masses, shape (m, k).
+    """
+    rims = np.unique(np.concatenate([part.edges[0] for part in parts]))
+    below = np.mean(
+        [[np.interp(rims, part.edges[0], row) for row in part.below] for part in parts], axis=0
+    )
+    return np.tile(rims, (len(below), 1)), np.diff(below, axis=1)

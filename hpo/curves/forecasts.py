@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves import features, network
-from hpo.curves.distributions import Array, Direction, Distribution
+from hpo.curves.distributions import Array, Direction, Distribution, mixture
 from hpo.curves.scales import LOWEST, Scale, scale_of
 from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, step_of
 
@@ -171,16 +171,26 @@ class _Group:
         self._steps = curves[0].steps
         self._now = float(self._steps[-1])
         self._horizon = horizon
+        self._curves = curves
         self._past = past
         self._direction = direction
-        values = [p.values for p in past]
-        self._scales = [scale_of(c.values, values, direction, bounds) for c in curves]
-        self._v = np.stack(
-            [s.goodness(c.values) for s, c in zip(self._scales, curves, strict=True)]
-        )
+        self._bounds = bounds
 
     def forecasts(self, wanted: Array) -> list[Forecast]:
-        """The forecasts at the wanted steps, one for each curve."""
+        """The forecasts at the wanted steps, one for each curve.
+
+        Where nothing tells how good values may become, several guesses are as probable: as far
+        from here as they have come, or as much farther as there are more steps to go, or between.
+        """
+        found = [self._with_best(1.0, wanted)]
+        if not self._past and not all(scale.has_ceiling for scale in self._scales):
+            farthest = self._horizon / self._now
+            found += [self._with_best(reach, wanted) for reach in (farthest**0.5, farthest)]
+        return [_mixed(parts) for parts in zip(*found, strict=True)]
+
+    def _with_best(self, reach: float, wanted: Array) -> list[Forecast]:
+        """The forecasts, if the best value is so many times as far as values have come."""
+        self._look(reach)
         knots = _knots(self._now, wanted)
         averages, x, _ = features.of_curve(self._v, self._steps, self._horizon)
         described = features.of_query(self._now, knots, self._horizon)
@@ -194,6 +204,15 @@ class _Group:
             self._read(_between(one, knots, wanted, self._now), v, scale, wanted)
             for one, v, scale in zip(p, self._v, self._scales, strict=True)
         ]
+
+    def _look(self, reach: float) -> None:
+        values = [p.values for p in self._past]
+        self._scales = [
+            scale_of(c.values, values, self._direction, self._bounds, reach) for c in self._curves
+        ]
+        self._v = np.stack(
+            [s.goodness(c.values) for s, c in zip(self._scales, self._curves, strict=True)]
+        )
 
     def _history(self, averages: Array, knots: Array) -> tuple[Array, Array]:
         """Finished curves beside each, (r, k, n_of_pair), and how they went on, (r, k, q)."""
@@ -266,6 +285,14 @@ def _at(wanted: float | Array, steps: Array, v: Array) -> Array:
     high = np.minimum(low + 1, len(steps) - 1)
     between: Array = (1 - share) * v[:, low] + share * v[:, high]
     return between
+
+
+def _mixed(parts: Sequence[Forecast]) -> Forecast:
+    """What is as probable as each of several forecasts of the same steps."""
+    if len(parts) == 1:
+        return parts[0]
+    edges, masses = mixture(parts)
+    return replace(parts[0], edges=edges, masses=masses)
 
 
 def _check(direction: str) -> None:

@@ -13,6 +13,7 @@ LOWEST = -2.0
 """Goodness of what is as bad as can be told, NaN included."""
 _BEYOND = 1e100  # a value of a larger magnitude is as good as infinite
 _ALIKE = 0.02  # a study all of whose values lie so close together is looked at in its own range
+_SHARE, _PER_CENT = (0.0, 1.0), (0.0, 100.0)
 _ENOUGH = 5  # finished curves that are needed to say so
 
 
@@ -69,18 +70,21 @@ def scale_of(
     past: Sequence[Array],
     direction: Direction,
     bounds: tuple[float, float] | None,
+    reach: float = 1.0,
 ) -> Scale:
     """The scale on which a curve is compared with finished ones of its study.
 
     A side that has a finite bound ends there. Without bounds, values that are never negative have
     0 as one, and scores between 0 and 1 have both. Where the worst value is unknown, it is where
-    curves typically begin; where the best one is unknown, as far away again as they have come.
+    curves typically begin; where the best one is unknown, so many times as far away again as they
+    have come.
 
     Args:
         curve: Its values.
         past: Values of the finished curves.
         direction: Whether lower or higher values are better.
         bounds: Lowest and highest possible value; may be infinite.
+        reach: How many times as far.
     """
     sign = 1.0 if direction == "maximize" else -1.0
     everything = sign * np.concatenate([curve, *past])
@@ -94,12 +98,32 @@ def scale_of(
     if has_ceiling and _all_alike(finite, len(past), best - worst):
         has_ceiling = False
     if not has_ceiling:
-        best = _out_of_reach(finite, worst)
+        best = _out_of_reach(finite, worst, reach)
     if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
         worst = best - _unit(best)
         has_floor = False
     scale = Scale(sign * worst, sign * best, has_floor, has_ceiling)
     return scale.reaching(float(curve[-1]))
+
+
+def confirmed(
+    bounds: tuple[float, float] | None, values: Sequence[float] | Array
+) -> tuple[float, float] | None:
+    """Bounds that a metric's name promises, as values confirm them: a share may be in per cent.
+
+    Args:
+        bounds: Of a metric of that name; None where nothing is known of it.
+        values: Some that were measured; what is not finite says nothing.
+
+    Returns:
+        The bounds, 0 to 100 for a share in per cent, or None where it is another metric.
+    """
+    finite = np.asarray(values, float)
+    finite = finite[np.isfinite(finite)]
+    for low, high in [bounds, _PER_CENT] if bounds == _SHARE else [bounds] if bounds else []:
+        if np.all((finite >= low) & (finite <= high)):
+            return low, high
+    return None
 
 
 def _bounds(
@@ -119,11 +143,11 @@ def _all_alike(finite: Array, n_curves: int, width: float) -> bool:
     return n_curves >= _ENOUGH and bool(spread < _ALIKE * width)
 
 
-def _out_of_reach(finite: Array, worst: float) -> float:
-    """A value that is better than all by as much as they are better than the worst ones."""
+def _out_of_reach(finite: Array, worst: float, reach: float) -> float:
+    """A value that is better than all by `reach` times what they are better than the worst ones."""
     best = float(finite.max())
     spread = max(best - worst, float(np.subtract(*np.quantile(finite, [0.9, 0.1]))))
-    return best + max(spread, 1e-9 * abs(best)) if spread > 0 else best + _unit(best)
+    return best + reach * (max(spread, 1e-9 * abs(best)) if spread > 0 else _unit(best))
 
 
 def _unit(value: float) -> float:

@@ -38,8 +38,9 @@ LOWEST = 1e-4
 
 FLAT, POWER, EXPONENTIAL, LOG_POWER, BROKEN = range(5)
 
-_FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96)
+_FLOORS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.96, 0.99)
 _RATES = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.55, 0.75, 1.0, 1.4)
+_FAST = (2.0, 2.8, 4.0, 5.6)  # of exponentials, which soon have nothing more to gain
 
 # Half the grid's steps, by family: of log b, of d, of log f and of r.
 _CELLS = np.array(
@@ -138,7 +139,7 @@ class Laws:
             np.where(single, b0, b1),
             self.d[:, None] + d * u[..., 2],
             np.where(self.family[:, None] == LOG_POWER, 1 / np.where(b1 > 0, b1, 1.0), width),
-            np.clip(self.r[:, None] + r * u[..., 4], 0.0, 0.99),
+            np.clip(self.r[:, None] + r * u[..., 4], 0.0, 0.995),
         )
         return Laws(*(np.broadcast_to(x, (len(self), n)).ravel() for x in columns))
 
@@ -149,6 +150,7 @@ def bank() -> Laws:
     rows: list[tuple[float, ...]] = [(FLAT, b, b, 0.0, 1.0, 0.0) for b in (0.0, -0.05, -0.15)]
     rows += [(POWER, b, b, 0.0, 1.0, r) for b, r in product(_RATES, _FLOORS)]
     rows += [(EXPONENTIAL, b, b, 0.0, y, r) for b, y, r in product(_RATES, (0.3, 0.8), _FLOORS)]
+    rows += [(EXPONENTIAL, b, b, 0.0, y, r) for b, y, r in product(_FAST, (0.8, 1.0), _FLOORS)]
     rows += [
         (LOG_POWER, 0.0, b, d, 1 / b, r)
         for b, d, r in product((0.3, 0.6, 1.0, 1.6, 2.5), (-4.0, -2.0, 0.0, 2.0, 4.0), _FLOORS[::2])

@@ -21,7 +21,7 @@ from scipy.linalg import solve_triangular
 from scipy.special import log_softmax, ndtr
 
 from hpo.curves.distributions import Array
-from hpo.curves.scaling_laws import Laws, bank, log_prior
+from hpo.curves.scaling_laws import FLAT, Laws, bank, log_prior
 
 NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 STRAYINGS = (0.003, 0.02, 0.06, 0.15, 0.35)
@@ -32,6 +32,7 @@ FARTHEST = 1e4
 SPREAD = 1.5
 """By how much forecasts stray more than the past did, so that intervals hold what they say."""
 
+_LEAST_FLOOR = 0.1  # as a share of today's error
 # No curve strays farther than in a thousandfold of the data.
 _LONGEST = 7.0
 _KEPT, _MASS = 1200, 0.9995
@@ -81,6 +82,12 @@ class Posterior:
     def n_last(self) -> float:
         """The largest size that was measured, N."""
         return float(self.evidence.sizes[-1])
+
+    @property
+    def prob_no_floor(self) -> float:
+        """Probability of laws without a floor, or with one that cannot be told from none."""
+        endless = (self.laws.family != FLAT) & (self.laws.r < _LEAST_FLOOR)
+        return float(self.weights[endless].sum())
 
     def moments(self, n: Array, *, noise: bool = False) -> tuple[Array, Array]:
         """Means and variances of log e(n), or of a measurement of it; each of shape (S, m)."""

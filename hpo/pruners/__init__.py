@@ -20,7 +20,7 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
-from hpo.pruners.forecast import ForecastPruner, audits, curve
+from hpo.pruners.forecast import ForecastPruner, audits, curve, stretch
 from hpo.spec import Plan, StoppingSpec
 from search_spaces import Fixed
 from trainers import goals
@@ -39,6 +39,7 @@ __all__ = [
     "forecaster",
     "is_audited",
     "is_due",
+    "stretch",
     "unit",
 ]
 

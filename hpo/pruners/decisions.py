@@ -11,7 +11,7 @@ import numpy as np
 
 from hpo.curves import Curve, Forecast, forecast_batch
 from hpo.curves.distributions import Array, Direction
-from hpo.curves.scales import huge_as_infinite
+from hpo.curves.scales import confirmed, huge_as_infinite
 
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
@@ -311,12 +311,7 @@ class ForecastRule:
 
     def _bounds(self, curves: Sequence[Steps]) -> tuple[float, float] | None:
         """The metric's bounds, unless values show that it is another of the same name."""
-        if self.bounds is None:
-            return None
-        low, high = self.bounds
-        values = np.concatenate([values for _, values in curves])
-        finite = values[np.isfinite(values)]
-        return self.bounds if np.all((finite >= low) & (finite <= high)) else None
+        return confirmed(self.bounds, np.concatenate([values for _, values in curves]))
 
 
 def _share_that_holds(needed: float, gained: float, n: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,14 @@ from hpo.trial import FORECAST, STOPPED_BY
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
+_TOO_SHORT = (
+    "finished trials reported steps up to %.3g times as far as their horizon (of a study file, "
+    "`epochs`); it is taken to be so much farther. Report steps in its unit, or name none."
+)
 _SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
+
+
+_log = logging.getLogger(__name__)
 
 
 class ForecastPruner(Rule):
@@ -68,7 +76,8 @@ class ForecastPruner(Rule):
         startup_trials: Finished trials before any is stopped.
         min_steps: Reports of a trial before it may be stopped.
         horizon: The last step of a trial, or what tells it of a trial; where that is None, the last
-            step of the longest finished trial.
+            step of the longest finished trial. Where finished trials went beyond theirs, as when
+            steps are minibatches and the horizon counts epochs, it is so many times as far.
         ends_early: Whether trials may end by themselves before their horizon. It is then no
             farther than the longest of those that have finished went.
         bounds: Lowest and highest value of the metric, where they are known; infinity where one is
@@ -171,12 +180,16 @@ class ForecastPruner(Rule):
     def outlook(self, study: Study, trial: FrozenTrial) -> Decision | None:
         """What is expected of a trial as it is now; None where nothing can be said, or need be."""
         known = self._know(study)
-        told = self._horizon(trial) if callable(self._horizon) else self._horizon
-        horizon = known.longest if told is None else step_of(told)
+        told = self._horizon_of(trial)
+        horizon = known.longest if told is None else told * known.stretch
         if self._ends_early and known.longest:
             horizon = min(horizon, known.longest)
         rule = ForecastRule(direction_of(study), **self._settings)
         return rule.decide([curve(trial)], horizon, known.past)[0]
+
+    def _horizon_of(self, trial: FrozenTrial) -> float | None:
+        told = self._horizon(trial) if callable(self._horizon) else self._horizon
+        return None if told is None else step_of(told)
 
     def _know(self, study: Study) -> _Known:
         """What the finished trials say; gathered anew only when there are more of them."""
@@ -185,19 +198,34 @@ class ForecastPruner(Rule):
         last = finished[-1].datetime_complete if finished else None
         key, known = (study.study_name, len(finished), last), self._known
         if known is None or known[0] != key:
-            known = self._known = key, _Known.of(finished, direction_of(study))
+            found = _Known.of(finished, direction_of(study), self._horizon_of)
+            if found.stretch > 1 and not (known and known[1].stretch > 1):
+                _log.warning(_TOO_SHORT, found.stretch)
+            known = self._known = key, found
         return known[1]
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What finished trials say, and the last step of the longest."""
+    """What finished trials say.
+
+    Args:
+        past: Of where a trial is going.
+        longest: The last step of the longest.
+        stretch: How many times as far as their horizons they went; at least 1.
+    """
 
     past: Past
     longest: float
+    stretch: float
 
     @classmethod
-    def of(cls, finished: Sequence[FrozenTrial], direction: Direction) -> _Known:
+    def of(
+        cls,
+        finished: Sequence[FrozenTrial],
+        direction: Direction,
+        horizon_of: Callable[[FrozenTrial], float | None],
+    ) -> _Known:
         """Gathers it from COMPLETE trials, by number."""
         better = max if direction == "maximize" else min
         ends = [end(t) for t in finished if _is_feasible(t)]
@@ -209,7 +237,16 @@ class _Known:
             audits=list(audits(finished)),
             surplus=_surplus(finished),
         )
-        return cls(past, max((float(max(t.intermediate_values)) for t in told), default=0.0))
+        longest = max((float(max(t.intermediate_values)) for t in told), default=0.0)
+        return cls(past, longest, stretch(told, horizon_of))
+
+
+def stretch(
+    finished: Iterable[FrozenTrial], horizon_of: Callable[[FrozenTrial], float | None]
+) -> float:
+    """How many times as far as their horizons finished trials went at most; at least 1."""
+    both = ((trial.last_step, horizon_of(trial)) for trial in finished)
+    return max([1.0, *(last / horizon for last, horizon in both if last and horizon)])
 
 
 def _check_number(name: str, value: object, what: str, is_right: Callable[[float], bool]) -> None:

@@ -11,7 +11,17 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.catalog import SPEC, StudyRecord
 from hpo.curves.distributions import Direction
-from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve, ends_early, unit
+from hpo.pruners import (
+    Decision,
+    ForecastRule,
+    Past,
+    Steps,
+    audits,
+    curve,
+    ends_early,
+    stretch,
+    unit,
+)
 from hpo.spec import Plan
 from hpo.trial import TrialRecord
 from trainers import goals
@@ -133,10 +143,12 @@ class _Lengths:
 
     plan: Plan
     longest: int
+    stretch: float
 
     @classmethod
     def of(cls, plan: Plan, finished: Sequence[FrozenTrial]) -> _Lengths:
-        return cls(plan, max((trial.last_step or 0 for trial in finished), default=0))
+        longest = max((trial.last_step or 0 for trial in finished), default=0)
+        return cls(plan, longest, stretch(finished, lambda trial: plan.epochs(trial.params)))
 
     def run(self, trial: FrozenTrial) -> int:
         """The last step of a trial."""
@@ -144,7 +156,8 @@ class _Lengths:
 
     def saved(self, trial: FrozenTrial) -> int:
         """Steps that it was stopped before."""
-        whole = self.plan.epochs(trial.params) or self.longest
+        told = self.plan.epochs(trial.params)
+        whole = round(told * self.stretch) if told else self.longest
         if ends_early(self.plan):
             whole = min(whole, self.longest)
         return max(0, whole - self.run(trial))

@@ -14,7 +14,7 @@ from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
 from hpo.places import storage_url
 from hpo.requirements import requirement
-from hpo.sizing.question import OURS, PERCENT, Question
+from hpo.sizing.question import OURS, PERCENT, Question, refuse_target
 from hpo.spec import Plan
 from hpo.storage import open_storage
 from hpo.study import job_of
@@ -135,23 +135,6 @@ def target_of(plan: Plan, metric: str) -> float | None:
     parsed = requirement(plan.spec.gate.get(metric, ""))
     better = "<" if plan.spec.objective.direction_of(metric) == "minimize" else ">"
     return parsed[1] if parsed and parsed[0].startswith(better) else None
-
-
-def refuse_target(metric: str, target: float, bounds: tuple[float, float] | None) -> None:
-    """Refuses a target that no model could have.
-
-    Raises:
-        HpoError: the metric is never so.
-    """
-    if math.isfinite(target) and (bounds is None or bounds[0] <= target <= bounds[1]):
-        return
-    low, high = bounds or (-math.inf, math.inf)
-    between = f"between {low:g} and {high:g}" if math.isfinite(low + high) else "a finite number"
-    if not math.isfinite(low + high) and math.isfinite(target):
-        between = f"at least {low:g}" if math.isfinite(low) else f"at most {high:g}"
-    raise HpoError(
-        f"{metric} cannot be {target:g}; it is {between}.", "Give another one: --target 0.02"
-    )
 
 
 def refuse_metric(plan: Plan, metric: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
 from hpo.curves.measurements import natural_best
+from hpo.curves.scales import confirmed
 from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
@@ -27,7 +28,6 @@ PERCENT = 100
 """The size of data whose number of examples nobody knows: sizes are per cent of it."""
 
 OURS = ("trainer", "estimator")
-_SHARE, _PERCENT_OF_A_SHARE = (0.0, 1.0), (0.0, 100.0)
 
 
 @dataclass(frozen=True)
@@ -72,14 +72,14 @@ class Question:
 
     def bounds_of(self, values: Sequence[float]) -> tuple[float, float] | None:
         """Bounds as values confirm them: own code's `val_accuracy` may be in per cent."""
-        named = self.bounds or goals.bounds(self.metric)
-        wanted = values if self.target is None else [*values, self.target]
-        if self.bounds or named is None:
+        if self.bounds:
             return self.bounds
-        for low, high in (named, _PERCENT_OF_A_SHARE) if named == _SHARE else (named,):
-            if low <= min(wanted) and max(wanted) <= high:
-                return low, high
-        return None
+        named = goals.bounds(self.metric)
+        measured = confirmed(named, values)
+        if self.target is None or measured is None:
+            return measured
+        # Values below 1 may be per cent as well, where the target tells.
+        return confirmed(named, [*values, self.target]) or measured
 
     def place(self, size: float) -> str:
         """A size in words: ``n = 1,077``, or ``40% of the data``."""
@@ -125,6 +125,23 @@ class Question:
         return self.study.directory / DATA_NEEDS / self.key
 
 
+def refuse_target(metric: str, target: float, bounds: tuple[float, float] | None) -> None:
+    """Refuses a target that no model could have.
+
+    Raises:
+        HpoError: the metric is never so.
+    """
+    if math.isfinite(target) and (bounds is None or bounds[0] <= target <= bounds[1]):
+        return
+    low, high = bounds or (-math.inf, math.inf)
+    between = f"between {low:g} and {high:g}" if math.isfinite(low + high) else "a finite number"
+    if not math.isfinite(low + high) and math.isfinite(target):
+        between = f"at least {low:g}" if math.isfinite(low) else f"at most {high:g}"
+    raise HpoError(
+        f"{metric} cannot be {target:g}; it is {between}.", "Give another one: --target 0.02"
+    )
+
+
 @dataclass(frozen=True)
 class Answer:
     """What was found.
@@ -160,18 +177,25 @@ class Answer:
 
 
 def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
-    """What fits tell of data needs; None of fewer than two sizes, which tell nothing."""
+    """What fits tell of data needs; None of fewer than two sizes, which tell nothing.
+
+    Raises:
+        HpoError: the metric can never be the target, or what it is makes no curve.
+    """
     sizes = [fit.size for fit in fits]
     if len(set(sizes)) < 2:
         return None
     errors = [fit.metrics[question.metric] for fit in fits]
+    bounds = question.bounds_of(errors)
+    if question.target is not None:
+        refuse_target(question.metric, question.target, bounds)
     try:
         return data_needs(
             sizes,
             errors,
             question.target,
             direction=question.direction,
-            bounds=question.bounds_of(errors),
+            bounds=bounds,
         )
     except ValueError as error:
         raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error

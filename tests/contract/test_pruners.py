@@ -216,6 +216,22 @@ def test_a_horizon_may_follow_from_the_trial() -> None:
     assert study.trials[-1].system_attrs[FORECAST]["horizon"] == 40
 
 
+def test_a_horizon_that_finished_trials_went_beyond_is_farther(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Steps are minibatches, and the horizon counts epochs."""
+    pruner = ForecastPruner(audit=0.0, horizon=STEPS / 5)
+    study = optuna.create_study(pruner=pruner)
+    search(study, GOOD + BAD)
+    known = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=STEPS))
+    search(known, GOOD + BAD)
+
+    assert states(study) == states(known) == "CCCCCPPPP"
+    assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("finished trials reported steps up to 5 times as far as their horizon")
+
+
 def test_a_trial_that_may_end_early_ends_no_later_than_the_longest_did() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=200, ends_early=True))
     search(study, GOOD + BAD)

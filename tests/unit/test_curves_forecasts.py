@@ -14,10 +14,10 @@ import torch
 from safetensors.numpy import load_file
 
 import hpo
-from hpo.curves import forecast_batch, network, training
-from hpo.curves.distributions import Direction
+from hpo.curves import Distribution, forecast_batch, network, training
+from hpo.curves.distributions import Direction, mixture
 from hpo.curves.prior import Prior
-from hpo.curves.scales import LOWEST
+from hpo.curves.scales import LOWEST, confirmed
 from hpo.curves.training import N_CURVES, Network, beside_each, draw, loss_of
 
 _T = np.arange(1.0, 101)
@@ -175,6 +175,52 @@ def test_with_five_finished_curves_forecasts_are_better_than_without() -> None:
                 found = hpo.forecast(curve[:n], 30, direction="maximize", history=history, at=30)
                 scores.append(found.crps(curve[-1])[0])
     assert np.mean(beside) < np.mean(alone)
+
+
+@pytest.mark.parametrize("seen", [10, 20])
+@pytest.mark.parametrize("kind", ["loss", "reward"])
+def test_where_no_bound_tells_how_good_it_may_get_intervals_are_wide_enough(
+    kind: str, seen: int
+) -> None:
+    """Exponentials whose end nothing tells: 90% intervals hold three in four and more."""
+    rng = np.random.default_rng(0)
+    steps = np.arange(1, 101)
+    curves = rng.uniform(0.5, 3, (60, 1)) * np.exp(-steps / rng.uniform(5, 60, (60, 1))) - 3
+    curves += rng.choice([0, 0.01, 0.03], (60, 1)) * rng.normal(size=(60, 100))
+    direction: Direction = "minimize" if kind == "loss" else "maximize"
+    sign = 1 if kind == "loss" else -50
+
+    found = forecast_batch(list(sign * curves[:, :seen]), 100, direction=direction)
+
+    low, high = np.array([f.quantile([0.05, 0.95])[:, 0] for f in found]).T
+    ends = sign * curves[:, -1]
+    assert np.mean((low <= ends) & (ends <= high)) > 0.75
+
+
+def test_a_mixture_is_drawn_from_each_of_its_parts_alike() -> None:
+    one = Distribution(np.array([[0.0, 1.0]]), np.array([[1.0]]))
+    other = Distribution(np.array([[0.5, 2.5, 4.5]]), np.array([[0.5, 0.5]]))
+    mixed = Distribution(*mixture([one, other]))
+    for x in (-1.0, 0.25, 0.5, 0.75, 2.0, 3.5, 5.0):
+        assert mixed.cdf(x) == pytest.approx((one.cdf(x) + other.cdf(x)) / 2)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "values", "confirmed_"),
+    [
+        ((0.0, 1.0), [0.2, 0.9, np.nan], (0.0, 1.0)),
+        ((0.0, 1.0), [0.9, 78.0], (0.0, 100.0)),
+        ((0.0, 1.0), [-0.1, 0.5], None),
+        ((0.0, 1.0), [78.0, 101.0], None),
+        ((0.0, np.inf), [78.0, 101.0], (0.0, np.inf)),
+        ((0.0, np.inf), [-1.0], None),
+        (None, [0.5], None),
+    ],
+)
+def test_bounds_that_a_name_promises_hold_as_values_confirm_them(
+    bounds: Any, values: list[float], confirmed_: Any
+) -> None:
+    assert confirmed(bounds, values) == confirmed_
 
 
 def test_steps_may_be_far_apart_and_uneven() -> None:

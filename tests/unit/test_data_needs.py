@@ -33,6 +33,52 @@ def test_a_target_below_the_floor_names_the_floor() -> None:
     )
 
 
+@pytest.mark.parametrize("target", [0.0, 1e-9, 1e-4])
+def test_where_no_floor_has_shown_none_is_named(target: float) -> None:
+    needs = hpo.data_needs(_N, 2 * np.array(_N, float) ** -0.5, target)
+    assert needs.verdict == "unreachable"
+    pattern = r"more data will not get there: 10,000x gives 0\.00\d+ \(0\.00\d+-0\.0\d+\)"
+    assert re.fullmatch(pattern, needs.sentence)
+
+
+@pytest.mark.parametrize("farther", [1, 10, 100])
+def test_a_floor_does_not_get_less_sure_with_more_evidence(farther: int) -> None:
+    sizes = farther * np.geomspace(156, 10_000, 13)
+    needs = hpo.data_needs(sizes, 0.05 + 2 * sizes**-0.5, 0.02)
+    assert needs.verdict == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("unit", "pattern"),
+    [
+        (1e-9, r"10x the data gives \S+e-1\d \(90% interval \S+e-1\d-\S+e-1\d\)"),
+        (1.0, r"10x the data gives 0\.00\d+ \(90% interval 0\.00\d+-0\.0\d+\)"),
+        (1e9, r"10x the data gives \d{7} \(90% interval \d{7}-\d{7,8}\)"),
+        (1e15, r"10x the data gives \S+e\+1\d \(90% interval \S+e\+1\d-\S+e\+1\d\)"),
+    ],
+)
+def test_numbers_are_told_with_the_digits_that_tell_them_apart(unit: float, pattern: str) -> None:
+    sentence = hpo.data_needs(_N, unit * 2 * np.array(_N, float) ** -0.5).sentence
+    assert re.fullmatch(pattern, sentence), sentence
+    numbers = re.findall(r"[\d.]+(?:e[+-]\d+)?(?=[ -]|\))", sentence.partition("gives ")[2])
+    assert len({*numbers} - {"90"}) == 3
+
+
+def test_many_times_the_data_are_a_plain_number() -> None:
+    sizes = np.geomspace(100, 6400, 7)
+    needs = hpo.data_needs(sizes, sizes**-0.25, 0.04)
+    assert re.match(r"[\d,.]+x the data \(90% interval [\d,.]+-[\d,.]+x\) reaches", needs.sentence)
+
+
+def test_errors_that_rise_with_the_data_are_doubted() -> None:
+    sizes = np.geomspace(100, 6400, 7)
+    accuracies = 1 - sizes**-0.5
+
+    assert "should it minimize?" in hpo.data_needs(sizes, accuracies, 0.99).sentence
+    rightly = hpo.data_needs(sizes, accuracies, 0.99, direction="maximize")
+    assert "should it" not in rightly.sentence
+
+
 @pytest.mark.parametrize(
     ("sizes", "errors", "target"),
     [
