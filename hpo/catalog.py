@@ -147,6 +147,10 @@ class StudyRecord:
         """Optuna's trials, by number."""
         return self.storage.get_all_trials(self.id, deepcopy=False)
 
+    def trial(self, trial_id: int) -> TrialRecord:
+        """The trial in that row of the database."""
+        return self.aims.read(self.storage.get_trial(trial_id))
+
     def trials(self) -> list[TrialRecord]:
         """Its trials, by number."""
         return [self.aims.read(trial) for trial in self.frozen_trials()]

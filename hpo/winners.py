@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
+from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
 from hpo.spec import source_of
-from hpo.study import job_of
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
