@@ -81,7 +81,7 @@ class MetricsLog:
 
     def _cannot_write(self, error: OSError) -> RunDirectoryError:
         message = f"cannot write {self._path}: {error.strerror}."
-        return RunDirectoryError(message, "When it can be written: hpo resume STUDY")
+        return RunDirectoryError(message, "When it can be written: hpo resume {study}")
 
 
 def _number(log: Path) -> int:

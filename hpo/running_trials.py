@@ -167,7 +167,7 @@ class RunningTrials:
         if isinstance(verdict, Failure) and verdict.found_disk_full:
             self.put_back(number, verdict.summary)
             message = f"trial {number} found no room on the disk: {verdict.message}."
-            raise RunDirectoryError(message, f"Make room, then: hpo resume {self._record.name}")
+            raise RunDirectoryError(message, "Make room, then: hpo resume {study}")
         has_metric = all(name in running.metrics for name in self._aims.metrics)
         self._limits.note_end(has_metric=has_metric or not isinstance(result, Mapping))
         storage, trial_id = self._storage, running.id

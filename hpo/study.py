@@ -251,13 +251,13 @@ class Study:
         """
         name = self._record.name
         self._storage.database.hurry()  # it has been waited for
-        if isinstance(error, HpoError) and self._interrupts.why and not self._interrupts.of_budget:
-            error.exit_code = 128 + (self._interrupts.received or signal.SIGINT)
+        if isinstance(error, HpoError):
+            error.for_study(name)
+            if self._interrupts.why and not self._interrupts.of_budget:
+                error.interrupted_by(self._interrupts.received or signal.SIGINT)
         with suppress(*_DATABASE_ERRORS, KeyError):  # KeyError: the study is gone
             self._interrupted()
             self._leave("interrupted", str(error).partition("\n")[0] or type(error).__name__)
-        if isinstance(error, HpoError) and "hpo resume STUDY" in error.next_step:
-            error.next_step = error.next_step.replace("STUDY", name)
         if isinstance(error, UpdateFinishedTrialError):
             message = f"{error}, or its study was deleted."
             raise StorageError(message, f"See: hpo show {name}") from error

@@ -99,7 +99,7 @@ class InlineExecutor:
         except RuntimeError as error:
             what = str(error).partition("\n")[0]
             message = f"CUDA can no longer be used in this process: {what}."
-            self._broken = ObjectiveError(message, "In another process: hpo resume STUDY")
+            self._broken = ObjectiveError(message, "In another process: hpo resume {study}")
 
     def drain(self) -> None:
         """Lets the running trial end after its next report."""
