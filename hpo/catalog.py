@@ -101,6 +101,10 @@ class StudyRecord:
         """Folder of its trials' metrics; None for a study that plain Optuna made."""
         return Path(self.attrs[DIRECTORY]) if DIRECTORY in self.attrs else None
 
+    def directory_of(self, trial: int) -> Path | None:
+        """Folder of the trial of that number; None for a study that plain Optuna made."""
+        return None if self.directory is None else self.directory / f"trial-{trial:05d}"
+
     @cached_property
     def plan(self) -> Plan:
         """Its study file, as it was run last.

@@ -15,10 +15,9 @@ def job_of(study: StudyRecord, trial: TrialRecord) -> Job:
     Raises:
         ObjectiveError: the study was not made by hpo.
     """
-    plan, directory = study.plan, study.directory
-    assert directory is not None  # noqa: S101 - a study with a plan has one
+    plan, folder = study.plan, study.directory_of(trial.number)
+    assert folder is not None  # noqa: S101 - a study with a plan has one
     seed = derive_seed(plan.spec.search.seed, trial.number, _TRAINING)
-    folder = directory / f"trial-{trial.number:05d}"
     config = plan.config(trial.params)
     if trial.micro_batch is not None:
         config["micro_batch"] = trial.micro_batch

@@ -276,10 +276,10 @@ class KeepWeights(Listener):
 
     def _delete(self, number: int) -> None:
         """Deletes what the trainer has written for a trial, and nothing of anybody else's."""
-        directory = self._study.directory
-        if directory is None:
+        folder = self._study.directory_of(number)
+        if folder is None:
             return
-        home = directory / f"trial-{number:05d}" / CHECKPOINTS
+        home = folder / CHECKPOINTS
         for pattern in ("checkpoint-*.pt", WEIGHTS):
             for file in [*home.glob(pattern), *home.glob(f"fold-*/{pattern}")]:
                 file.unlink(missing_ok=True)
