@@ -31,6 +31,8 @@ from hpo.trial import (
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
+_MOST_EXCESS = 1e6  # a value a million times its threshold is as bad as any
+
 NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
@@ -99,6 +101,14 @@ class Aims:
         """
         theirs = (Check(name, "<= 0", value, value <= 0) for name, value in noted.items())
         return checked(self.constraints, metrics) if self.constraints else tuple(theirs)
+
+    def excesses(self, metrics: Mapping[str, float]) -> list[float]:
+        """How far each constraint is broken, as Optuna is told: above 0 is violated.
+
+        A metric that is missing, or far off, is as bad as any, in numbers that a model can fit.
+        """
+        checks = self.checks(metrics)
+        return [1.0 if c.value is None else min(c.excess, _MOST_EXCESS) for c in checks]
 
     def losses(self, trial: TrialRecord) -> tuple[float, ...]:
         """A trial's values, turned so that smaller is better."""

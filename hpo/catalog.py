@@ -101,6 +101,10 @@ class StudyRecord:
         """Folder of its trials' metrics; None for a study that plain Optuna made."""
         return Path(self.attrs[DIRECTORY]) if DIRECTORY in self.attrs else None
 
+    def directory_of(self, trial: int) -> Path | None:
+        """Folder of the trial of that number; None for a study that plain Optuna made."""
+        return None if self.directory is None else self.directory / f"trial-{trial:05d}"
+
     @cached_property
     def plan(self) -> Plan:
         """Its study file, as it was run last.
@@ -146,6 +150,10 @@ class StudyRecord:
     def frozen_trials(self) -> list[FrozenTrial]:
         """Optuna's trials, by number."""
         return self.storage.get_all_trials(self.id, deepcopy=False)
+
+    def trial(self, trial_id: int) -> TrialRecord:
+        """The trial in that row of the database."""
+        return self.aims.read(self.storage.get_trial(trial_id))
 
     def trials(self) -> list[TrialRecord]:
         """Its trials, by number."""

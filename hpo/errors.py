@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 
 class HpoError(Exception):
@@ -27,7 +28,8 @@ class HpoError(Exception):
 
     Args:
         message: What happened, with the value that caused it.
-        next_step: What to do or type now; empty when the message says it already.
+        next_step: What to do or type now, with ``{study}`` for the name of a study that is not
+            known where the error is raised (`for_study`); empty when the message says it already.
 
     Attributes:
         exit_code: The command's.
@@ -38,7 +40,23 @@ class HpoError(Exception):
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message)
         self.message = message
-        self.next_step = next_step
+        self._next_step = next_step
+        self._study = "STUDY"
+
+    @property
+    def next_step(self) -> str:
+        """What to do or type now."""
+        return self._next_step.replace("{study}", self._study)
+
+    def for_study(self, name: str) -> Self:
+        """Notes whose error it is, and returns it, as `with_traceback` does."""
+        self._study = name
+        return self
+
+    def interrupted_by(self, signal_number: int) -> Self:
+        """Notes that a signal was about to end the command, which the exit code tells."""
+        self.exit_code = 128 + signal_number
+        return self
 
     def __str__(self) -> str:
         return f"{self.message} {self.next_step}".strip()

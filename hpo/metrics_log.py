@@ -11,6 +11,8 @@ from typing import Any
 from hpo.errors import RunDirectoryError
 from trainers import Report
 
+_NAME = "metrics.jsonl"
+
 
 class MetricsLog:
     """A trial's metrics.jsonl: one line a step, with every metric; the storage has only one.
@@ -26,7 +28,7 @@ class MetricsLog:
     """
 
     def __init__(self, directory: Path) -> None:
-        self._path = path = directory / "metrics.jsonl"
+        self._path = path = directory / _NAME
         try:
             directory.mkdir(parents=True, exist_ok=True)
             earlier = sorted(directory.glob("metrics-*.jsonl"), key=_number)
@@ -46,9 +48,8 @@ class MetricsLog:
         """
         if self._earlier is None:
             return []
-        lines, self._earlier = self._earlier.read_bytes().splitlines(keepends=True), None
-        entries = [(line, entry) for line in lines if (entry := _parsed(line)) is not None]
-        before = [(line, entry) for line, entry in entries if entry["step"] < step]
+        lines, self._earlier = _whole_lines(self._earlier), None
+        before = [(line, entry) for line, entry in lines if entry["step"] < step]
         self._append(b"".join(line for line, _ in before))
         return [
             Report(entry["step"], entry["metrics"], entry["wall_seconds"]) for _, entry in before
@@ -81,7 +82,19 @@ class MetricsLog:
 
     def _cannot_write(self, error: OSError) -> RunDirectoryError:
         message = f"cannot write {self._path}: {error.strerror}."
-        return RunDirectoryError(message, "When it can be written: hpo resume STUDY")
+        return RunDirectoryError(message, "When it can be written: hpo resume {study}")
+
+
+def read(directory: Path) -> list[dict[str, Any]] | None:
+    """What a trial has reported, as it was written, whoever still writes; None without a log."""
+    log = directory / _NAME
+    return [entry for _, entry in _whole_lines(log)] if log.exists() else None
+
+
+def _whole_lines(log: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """The lines of a log and what they say, but none that was cut off as its process died."""
+    lines = log.read_bytes().splitlines(keepends=True)
+    return [(line, entry) for line in lines if (entry := _parsed(line)) is not None]
 
 
 def _number(log: Path) -> int:
@@ -90,7 +103,6 @@ def _number(log: Path) -> int:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """One line of a log; None of one that was cut off as its process died."""
     try:
         entry: dict[str, Any] = json.loads(line)
     except ValueError:

@@ -7,12 +7,11 @@ again from the storage and the run directory: at the start of the next run, or b
 from __future__ import annotations
 
 import io
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
+from hpo import metrics_log
 from hpo.catalog import LOG_NAME, SPEC, StudyRecord
 from hpo.listeners import Listener, Outcome
 from hpo.reports import stopping
@@ -232,10 +231,10 @@ def _steps(study: StudyRecord, trial: TrialRecord) -> Iterator[tuple[int, int, d
 
     They come from its run directory; where that is gone, the storage has the objective alone.
     """
-    log = (study.directory or Path()) / f"trial-{trial.number:05d}" / "metrics.jsonl"
-    if log.exists():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
+    folder = study.directory_of(trial.number)
+    entries = None if folder is None else metrics_log.read(folder)
+    if entries is not None:
+        for entry in entries:
             yield entry["step"], entry["time_ms"], entry["metrics"]
         return
     values = study.storage.get_trial(trial.id).intermediate_values

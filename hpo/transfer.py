@@ -37,19 +37,15 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import sqlalchemy as sa
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    json_to_distribution,
-)
-from optuna.storages._rdb import models
+from optuna.distributions import CategoricalDistribution
+from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from hpo.catalog import DIRECTORY, SPEC, STATE, UID, StudyRecord
 from hpo.errors import ExportFileError, HpoError, SpecError, StorageError, StudyNotFoundError
 from hpo.spec import from_stored
-from hpo.storage import Storage
+from hpo.storage import Storage, codings, rows, schema, studies
 from hpo.trial import MLFLOW_RUN
 
 FORMAT = "hpo study"
@@ -57,20 +53,6 @@ VERSION = 1
 
 _TRIALS_AT_ONCE = 500
 _EXPORT_AGAIN = "Export the study again: hpo db export STUDY --output FILE"
-
-_studies = models.StudyModel.__table__
-_directions = models.StudyDirectionModel.__table__
-_study_user_attrs = models.StudyUserAttributeModel.__table__
-_study_system_attrs = models.StudySystemAttributeModel.__table__
-_trials = models.TrialModel.__table__
-_params = models.TrialParamModel.__table__
-_values = models.TrialValueModel.__table__
-_steps = models.TrialIntermediateValueModel.__table__
-_user_attrs = models.TrialUserAttributeModel.__table__
-_system_attrs = models.TrialSystemAttributeModel.__table__
-
-_Value = models.TrialValueModel
-_Step = models.TrialIntermediateValueModel
 
 _T = TypeVar("_T")
 _Document: TypeAlias = dict[str, Any]
@@ -105,7 +87,7 @@ def export_study(study: StudyRecord) -> Iterator[str]:
     """
     study.storage.flush()
     with _snapshot(study.storage.engine) as connection:
-        of_study = sa.select(sa.func.count()).where(_trials.c.study_id == study.id)
+        of_study = sa.select(sa.func.count()).where(schema.trials.c.study_id == study.id)
         yield _line(
             {
                 "format": FORMAT,
@@ -190,74 +172,45 @@ def _snapshot(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 
 def _study_document(connection: sa.Connection, study_id: int) -> _Document:
-    def of_study(table: sa.Table) -> Sequence[sa.Row[Any]]:
-        query = sa.select(table).where(table.c.study_id == study_id)
-        return connection.execute(query.order_by(*table.primary_key)).all()
-
-    study = next(iter(of_study(_studies)), None)
-    if study is None:
+    found = studies.read(connection, schema.studies.c.study_id == study_id)
+    if not found:
         raise StudyNotFoundError("the study was deleted meanwhile.", "List others: hpo studies")
-    directions = sorted(of_study(_directions), key=lambda row: row.objective)
+    (study,) = found
     return {
         "name": study.study_name,
-        "directions": [row.direction.name.lower() for row in directions],
-        "user_attrs": _attrs(of_study(_study_user_attrs)),
-        "system_attrs": _attrs(of_study(_study_system_attrs)),
+        "directions": [direction.name.lower() for direction in study.directions],
+        "user_attrs": study.user_attrs,
+        "system_attrs": study.system_attrs,
     }
 
 
 def _trial_documents(connection: sa.Connection, study_id: int) -> Iterator[_Document]:
-    query = sa.select(_trials).where(_trials.c.study_id == study_id).order_by(_trials.c.trial_id)
-    for trials in connection.execute(query).partitions(_TRIALS_AT_ONCE):
-        ids = [trial.trial_id for trial in trials]
-        tables = (_values, _params, _steps, _user_attrs, _system_attrs)
-        values, params, steps, user, system = (_by_trial(connection, t, ids) for t in tables)
-        for trial in trials:
-            i = trial.trial_id
+    trials = schema.trials
+    query = sa.select(trials).where(trials.c.study_id == study_id).order_by(trials.c.trial_id)
+    for some in connection.execute(query).partitions(_TRIALS_AT_ONCE):
+        ids = [trial.trial_id for trial in some]
+        parts = {table: rows.parts_in(connection, table, ids) for table in rows.PARTS}
+        for trial in some:
+            of = {table: parts[table][trial.trial_id] for table in rows.PARTS}
             yield {
                 "trial": trial.number,
                 "state": trial.state.name,
                 "start": _as_text(trial.datetime_start),
                 "complete": _as_text(trial.datetime_complete),
-                "values": _objectives(values[i]) if values[i] else None,
-                "params": {row.param_name: _param(row) for row in params[i]},
-                "steps": [[row.step, _reported(row)] for row in steps[i]],
-                "user_attrs": _attrs(user[i]),
-                "system_attrs": _attrs(system[i]),
+                "values": codings.values_of(of[schema.values]) or None,
+                "params": {row.param_name: _param(row) for row in of[schema.params]},
+                "steps": [list(step) for step in codings.steps_of(of[schema.steps]).items()],
+                "user_attrs": codings.attrs_of(of[schema.user_attrs]),
+                "system_attrs": codings.attrs_of(of[schema.system_attrs]),
             }
 
 
-def _by_trial(
-    connection: sa.Connection, table: sa.Table, ids: Sequence[int]
-) -> dict[int, list[sa.Row[Any]]]:
-    found: dict[int, list[sa.Row[Any]]] = {trial_id: [] for trial_id in ids}
-    query = sa.select(table).where(table.c.trial_id.in_(ids)).order_by(*table.primary_key)
-    for row in connection.execute(query):
-        found[row.trial_id].append(row)
-    return found
-
-
-def _objectives(rows: Sequence[sa.Row[Any]]) -> list[float]:
-    ordered = sorted(rows, key=lambda row: row.objective)
-    return [_Value.stored_repr_to_value(row.value, row.value_type) for row in ordered]
-
-
-def _reported(row: sa.Row[Any]) -> float:
-    return float(
-        _Step.stored_repr_to_intermediate_value(row.intermediate_value, row.intermediate_value_type)
-    )
-
-
 def _param(row: sa.Row[Any]) -> _Document:
-    distribution = _distribution(row.distribution_json)
+    distribution = codings.distribution_of(row.distribution_json)
     return {
         "value": distribution.to_external_repr(row.param_value),
         "distribution": json.loads(row.distribution_json),
     }
-
-
-def _attrs(rows: Sequence[sa.Row[Any]]) -> _Document:
-    return {row.key: json.loads(row.value_json) for row in rows}
 
 
 def _as_text(utc: datetime | None) -> str | None:
@@ -428,40 +381,29 @@ def _as_copy(attrs: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _insert_study(connection: sa.Connection, study: _Document) -> int:
-    insert = sa.insert(_studies).values(study_name=study["name"]).returning(_studies.c.study_id)
     try:
-        study_id: int = connection.execute(insert).scalar_one()
-    except sa.exc.IntegrityError as error:
+        return studies.insert(connection, **study)
+    except DuplicatedStudyError as error:
         raise HpoError(
             f"there is a study '{study['name']}' already.",
             "Give this one another name: --name NEW",
         ) from error
-    rows: _Rows = {
-        _directions: [
-            {"objective": i, "direction": direction}
-            for i, direction in enumerate(study["directions"])
-        ],
-        _study_user_attrs: _attr_rows(study["user_attrs"]),
-        _study_system_attrs: _attr_rows(study["system_attrs"]),
-    }
-    for table, of_table in rows.items():
-        if of_table:
-            connection.execute(sa.insert(table), [{"study_id": study_id, **r} for r in of_table])
-    return study_id
 
 
 def _insert_trials(connection: sa.Connection, study_id: int, trials: Sequence[_Rows]) -> None:
-    insert = sa.insert(_trials).returning(_trials.c.trial_id, sort_by_parameter_order=True)
-    heads = [{"study_id": study_id, **trial[_trials][0]} for trial in trials]
+    insert = sa.insert(schema.trials).returning(
+        schema.trials.c.trial_id, sort_by_parameter_order=True
+    )
+    heads = [{"study_id": study_id, **trial[schema.trials][0]} for trial in trials]
     ids = connection.execute(insert, heads).scalars().all()
-    for table in (_values, _params, _steps, _user_attrs, _system_attrs):
-        rows = [
+    for table in rows.PARTS:
+        of_table = [
             {"trial_id": trial_id, **row}
             for trial_id, trial in zip(ids, trials, strict=True)
             for row in trial[table]
         ]
-        if rows:
-            connection.execute(sa.insert(table), rows)
+        if of_table:
+            connection.execute(sa.insert(table), of_table)
 
 
 def _rows(trial: _Document, *, n_objectives: int) -> _Rows:
@@ -480,28 +422,18 @@ def _rows(trial: _Document, *, n_objectives: int) -> _Rows:
         "datetime_complete": _as_time(trial["complete"]),
     }
     return {
-        _trials: [head],
-        _values: [_value_row(i, _number(value)) for i, value in enumerate(values or ())],
-        _params: [_param_row(name, param) for name, param in trial["params"].items()],
-        _steps: [_step_row(_integer(step), _number(value)) for step, value in trial["steps"]],
-        _user_attrs: _attr_rows(trial["user_attrs"]),
-        _system_attrs: _attr_rows(trial["system_attrs"]),
+        schema.trials: [head],
+        schema.values: codings.value_rows(map(_number, values or ())),
+        schema.params: [_param_row(name, param) for name, param in trial["params"].items()],
+        schema.steps: codings.step_rows((_integer(s), _number(v)) for s, v in trial["steps"]),
+        schema.user_attrs: codings.attr_rows(trial["user_attrs"]),
+        schema.system_attrs: codings.attr_rows(trial["system_attrs"]),
     }
-
-
-def _value_row(objective: int, number: float) -> dict[str, Any]:
-    value, kind = _Value.value_to_stored_repr(number)
-    return {"objective": objective, "value": value, "value_type": kind}
-
-
-def _step_row(step: int, number: float) -> dict[str, Any]:
-    value, kind = _Step.intermediate_value_to_stored_repr(number)
-    return {"step": step, "intermediate_value": value, "intermediate_value_type": kind}
 
 
 def _param_row(name: str, param: _Document) -> dict[str, Any]:
     text, value = json.dumps(param["distribution"]), param["value"]
-    if not isinstance(_distribution(text), CategoricalDistribution):
+    if not isinstance(codings.distribution_of(text), CategoricalDistribution):
         stored = _number(value)  # out of its range, if that was enqueued
     elif (choice := json.dumps(value)) in _choices(text):
         stored = float(_choices(text)[choice])
@@ -510,19 +442,10 @@ def _param_row(name: str, param: _Document) -> dict[str, Any]:
     return {"param_name": name, "param_value": stored, "distribution_json": text}
 
 
-def _attr_rows(attrs: _Document) -> list[dict[str, Any]]:
-    return [{"key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-
-
-@lru_cache(maxsize=1024)
-def _distribution(text: str) -> BaseDistribution:
-    return json_to_distribution(text)
-
-
 @lru_cache(maxsize=1024)
 def _choices(text: str) -> dict[str, int]:
     """The index of each choice, by its JSON: Optuna's own search takes 1 for True."""
-    distribution = _distribution(text)
+    distribution = codings.distribution_of(text)
     assert isinstance(distribution, CategoricalDistribution)  # noqa: S101 - of these it is asked
     indices: dict[str, int] = {}
     for i, choice in enumerate(distribution.choices):

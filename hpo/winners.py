@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
+from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
 from hpo.spec import source_of
-from hpo.study import job_of
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -286,10 +286,10 @@ class KeepWeights(Listener):
 
     def _delete(self, number: int) -> None:
         """Deletes what the trainer has written for a trial, and nothing of anybody else's."""
-        directory = self._study.directory
-        if directory is None:
+        folder = self._study.directory_of(number)
+        if folder is None:
             return
-        home = directory / f"trial-{number:05d}" / CHECKPOINTS
+        home = folder / CHECKPOINTS
         for pattern in ("checkpoint-*.pt", WEIGHTS):
             for file in [*home.glob(pattern), *home.glob(f"fold-*/{pattern}")]:
                 file.unlink(missing_ok=True)

@@ -81,11 +81,11 @@ def resume(
     try:
         _run(plan, storage, tracking or record.tracking, as_json=as_json)
     except StudyChangedError as error:
-        error.next_step = (
+        raise StudyChangedError(
+            error.message,
             "A study keeps them. Change the file, and run it as another study: "
-            f"hpo run FILE --set name={study}-2"
-        )
-        raise
+            f"hpo run FILE --set name={study}-2",
+        ) from error
 
 
 @command("worker")

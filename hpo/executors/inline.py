@@ -7,23 +7,11 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 
-from optuna import TrialPruned
-
 from hpo.errors import ObjectiveError
+from hpo.executors.ends import end_of, ran_out_of_memory
 from hpo.executors.tidying import tidy
 from hpo.objectives import Objective, Steps
-from hpo.trial import (
-    ITSELF,
-    Drained,
-    Ended,
-    Event,
-    Failure,
-    FailureKind,
-    Job,
-    Reported,
-    Scalar,
-    Stopped,
-)
+from hpo.trial import Drained, Ended, Event, Job, Reported, Scalar
 
 
 class InlineExecutor:
@@ -68,12 +56,8 @@ class InlineExecutor:
             report = next(steps)
             self._reported = self._draining
             return [Reported(trial, report)]
-        except StopIteration as end:
-            ended = Drained(trial) if end.value is None else Ended(trial, end.value)
-        except TrialPruned as pruned:
-            ended = Ended(trial, Stopped(str(pruned) or ITSELF))
-        except (Exception, SystemExit) as error:  # a failed trial is a value
-            ended = Ended(trial, Failure.of(error))
+        except (Exception, SystemExit) as raised:
+            ended = end_of(trial, raised)
         del steps
         self._end(ended)
         return [ended]
@@ -92,14 +76,12 @@ class InlineExecutor:
     def _end(self, ended: Ended | Drained | None = None) -> None:
         """Forgets the running trial, and frees what it holds."""
         self._running = None
-        failure = ended.result if isinstance(ended, Ended) else None
-        full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
         try:
-            tidy(after_out_of_memory=full)
+            tidy(after_out_of_memory=ran_out_of_memory(ended))
         except RuntimeError as error:
             what = str(error).partition("\n")[0]
             message = f"CUDA can no longer be used in this process: {what}."
-            self._broken = ObjectiveError(message, "In another process: hpo resume STUDY")
+            self._broken = ObjectiveError(message, "In another process: hpo resume {study}")
 
     def drain(self) -> None:
         """Lets the running trial end after its next report."""

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 
 from hpo.errors import ObjectiveError
 from hpo.executors import deaths, slots
+from hpo.executors.ends import ran_out_of_memory
 from hpo.executors.messages import CannotStart, Finished, Progress, Ready, Setup
 from hpo.executors.worker_process import RunningJob, WorkerProcess
 from hpo.objectives.outputs import how_it_ended
@@ -301,8 +302,7 @@ class ProcessExecutor:
 
     def _repack(self, running: RunningJob, event: Event | None, peak_bytes: int | None) -> None:
         """Takes note of the memory that a trial needed, where as many run as it allows."""
-        failure = event.result if isinstance(event, Ended) else None
-        full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
+        full = ran_out_of_memory(event)
         if full and running.started > self._relieved_at:  # else it suffered before that
             self._relieved_at = time.monotonic()
             self._layout = self._layout.relieved(self._n_slots)

@@ -31,6 +31,7 @@ from optuna import TrialPruned
 
 from hpo import objectives, spec
 from hpo.errors import HpoError
+from hpo.executors.ends import end_of, ran_out_of_memory
 from hpo.executors.messages import (
     CannotStart,
     Drain,
@@ -49,7 +50,7 @@ from hpo.executors.tidying import tidy
 from hpo.objectives import Objective
 from hpo.objectives.outputs import put_aside
 from hpo.places import OUTPUT
-from hpo.trial import ITSELF, Drained, Ended, Failure, FailureKind, Job, Reported, Stopped
+from hpo.trial import Drained, Ended, Job, Reported
 
 _STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
 
@@ -152,10 +153,9 @@ class Worker:
             with _printing_into(job.directory / OUTPUT):
                 event = self._train(job)
         except Exception as error:  # the folder cannot be written
-            event = Ended(job.trial, Failure.of(error))
+            event = end_of(job.trial, error)
         at = time.monotonic()
-        failure = event.result if isinstance(event, Ended) else None
-        full = isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY
+        full = ran_out_of_memory(event)
         try:
             peak_bytes = tidy(after_out_of_memory=full)
             is_spoiled = full and peak_bytes is not None  # its end frees all there
@@ -168,14 +168,10 @@ class Worker:
         self._trains = True
         try:
             return self._step(job)
-        except StopIteration as end:
-            return Drained(job.trial) if end.value is None else Ended(job.trial, end.value)
-        except TrialPruned as pruned:
-            return Ended(job.trial, Stopped(str(pruned) or ITSELF))
-        except BaseException as error:  # a failed trial is a value, whatever it raises
-            if self._ending:
+        except BaseException as raised:
+            if self._ending and not isinstance(raised, (StopIteration, TrialPruned)):
                 raise
-            return Ended(job.trial, Failure.of(error))
+            return end_of(job.trial, raised)
         finally:
             self._trains = False
 

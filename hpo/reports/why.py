@@ -36,7 +36,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
     record = ranked.get(trial, records[trial])
     frozen = study.storage.get_trial(record.id)
     attrs = frozen.system_attrs
-    best = study.best()
+    best, folder = study.best(), study.directory_of(trial)
     return {
         **record.as_json(),
         "suggested": _suggested(record, attrs),
@@ -51,9 +51,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         "rank": record.rank,
         "n_ranked": sum(each.rank is not None for each in ranked.values()),
         "best": None if best is None else {"trial": best.number, "values": dict(best.values)},
-        "directory": None
-        if study.directory is None
-        else str(study.directory / f"trial-{trial:05d}"),
+        "directory": None if folder is None else str(folder),
     }
 
 

@@ -114,10 +114,11 @@ class SpaceSampler(BaseSampler):
     ) -> dict[str, Any]:
         try:
             return self._draw_new(study, trial)
-        except SpaceExhaustedError:
+        except SpaceExhaustedError as error:
             # Optuna has made the trial already. Its loop ends it; else it would run for ever.
             if not study._thread_local.in_optimize_loop:
                 study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            error.for_study(study.study_name)
             raise
 
     def sample_independent(
@@ -155,7 +156,7 @@ class SpaceSampler(BaseSampler):
         if self.size is not None and len(taken) >= self.size:
             raise SpaceExhaustedError(
                 f"all {self.size:,} configurations of this space have been tried.",
-                "Widen the space, or take the best of them: hpo best STUDY",
+                "Widen the space, or take the best of them: hpo best {study}",
             )
         doubts = self._has_priors and trial.number % _DOUBT_EVERY == _DOUBT_EVERY - 1
         for redraw in range(_DRAWS):
@@ -224,7 +225,7 @@ class SpaceSampler(BaseSampler):
         self.gave_up = True
         return SpaceExhaustedError(
             "no further configuration was found that meets the space's requirements.",
-            "Loosen them, or take the best of those that were tried: hpo best STUDY",
+            "Loosen them, or take the best of those that were tried: hpo best {study}",
         )
 
     @cached_property

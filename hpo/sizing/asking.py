@@ -12,12 +12,12 @@ from typing import Any
 from hpo import catalog, spec
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
+from hpo.jobs import job_of
 from hpo.places import storage_url
 from hpo.requirements import requirement
 from hpo.sizing.question import OURS, PERCENT, Question, refuse_target
 from hpo.spec import Plan
 from hpo.storage import open_storage
-from hpo.study import job_of
 from trainers import goals
 
 _SIZE, _SHARE = re.compile(r"\d[\d_]*"), re.compile(r"\d+(\.\d*)?%")

@@ -7,23 +7,24 @@ starts (`Storage.flush`), about once a second while it reports, and in one when 
 tables are Optuna's own: every Optuna tool reads what hpo writes, and the other way round.
 
 - `urls`: which databases there are; `database`: patience with a lost connection.
-- `schema`: the tables, Optuna's and three of ours; `rows`: trials as rows of them.
+- `schema`: the tables, Optuna's and three of ours; `codings`: what stands in their rows.
+- `studies`, `rows`: studies and trials as rows of them.
 - `script`: a transaction that is written down before it begins, and sent at once.
 - `known`: what this process has read of a study.
 - `leases`: who drives a study, and who may write which trial.
+- `commits`: what this process has pending of its trials, written one transaction per event.
 - `storage`: all of it as an Optuna storage.
 """
 
+from hpo.storage.commits import KEY, TooManyFailuresError
 from hpo.storage.database import Database, DatabaseAwayError
 from hpo.storage.leases import Driver, Lease, LeaseLostError, Leases
 from hpo.storage.rows import FailureLimits
 from hpo.storage.schema import upgrade
 from hpo.storage.storage import (
-    KEY,
     TWIN,
     WRITE_INTERVAL_SECONDS,
     Storage,
-    TooManyFailuresError,
     demand_file,
     open_storage,
 )

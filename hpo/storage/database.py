@@ -252,7 +252,7 @@ class Database:
         if away >= self.patience_seconds:
             raise StorageError(
                 f"storage {self.url} was away for {away:.0f} s: {cause}.",
-                "When it is back: hpo resume STUDY",
+                "When it is back: hpo resume {study}",
             ) from error
 
     def _note_back(self) -> None:

@@ -7,19 +7,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from optuna.distributions import (
-    BaseDistribution,
-    distribution_to_json,
-    json_to_distribution,
-)
-from optuna.storages._rdb.models import TrialIntermediateValueModel, TrialValueModel
+from optuna.storages._rdb.models import TrialValueModel
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.storage import schema
+from hpo.storage import codings, schema
 from hpo.storage.database import Database
 from hpo.storage.script import Script
 
@@ -27,9 +21,6 @@ NO_TRIAL = -1
 """In every list of ids: PostgreSQL takes an empty one for a subquery, and reads all trials."""
 
 _MOST_IDS = 500  # in one query; SQLite takes no more than 999 in all
-
-_value = TrialValueModel.stored_repr_to_value
-_step_value = TrialIntermediateValueModel.stored_repr_to_intermediate_value
 
 
 def read(connection: sa.Connection, ids: Iterable[int]) -> list[FrozenTrial]:
@@ -44,31 +35,27 @@ def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
     query = sa.select(schema.trials).where(schema.trials.c.trial_id.in_(ids))
     # States before parts: a trial may end meanwhile, and one that has ended must have all of them.
     trials = connection.execute(query.order_by(schema.trials.c.trial_id)).all()
-    rows = {table: _rows(connection, table, ids) for table in _PARTS}
+    parts = {table: parts_in(connection, table, ids) for table in PARTS}
     found = []
     for trial in trials:
-        of = {table: rows[table].get(trial.trial_id, ()) for table in _PARTS}
+        of = {table: parts[table][trial.trial_id] for table in PARTS}
         drawn = {
-            row.param_name: (_distribution(row.distribution_json), row.param_value)
+            row.param_name: (codings.distribution_of(row.distribution_json), row.param_value)
             for row in of[schema.params]
         }
-        reached = sorted(of[schema.values], key=lambda row: row.objective)
         found.append(
             FrozenTrial(
                 number=trial.number,
                 state=trial.state,
                 value=None,
-                values=[_value(row.value, row.value_type) for row in reached] or None,
+                values=codings.values_of(of[schema.values]) or None,
                 datetime_start=_as_local(trial.datetime_start),
                 datetime_complete=_as_local(trial.datetime_complete),
                 params={name: d.to_external_repr(value) for name, (d, value) in drawn.items()},
                 distributions={name: d for name, (d, _) in drawn.items()},
-                user_attrs=_attrs(of[schema.user_attrs]),
-                system_attrs=_attrs(of[schema.system_attrs]),
-                intermediate_values={
-                    row.step: _step_value(row.intermediate_value, row.intermediate_value_type)
-                    for row in of[schema.steps]
-                },
+                user_attrs=codings.attrs_of(of[schema.user_attrs]),
+                system_attrs=codings.attrs_of(of[schema.system_attrs]),
+                intermediate_values=codings.steps_of(of[schema.steps]),
                 trial_id=trial.trial_id,
             )
         )
@@ -101,34 +88,19 @@ def no_worse(
     return found
 
 
-_PARTS: Mapping[sa.Table, str] = {
-    schema.params: "param_id",
-    schema.values: "trial_value_id",
-    schema.steps: "trial_intermediate_value_id",
-    schema.user_attrs: "trial_user_attribute_id",
-    schema.system_attrs: "trial_system_attribute_id",
-}
-"""Tables with rows for each trial, and by what these are ordered."""
+PARTS = (schema.values, schema.params, schema.steps, schema.user_attrs, schema.system_attrs)
+"""Tables with rows for each trial."""
 
 
-def _rows(
+def parts_in(
     connection: sa.Connection, table: sa.Table, ids: Sequence[int]
-) -> Mapping[int, list[Any]]:
-    query = sa.select(table).where(table.c.trial_id.in_(ids)).order_by(table.c[_PARTS[table]])
-    found: dict[int, list[Any]] = defaultdict(list)
+) -> Mapping[int, list[sa.Row[Any]]]:
+    """The rows in one of them of each trial, in the order in which they were written."""
+    query = sa.select(table).where(table.c.trial_id.in_(ids)).order_by(*table.primary_key)
+    found: dict[int, list[sa.Row[Any]]] = defaultdict(list)
     for row in connection.execute(query):
         found[row.trial_id].append(row)
     return found
-
-
-def _attrs(rows: Iterable[Any]) -> dict[str, Any]:
-    return {row.key: json.loads(row.value_json) for row in rows}
-
-
-@lru_cache(maxsize=10_000)
-def _distribution(text: str) -> BaseDistribution:
-    """A distribution, which nobody changes; a study has few of them."""
-    return json_to_distribution(text)
 
 
 _LAST = "SELECT number FROM trials WHERE study_id = %s ORDER BY trial_id DESC LIMIT 1"
@@ -322,35 +294,25 @@ def write_params(script: Script, trial: FrozenTrial, names: set[str]) -> None:
     for name, distribution in trial.distributions.items():
         if name in names:
             value = float(distribution.to_internal_repr(trial.params[name]))
-            text = _as_json(distribution)
+            text = codings.distribution_text(distribution)
             rows.append({"param_name": name, "param_value": value, "distribution_json": text})
     script.upsert(schema.params, ("param_name",), rows)
 
 
 def write_steps(script: Script, trial: FrozenTrial, steps: set[int]) -> None:
     """Writes reported values."""
-    stored = TrialIntermediateValueModel.intermediate_value_to_stored_repr
-    rows = []
-    for step in sorted(steps):
-        value, kind = stored(trial.intermediate_values[step])
-        stored_as = {"intermediate_value": value, "intermediate_value_type": kind.name}
-        rows.append({"step": step, **stored_as})
-    script.upsert(schema.steps, ("step",), rows)
+    reported = ((step, trial.intermediate_values[step]) for step in sorted(steps))
+    script.upsert(schema.steps, ("step",), codings.step_rows(reported))
 
 
 def write_values(script: Script, values: Sequence[float]) -> None:
     """Writes the objectives' values."""
-    rows = []
-    for objective, number in enumerate(values):
-        value, kind = TrialValueModel.value_to_stored_repr(float(number))
-        rows.append({"objective": objective, "value": value, "value_type": kind.name})
-    script.upsert(schema.values, ("objective",), rows)
+    script.upsert(schema.values, ("objective",), codings.value_rows(map(float, values)))
 
 
 def write_trial_attrs(script: Script, table: sa.Table, attrs: Mapping[str, Any]) -> None:
     """Writes attributes of a trial."""
-    rows = [{"key": key, "value_json": json.dumps(value)} for key, value in attrs.items()]
-    script.upsert(table, ("key",), rows)
+    script.upsert(table, ("key",), codings.attr_rows(attrs))
 
 
 def find(script: Script) -> None:
@@ -359,12 +321,6 @@ def find(script: Script) -> None:
         "SELECT trials.trial_id, number, fence FROM trials LEFT JOIN hpo_leases "
         f"ON hpo_leases.trial_id = trials.trial_id WHERE trials.trial_id = {script.at}"
     )
-
-
-@lru_cache(maxsize=10_000)
-def _as_json(distribution: BaseDistribution) -> str:
-    text: str = distribution_to_json(distribution)
-    return text
 
 
 def write_attrs(
@@ -376,9 +332,7 @@ def write_attrs(
 ) -> None:
     """Writes attributes of a trial or of a study."""
     owner = "trial_id" if "trial_id" in table.c else "study_id"
-    rows = [
-        {owner: row_id, "key": key, "value_json": json.dumps(value)} for key, value in attrs.items()
-    ]
+    rows = [{owner: row_id, **row} for row in codings.attr_rows(attrs)]
     database.upsert(connection, table, (owner, "key"), rows)
 
 

@@ -4,42 +4,38 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import threading
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import StorageError
-from hpo.storage import rows, schema
-from hpo.storage.database import Database, DatabaseAwayError, study_gone
+from hpo.storage import rows, schema, studies
+from hpo.storage.commits import KEY, Commits, NotAdmittedError, OpenTrial, TooManyFailuresError
+from hpo.storage.database import Database, DatabaseAwayError
 from hpo.storage.known import KnownStudy
 from hpo.storage.leases import Lease, LeaseLostError, Leases
 from hpo.storage.rows import FailureLimits
-from hpo.storage.script import RefusedError, Script
+from hpo.storage.script import RefusedError
 from hpo.storage.urls import file_of, parse
 
 WRITE_INTERVAL_SECONDS = 1.0
 """What a running trial reports is written at most this often."""
 
 _MOMENT_SECONDS = 0.05  # what others did since need not be known to count trials
-
-KEY = "hpo:key"
-"""System attribute by which trials are told apart."""
 
 TWIN = "hpo:twin"
 """System attribute of a trial that had to wait: the number of the same one, which ran."""
@@ -74,53 +70,8 @@ def demand_file(url: str) -> None:
         )
 
 
-class TooManyFailuresError(Exception):
-    """As many trials have failed as may, and the study has; nothing was written."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"trial {number} failed when its study had failed already")
-
-
-class _NotAdmittedError(Exception):
-    """A new trial is one too many, or repeats another; or one that waited repeats what runs."""
-
-
 class _NotTakenError(Exception):
     """Another process was faster; the transaction is to be rolled back."""
-
-
-@dataclass
-class _OpenTrial:
-    """A trial that this process writes, and what of it the database does not have yet."""
-
-    study_id: int
-    trial: FrozenTrial
-    row_id: int | None = None
-    lease: Lease | None = None
-    params: set[str] = field(default_factory=set)
-    user_attrs: set[str] = field(default_factory=set)
-    system_attrs: set[str] = field(default_factory=set)
-    steps: set[int] = field(default_factory=set)
-    forgets_from: int | None = None  # steps that an earlier attempt reported are to go, from here
-    written_at: float = 0.0
-    recent: rows.Recent | None = None  # of a draft: what was not known when it was asked for
-    token: str = field(default_factory=lambda: str(uuid.uuid4()))
-
-    @property
-    def dirty(self) -> bool:
-        return self.row_id is None or self.forgets_from is not None or any(self._pending)
-
-    def written(self, row_id: int, number: int) -> None:
-        """Notes that the database now has all of it."""
-        self.row_id, self.trial._trial_id, self.trial.number = row_id, row_id, number
-        self.forgets_from = None
-        for keys in self._pending:
-            keys.clear()
-        self.written_at = time.monotonic()
-
-    @property
-    def _pending(self) -> tuple[set[Any], ...]:
-        return self.params, self.user_attrs, self.system_attrs, self.steps
 
 
 class Storage(BaseStorage):
@@ -143,10 +94,9 @@ class Storage(BaseStorage):
     def __init__(self, database: Database) -> None:
         self.database = database
         self.leases = Leases(database)
-        self._driver_id: str | None = None
-        self._failures: FailureLimits | None = None
+        self._commits = Commits(database, self.leases)
         self._known: dict[int, KnownStudy] = {}
-        self._open: dict[int, _OpenTrial] = {}  # by row id; a draft by its draft id
+        self._open: dict[int, OpenTrial] = {}  # by row id; a draft by its draft id
         self._row_ids: dict[int, int] = {}  # draft id -> row id
         self._draft_ids = itertools.count(-1, -1)
         self._lock = threading.RLock()
@@ -176,7 +126,7 @@ class Storage(BaseStorage):
         Raises:
             DatabaseAwayError: it cannot be reached now.
         """
-        return self._study(schema.studies.c.study_id == study_id, patient=False) is not None
+        return studies.exists(self.database, study_id, patient=False)
 
     def drive(self, driver_id: str | None, failures: FailureLimits | None = None) -> None:
         """Leases the trials that this process gets from now on to a driver; None to nobody.
@@ -185,7 +135,7 @@ class Storage(BaseStorage):
             driver_id: The driver.
             failures: How many of the study's trials may fail.
         """
-        self._driver_id, self._failures = driver_id, failures
+        self._commits.driver_id, self._commits.failures = driver_id, failures
 
     def close(self) -> None:
         """Writes what is pending and gives the connections back."""
@@ -200,68 +150,39 @@ class Storage(BaseStorage):
         study_name: str | None = None,
         system_attrs: Mapping[str, Any] | None = None,
     ) -> int:
-        name = study_name or f"no-name-{uuid.uuid4()}"
-
-        def create(connection: sa.Connection) -> int:
-            insert = sa.insert(schema.studies).values(study_name=name)
-            returning = insert.returning(schema.studies.c.study_id)
-            study_id: int = connection.execute(returning).scalar_one()
-            objectives = [
-                {"study_id": study_id, "objective": i, "direction": direction}
-                for i, direction in enumerate(directions)
-            ]
-            connection.execute(sa.insert(schema.directions), objectives)
-            attrs = system_attrs or {}
-            rows.write_attrs(connection, self.database, schema.study_system_attrs, study_id, attrs)
-            return study_id
-
-        try:
-            return self.database.write(create)
-        except sa.exc.IntegrityError as error:
-            raise DuplicatedStudyError(name) from error
+        return studies.create(self.database, directions, study_name, system_attrs or {})
 
     def delete_study(self, study_id: int) -> None:
-        def delete(connection: sa.Connection) -> None:
-            self.database.lock_study(connection, schema.studies, study_id)
-            ids = sa.select(schema.trials.c.trial_id).where(schema.trials.c.study_id == study_id)
-            for table in _OF_TRIALS:
-                connection.execute(sa.delete(table).where(table.c.trial_id.in_(ids)))
-            for table in _OF_STUDIES:
-                connection.execute(sa.delete(table).where(table.c.study_id == study_id))
-
-        self._demand_study(study_id)
+        self.get_study_name_from_id(study_id)  # there must be one
         with self._lock:
-            self.database.write(delete)
+            studies.delete(self.database, study_id)
             self._known.pop(study_id, None)
-            self._open = {i: t for i, t in self._open.items() if t.study_id != study_id}
+            for row_id in [i for i, t in self._open.items() if t.study_id == study_id]:
+                del self._open[row_id]
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._set_study_attr(schema.study_user_attrs, study_id, key, value)
+        studies.set_attr(self.database, schema.study_user_attrs, study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._set_study_attr(schema.study_system_attrs, study_id, key, value)
+        studies.set_attr(self.database, schema.study_system_attrs, study_id, key, value)
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        found = self._study(schema.studies.c.study_name == study_name)
-        if found is None:
-            raise KeyError(f"no study '{study_name}'")
-        return int(found.study_id)
+        return studies.id_of(self.database, study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return str(self._demand_study(study_id).study_name)
+        return studies.name_of(self.database, study_id)
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        self._demand_study(study_id)
-        return self._studies(schema.studies.c.study_id == study_id)[0].directions
+        return studies.find(self.database, study_id).directions
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._study_attrs(schema.study_user_attrs, study_id)
+        return studies.attrs(self.database, schema.study_user_attrs, study_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._study_attrs(schema.study_system_attrs, study_id)
+        return studies.attrs(self.database, schema.study_system_attrs, study_id)
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        return self._studies()
+        return studies.every(self.database)
 
     # --- trials: writing ---
 
@@ -270,7 +191,7 @@ class Storage(BaseStorage):
             trial = copy.deepcopy(template_trial) if template_trial else _running_trial()
             trial.number = sum(self.counts(study_id).values())
             trial._trial_id = draft_id = next(self._draft_ids)
-            self._open[draft_id] = opened = _OpenTrial(
+            self._open[draft_id] = opened = OpenTrial(
                 study_id,
                 trial,
                 params=set(trial.params),
@@ -385,7 +306,7 @@ class Storage(BaseStorage):
 
         Afterwards it is this driver's own, to be put back or told.
         """
-        driver_id, token, row_id = self._driver_id, str(uuid.uuid4()), lease.trial_id
+        driver_id, token, row_id = self._commits.driver_id, str(uuid.uuid4()), lease.trial_id
         assert driver_id is not None  # noqa: S101 - only drivers look for dead ones
 
         def take(connection: sa.Connection) -> tuple[Lease, FrozenTrial]:
@@ -450,7 +371,7 @@ class Storage(BaseStorage):
                     self._commit(opened, limit=limit)
                 else:
                     self._commit(opened, alone=is_told_apart)
-            except _NotAdmittedError:
+            except NotAdmittedError:
                 if opened.row_id is None:
                     del self._open[trial_id]
                 else:
@@ -523,9 +444,9 @@ class Storage(BaseStorage):
         Raises:
             DatabaseAwayError: it cannot be reached now.
         """
-        if self._failures is None:
+        if self._commits.failures is None:
             return False
-        query, values = self._failures.have_failed_in_a_row(study_id)
+        query, values = self._commits.failures.have_failed_in_a_row(study_id)
         return bool(self.database.ask(f"SELECT {query}", values, patient=False))
 
     def contenders(
@@ -588,12 +509,12 @@ class Storage(BaseStorage):
             if opened.study_id == study_id and opened.row_id is not None
         ]
 
-    def _writable(self, trial_id: int) -> _OpenTrial:
+    def _writable(self, trial_id: int) -> OpenTrial:
         row_id = self._row_ids.get(trial_id, trial_id)
         if row_id not in self._open:
             trial = self.get_trial(row_id)
-            lease = self.leases.of([row_id]).get(row_id)
-            if lease is not None and lease.driver_id != self._driver_id and self._driver_id:
+            lease, mine = self.leases.of([row_id]).get(row_id), self._commits.driver_id
+            if lease is not None and mine is not None and lease.driver_id != mine:
                 raise LeaseLostError(row_id, trial.number)  # whoever took it may have told it, too
             if trial.state.is_finished():
                 raise UpdateFinishedTrialError(f"trial {trial.number} is {trial.state.name}")
@@ -604,7 +525,7 @@ class Storage(BaseStorage):
         """Takes a trial that has a row into those that this process writes."""
         row_id, now = trial._trial_id, time.monotonic()
         study_id = self._study_of(row_id)
-        self._open[row_id] = _OpenTrial(study_id, trial, row_id, lease, written_at=now)
+        self._open[row_id] = OpenTrial(study_id, trial, row_id, lease, written_at=now)
         self._known_study(study_id).forget(row_id)
 
     def _study_of(self, row_id: int) -> int:
@@ -619,32 +540,17 @@ class Storage(BaseStorage):
         study = self._known_study(study_id)
         if study.has_to_wait(trial_id, self._open):
             return False
-        token = str(uuid.uuid4())
-
-        def claim() -> Script:
-            script = self._script(trial_id)
-            rows.lock(script, study_id)
-            rows.claim(script)
-            rows.demand_no(script, rows.twin(study_id, trial_id, study.recent(self._open), KEY))
-            if self._driver_id is not None:
-                self.leases.give(script, self._driver_id, token)
-            rows.find(script)
-            return script
-
         try:
-            fence = self.database.transact(claim).fence
-        except RefusedError:  # unless its answer was lost
-            got = self.database.read(lambda connection: self.leases.got(connection, token))
-            if got is None:
-                if twin := self._twin(study_id, trial_id):
-                    study.wait(trial_id, twin)
-                return False
-            fence = got.fence
+            lease = self._commits.claim(trial_id, study, self._open)
+        except RefusedError:
+            if twin := self._twin(study_id, trial_id):
+                study.wait(trial_id, twin)
+            return False
         (trial,) = self.database.read(lambda c: rows.read(c, [trial_id]))
-        self._hold(trial, self._lease(trial_id, fence))
+        self._hold(trial, lease)
         return True
 
-    def _wait_for_twin(self, opened: _OpenTrial) -> None:
+    def _wait_for_twin(self, opened: OpenTrial) -> None:
         """Puts back a trial that repeats one that runs."""
         trial, row_id = opened.trial, opened.trial._trial_id
         key = trial.system_attrs[KEY]
@@ -661,15 +567,7 @@ class Storage(BaseStorage):
         twin: int | None = self.database.ask(*rows.twin(study_id, row_id, recent, KEY, key))
         return twin
 
-    def _lease(self, row_id: int, fence: int | None) -> Lease | None:
-        if self._driver_id is None or fence is None:
-            return None
-        return Lease(row_id, self._driver_id, fence)
-
-    def _script(self, row_id: int | None) -> Script:
-        return Script(row_id, is_postgresql=self.database.is_postgresql)
-
-    def _write_when_due(self, opened: _OpenTrial) -> None:
+    def _write_when_due(self, opened: OpenTrial) -> None:
         """Writes about once a second; what a lost database does not take now, it gets later."""
         now = time.monotonic()
         if opened.row_id is None or now - opened.written_at < WRITE_INTERVAL_SECONDS:
@@ -680,21 +578,21 @@ class Storage(BaseStorage):
         except DatabaseAwayError:
             return
 
-    def _let_go(self, opened: _OpenTrial) -> None:
+    def _let_go(self, opened: OpenTrial) -> None:
         """Moves a trial that this process no longer writes into what it knows."""
         del self._open[opened.trial._trial_id]
         self._known_study(opened.study_id).put(opened.trial)
 
     def _commit(
         self,
-        opened: _OpenTrial,
+        opened: OpenTrial,
         *,
         limit: int | None = None,
         alone: bool = False,
         patient: bool = True,
         disowns: bool = True,
     ) -> None:
-        """Writes all that is pending of a trial in one transaction.
+        """Writes all that is pending of a trial (`Commits.write`), and gives a draft its row.
 
         Args:
             opened: The trial.
@@ -702,182 +600,20 @@ class Storage(BaseStorage):
             alone: Whether no trial may run that has the same key.
             patient: Whether to wait while the database is away.
             disowns: Whether to forget it if it was taken over.
-
-        Raises:
-            _NotAdmittedError: a new trial is one too many, or repeats another, or one that is to
-                be alone is not; nothing is written.
-            LeaseLostError: it was taken over; nothing is written.
-            TooManyFailuresError: it failed, and is one too many; nothing is written.
-            DatabaseAwayError: it cannot be reached now, and nobody is to wait.
         """
+        was, study = opened.trial._trial_id, self._known_study(opened.study_id)
         try:
-            found = self.database.transact(
-                lambda: self._written(opened, limit, alone=alone), patient=patient
+            self._commits.write(
+                opened, study, self._open, limit=limit, alone=alone, patient=patient
             )
-            row_id, number, fence = found.trial_id, found.number, found.fence
-        except RefusedError:
-            try:
-                row_id, number, fence = self._why_refused(opened, alone=alone)
-            except LeaseLostError as lost:
-                if disowns:
-                    self.disown(lost.trial_id)
-                raise
-        if opened.row_id is None:
-            draft_id = opened.trial._trial_id
-            self._row_ids[draft_id] = row_id
-            self._open[row_id] = self._open.pop(draft_id)
-            opened.lease = self._lease(row_id, fence)
-        opened.written(row_id, number)
-
-    def _written(self, opened: _OpenTrial, limit: int | None, *, alone: bool) -> Script:
-        """The transaction that writes all that is pending of a trial."""
-        trial, script = opened.trial, self._script(opened.row_id)
-        if opened.row_id is None:
-            key = trial.system_attrs.get(KEY)
-            unlike = (opened.recent, KEY, key) if opened.recent and key is not None else None
-            # The last attempt may have been committed, though its answer was lost.
-            token = opened.token if self._driver_id and self.database.in_doubt else None
-            conditions = rows.Conditions(limit, unlike, token)
-            rows.insert(script, opened.study_id, trial, conditions)
-            if trial.state is TrialState.RUNNING and self._driver_id is not None:
-                self.leases.give(script, self._driver_id, opened.token)
-        else:
-            may_fail = self._may_fail(opened)
-            if may_fail or alone:
-                rows.lock(script, opened.study_id)
-            if opened.lease is not None:
-                self.leases.demand(script, opened.lease)
-            if alone:
-                recent, key = self._known_study(opened.study_id).recent(self._open), KEY
-                mine = opened.study_id, opened.row_id, recent, key, trial.system_attrs[key]
-                rows.demand_no(script, rows.twin(*mine))
-            if trial.state is not TrialState.RUNNING:
-                rows.update_state(script, trial, may_fail)
-        if opened.forgets_from is not None:
-            rows.forget_steps(script, opened.forgets_from)
-        rows.write_params(script, trial, opened.params)
-        rows.write_steps(script, trial, opened.steps)
-        for table, attrs, keys in (
-            (schema.user_attrs, trial.user_attrs, opened.user_attrs),
-            (schema.system_attrs, trial.system_attrs, opened.system_attrs),
-        ):
-            rows.write_trial_attrs(script, table, {key: attrs[key] for key in keys})
-        if trial.state.is_finished() and trial.values is not None:
-            rows.write_values(script, trial.values)
-        rows.find(script)
-        return script
-
-    def _may_fail(self, opened: _OpenTrial) -> list[tuple[str, Sequence[Any]]]:
-        """On what conditions a trial that has failed is written so."""
-        if self._failures is None or opened.trial.state is not TrialState.FAIL:
-            return []
-        study = self._known_study(opened.study_id)
-        recent = study.recent(self._open)
-        return list(self._failures.allow(opened.study_id, study.n_failed, recent))
-
-    def _why_refused(self, opened: _OpenTrial, *, alone: bool) -> tuple[int, int, int | None]:
-        """What a transaction had written before, whose answer was lost; else the error it meets."""
-        if opened.row_id is None:
-            return self._why_not_made(opened)
-        row_id, trial, lease = opened.row_id, opened.trial, opened.lease
-        if lease is not None:
-            now = self.leases.of([row_id]).get(row_id)
-            if now is None or now.fence != lease.fence:
-                raise LeaseLostError(row_id, trial.number)
-        found = self.database.read(lambda connection: rows.read(connection, [row_id]))
-        ended = trial.datetime_complete
-        if alone and not any(KEY in t.system_attrs for t in found):
-            raise _NotAdmittedError
-        if not any(t.state is trial.state and t.datetime_complete == ended for t in found):
-            if self._may_fail(opened) and any(t.state is TrialState.RUNNING for t in found):
-                self._refreshed(opened.study_id)  # so that whoever asks now knows why
-                raise TooManyFailuresError(trial.number)
-            raise UpdateFinishedTrialError(f"trial {trial.number} was finished by another process")
-        return row_id, trial.number, lease.fence if lease else None
-
-    def _why_not_made(self, opened: _OpenTrial) -> tuple[int, int, int]:
-        lease = self.database.read(lambda connection: self.leases.got(connection, opened.token))
-        if lease is not None:
-            (found,) = self.database.read(lambda c: rows.read(c, [lease.trial_id]))
-            return lease.trial_id, found.number, lease.fence
-        if self._study(schema.studies.c.study_id == opened.study_id) is None:
-            raise study_gone()
-        raise _NotAdmittedError
-
-    # --- studies, inside ---
-
-    def _study(self, condition: sa.ColumnElement[bool], *, patient: bool = True) -> Any:
-        query = sa.select(schema.studies).where(condition)
-        return self.database.read(lambda c: c.execute(query).first(), patient=patient)
-
-    def _demand_study(self, study_id: int) -> Any:
-        found = self._study(schema.studies.c.study_id == study_id)
-        if found is None:
-            raise KeyError(f"no study with id {study_id}")
-        return found
-
-    def _set_study_attr(self, table: sa.Table, study_id: int, key: str, value: Any) -> None:
-        self._demand_study(study_id)
-        self.database.write(
-            lambda connection: rows.write_attrs(
-                connection, self.database, table, study_id, {key: value}
-            )
-        )
-
-    def _study_attrs(self, table: sa.Table, study_id: int) -> dict[str, Any]:
-        self._demand_study(study_id)
-        query = sa.select(table).where(table.c.study_id == study_id)
-        found = self.database.read(lambda connection: connection.execute(query).all())
-        return {row.key: json.loads(row.value_json) for row in found}
-
-    def _studies(self, *conditions: sa.ColumnElement[bool]) -> list[FrozenStudy]:
-        """Studies, in the order they were made."""
-        query = sa.select(schema.studies).where(*conditions).order_by(schema.studies.c.study_id)
-        order = schema.directions.c.objective
-
-        def read(connection: sa.Connection) -> tuple[Any, ...]:
-            found = connection.execute(query).all()
-            ids = [study.study_id for study in found]
-            of: dict[sa.Table, dict[int, list[Any]]] = {}
-            for table in (schema.directions, schema.study_user_attrs, schema.study_system_attrs):
-                of[table] = defaultdict(list)
-                chosen = sa.select(table).where(table.c.study_id.in_(ids))
-                ordered = chosen.order_by(order) if table is schema.directions else chosen
-                for row in connection.execute(ordered):
-                    of[table][row.study_id].append(row)
-            return found, of
-
-        found, of = self.database.read(read)
-        return [
-            FrozenStudy(
-                study_name=study.study_name,
-                direction=None,
-                directions=[row.direction for row in of[schema.directions][study.study_id]],
-                user_attrs=_loaded(of[schema.study_user_attrs][study.study_id]),
-                system_attrs=_loaded(of[schema.study_system_attrs][study.study_id]),
-                study_id=study.study_id,
-            )
-            for study in found
-        ]
-
-
-_OF_TRIALS = (
-    schema.params,
-    schema.values,
-    schema.steps,
-    schema.user_attrs,
-    schema.system_attrs,
-    schema.heartbeats,
-    schema.leases,
-)
-_OF_STUDIES = (
-    schema.trials,
-    schema.directions,
-    schema.study_user_attrs,
-    schema.study_system_attrs,
-    schema.drivers,
-    schema.studies,
-)
+        except LeaseLostError as lost:
+            if disowns:
+                self.disown(lost.trial_id)
+            raise
+        row_id = opened.trial._trial_id
+        if row_id != was and was in self._open:  # else another thread did so meanwhile
+            self._row_ids[was] = row_id
+            self._open[row_id] = self._open.pop(was)
 
 
 def _identity(file: Path) -> tuple[int, int] | None:
@@ -887,10 +623,6 @@ def _identity(file: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def _loaded(found: Sequence[Any]) -> dict[str, Any]:
-    return {row.key: json.loads(row.value_json) for row in found}
 
 
 def _running_trial() -> FrozenTrial:

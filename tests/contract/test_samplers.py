@@ -115,8 +115,9 @@ def test_a_finite_space_is_exhausted_exactly_once_through_ask_and_tell(name: str
         trial = study.ask()
         study.tell(trial, float(_suggest(trial, SMALL)["depth"]))
     assert len({SMALL.key(t.params) for t in study.trials}) == 9
-    with pytest.raises(SpaceExhaustedError):
+    with pytest.raises(SpaceExhaustedError) as caught:
         _suggest(study.ask(), SMALL)
+    assert caught.value.next_step.endswith(f": hpo best {study.study_name}")
     assert [t.state for t in study.trials][-1] is TrialState.FAIL
 
 
@@ -175,8 +176,9 @@ def test_a_space_too_linked_to_count_ends_all_the_same() -> None:
     space = parse({n: {"int": [0, 2]} for n in names} | {"require": [f"{' + '.join(names)} <= 1"]})
     assert space.size == 3**10  # an upper bound: there are 11
     study = _study(samplers.build("random", space, seed=0))
-    with pytest.raises(SpaceExhaustedError, match="no further configuration was found"):
+    with pytest.raises(SpaceExhaustedError, match="no further configuration was found") as caught:
         study.optimize(lambda t: float(_suggest(t, space)["p0"]), n_trials=20)
+    assert caught.value.next_step.endswith(f": hpo best {study.study_name}")
     tried = [t for t in study.trials if t.params]
     assert len({space.key(t.params) for t in tried}) == len(tried) == 11
 

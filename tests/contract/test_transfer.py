@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -23,11 +24,12 @@ from optuna.distributions import (
     distribution_to_json,
 )
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from hpo import catalog, transfer
 from hpo.errors import ExportFileError, HpoError, StorageError
-from hpo.storage import Storage, open_storage
+from hpo.storage import Storage, codings, open_storage, schema
 from hpo.transfer import export_study, import_study
 
 _DISTRIBUTIONS = {
@@ -190,14 +192,16 @@ def test_rows_give_back_the_numbers_of_a_line(value: float, step: int, reported:
     }
     rows = transfer._rows(document, n_objectives=1)
     (head,), (stored,), (at,) = (
-        rows[table] for table in (transfer._trials, transfer._values, transfer._steps)
+        rows[table] for table in (schema.trials, schema.values, schema.steps)
     )
     assert transfer._as_text(head["datetime_start"]) == "2026-01-31T10:00:00.000001+00:00"
-    back = transfer._Value.stored_repr_to_value(stored["value"], stored["value_type"])
-    assert repr(back) == repr(value)
-    kind = at["intermediate_value_type"]
-    again = transfer._Step.stored_repr_to_intermediate_value(at["intermediate_value"], kind)
-    assert (at["step"], repr(again)) == (step, repr(reported))
+    kind = models.TrialValueModel.TrialValueType[stored.pop("value_type")]
+    back = codings.values_of([SimpleNamespace(**stored, value_type=kind)])
+    assert repr(back) == repr([value])
+    named = at.pop("intermediate_value_type")
+    of_step = models.TrialIntermediateValueModel.TrialIntermediateValueType[named]
+    again = codings.steps_of([SimpleNamespace(**at, intermediate_value_type=of_step)])
+    assert repr(again) == repr({step: reported})
 
 
 def test_numbers_order_and_gaps_are_kept(
@@ -378,7 +382,7 @@ def test_a_killed_import_leaves_nothing(
 
 
 def _rows_in(storage: Storage) -> int:
-    tables = (transfer._studies, transfer._directions, transfer._trials, transfer._values)
+    tables = (schema.studies, schema.directions, schema.trials, schema.values)
     with storage.engine.connect() as connection:
         counts = [sa.select(sa.func.count()).select_from(table) for table in tables]
         return sum(connection.execute(count).scalar_one() for count in counts)
