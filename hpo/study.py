@@ -49,11 +49,10 @@ from hpo.trial import (
     Job,
     Lost,
     Reported,
-    Scalar,
     Stopped,
     TrialRecord,
 )
-from search_spaces import SpaceError
+from search_spaces import Scalar, SpaceError
 from trainers import Report
 from trainers.config import FIELDS
 

@@ -19,7 +19,7 @@ from hpo.reports import stopping
 from hpo.reports.leaderboard import as_markdown
 from hpo.reports.strict_json import dumps
 from hpo.reports.summary import best_json, summary
-from hpo.trial import MLFLOW_RUN, Scalar, TrialRecord
+from hpo.trial import MLFLOW_RUN, TrialRecord
 from mlflow_server import Tracker
 from mlflow_server.protocol import (
     BesideRun,
@@ -30,6 +30,7 @@ from mlflow_server.protocol import (
     TrialReported,
     TrialStarted,
 )
+from search_spaces import Scalar
 from trainers import Report
 
 _STATUSES: Mapping[str, Status] = {

@@ -24,7 +24,8 @@ from hpo.catalog import StudyRecord
 from hpo.listeners import Listener, Outcome
 from hpo.reports.leaderboard import counted, number
 from hpo.spec import Plan
-from hpo.trial import Scalar, TrialRecord
+from hpo.trial import TrialRecord
+from search_spaces import Scalar
 from trainers import Report
 
 _BAR, _WIDE = 24, 100  # columns of the bar, and of a terminal with room for it

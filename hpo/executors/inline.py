@@ -21,9 +21,9 @@ from hpo.trial import (
     FailureKind,
     Job,
     Reported,
-    Scalar,
     Stopped,
 )
+from search_spaces import Scalar
 
 
 class InlineExecutor:

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.catalog import SPEC, StudyRecord
-from hpo.curves.distributions import Direction
+from hpo.directions import Direction
 from hpo.pruners import Decision, ForecastRule, Past, Steps, audits, curve, ends_early, unit
 from hpo.spec import Plan
 from hpo.trial import TrialRecord

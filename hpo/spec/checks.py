@@ -30,8 +30,8 @@ from trainers.data import BUILT_IN, mistakes_of
 from trainers.fields import is_code
 
 _DOTTED = re.compile(r"\w+(\.\w+)+")
-_TABLE_KEYS = ("data", "target", "positive", "image_size", "folds", "report", "costs",
-               "required_accuracy")  # fmt: skip
+_DATA_KEYS = ("data", "target", "positive", "image_size", "folds")
+_TABLE_KEYS = (*_DATA_KEYS, "report", "costs", "required_accuracy")
 _COMMAND_KEYS = ("shell", "metrics_from")
 _NAME_LENGTH = 250
 _TRIAL_ATTRIBUTES = ("checkpoint_dir", "config", "device", "directory", "number", "report", "seed")
@@ -139,8 +139,8 @@ def _several_mistakes(
 
 def _is_right(stopping: StoppingSpec, values: Mapping[str, Any]) -> bool:
     """Whether the rules are those that were asked for; of a misspelt one nothing else is said."""
-    return all(values.get(key, getattr(stopping, key)) == getattr(stopping, key)
-               for key in ("rule", "wrapped"))  # fmt: skip
+    read = {"rule": stopping.rule, "wrapped": stopping.wrapped}
+    return all(values.get(key, rule) == rule for key, rule in read.items())
 
 
 def _stopping_mistakes(

@@ -33,7 +33,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = _duration(text)
     if not 0 < value < float("inf"):
-        raise ValueError(f"{text} is no time to do anything in")
+        raise ValueError(f"{text} must be a duration above 0, such as 90s")
     return value
 
 

@@ -15,10 +15,10 @@ from safetensors.numpy import load_file
 
 import hpo
 from hpo.curves import forecast_batch, network, training
-from hpo.curves.distributions import Direction
 from hpo.curves.prior import Prior
 from hpo.curves.scales import LOWEST
 from hpo.curves.training import N_CURVES, Network, beside_each, draw, loss_of
+from hpo.directions import Direction
 
 _T = np.arange(1.0, 101)
 
