@@ -20,6 +20,7 @@ from hpo.reports.leaderboard import as_markdown
 from hpo.reports.strict_json import dumps
 from hpo.reports.summary import best_json, summary
 from hpo.trial import MLFLOW_RUN, TrialRecord
+from hpo.words import counted
 from mlflow_server import Tracker
 from mlflow_server.protocol import (
     BesideRun,
@@ -147,9 +148,9 @@ class MlflowListener(Listener):
             self._tracker.kill()
             self._tracker.poll()
         if self._row_ids and not self._in_trouble:  # else it was said already
-            n = len(self._row_ids)
+            n = counted(len(self._row_ids), "trial")
             self._warn(
-                f"MLflow misses {n} trial{'s' * (n > 1)} of this study. Nothing is lost; "
+                f"MLflow misses {n} of this study. Nothing is lost; "
                 f"when it is back: hpo sync {study.name}"
             )
 

@@ -22,9 +22,9 @@ from rich.text import Text
 
 from hpo.catalog import StudyRecord
 from hpo.listeners import Listener, Outcome
-from hpo.reports.leaderboard import counted, number
 from hpo.spec import Plan
 from hpo.trial import TrialRecord
+from hpo.words import counted, number
 from search_spaces import Scalar
 from trainers import Report
 

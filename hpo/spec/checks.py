@@ -22,6 +22,7 @@ from hpo.spec.objective import KINDS, ObjectiveSpec, Strict, extremes, source_of
 from hpo.spec.wording import mistakes_of_form
 from hpo.studyfile import StudyFile
 from hpo.templates import command_problems, file_problem, pattern_problems
+from hpo.words import counted
 from search_spaces import Parameter, Scalar, SearchSpace
 from search_spaces.links import RESERVED
 from trainers import goals
@@ -166,7 +167,7 @@ def _stopping_mistakes(
             message = "hyperband must know a trial's length; give max_steps or objective.epochs."
             yield file.mistake(("stopping", "rule"), message)
         elif longest < stopping.min_steps:
-            message = f"{stopping.min_steps}: a trial has no more than {longest} steps."
+            message = f"{stopping.min_steps}: a trial has no more than {counted(longest, 'step')}."
             yield file.mistake(("stopping", "min_steps"), message)
 
 
@@ -241,7 +242,8 @@ def _metric_mistakes(file: StudyFile, objective: ObjectiveSpec) -> Iterator[Mist
     if len(set(metrics)) < len(metrics):
         yield file.mistake(path, f"{', '.join(metrics)}: name each of them once.")
     if isinstance(objective.direction, list) and len(objective.direction) != len(metrics):
-        message = f"{len(objective.direction)} directions for {len(metrics)} metrics."
+        directions = counted(len(objective.direction), "direction")
+        message = f"{directions} for {counted(len(metrics), 'metric')}."
         yield file.mistake(("objective", "direction"), message)
     for metric in metrics:
         if problem := _unknown_metric(file, objective, metric):
