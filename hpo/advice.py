@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from hpo.spec import Plan
 from hpo.templates import ARGS, CONFIG_FILE, placeholders, shell_words
+from hpo.words import counted
 from search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
 from search_spaces.checks import MAX_GRID, is_number
 from search_spaces.flow import flow
@@ -205,7 +206,8 @@ def _grid_beyond_the_trials(look: _Look) -> Iterator[Advice]:
         yield Advice(
             "warning",
             "search.trials",
-            f"the grid has {space.grid_size:,} points and the study {search.trials:,} trials: it "
+            f"the grid has {counted(space.grid_size, 'point')} and the study "
+            f"{counted(search.trials, 'trial')}: it "
             f"sees {share:.1%} of the grid, in an order shuffled by the seed; give fewer `points`, "
             "more trials, or another sampler.",
         )
@@ -217,12 +219,11 @@ def _few_trials(look: _Look) -> Iterator[Advice]:
     trials, free = look.plan.trials, len(look.plan.space.free)
     model = look.plan.spec.search.sampler not in ("grid", "random", "sobol")
     if model and trials is not None and trials <= free:
-        of = "a free parameter" if free == 1 else f"{free} free parameters"
         yield Advice(
             "note",
             "search.trials",
-            f"{trials} trial{'s' * (trials > 1)} of {of} give a model little to learn from; "
-            "fix some, or give priors.",
+            f"{counted(trials, 'trial')} of {counted(free, 'free parameter')} give a model little "
+            "to learn from; fix some, or give priors.",
         )
 
 

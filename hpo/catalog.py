@@ -40,6 +40,7 @@ from hpo.errors import (
 from hpo.spec import Plan, RunSpec, from_stored
 from hpo.storage import Driver, Lease, Storage
 from hpo.trial import TrialRecord
+from hpo.words import counted
 from mlflow_server.uris import masked
 
 SPEC = "hpo:spec"
@@ -227,7 +228,7 @@ class StudyRecord:
         if state == "running":
             drivers = self.drivers()
             where = ", ".join(named(driver.about) for driver in drivers)
-            return f"{len(drivers)} driver{'s' * (len(drivers) > 1)}: {where}" if drivers else ""
+            return f"{counted(len(drivers), 'driver')}: {where}" if drivers else ""
         if state == "interrupted" and noted.get("state") != "interrupted":
             died = [named(each.about) for each in self.storage.leases.drivers(self.id)
                     if each.ended is None]  # fmt: skip

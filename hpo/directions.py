@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Literal, TypeAlias
 
 from trainers import goals
+from trainers.goals import Direction
 
-Direction: TypeAlias = Literal["minimize", "maximize"]
+__all__ = ["Direction", "is_known", "natural"]
 
 _NAMES: Mapping[Direction, str] = {
     "maximize": """acc accuracy ap auc auprc auroc bleu coverage dice elbo em f1 hit hits iou

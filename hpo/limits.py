@@ -15,6 +15,7 @@ from hpo.catalog import StudyRecord
 from hpo.listeners import Outcome
 from hpo.storage import DatabaseAwayError, FailureLimits
 from hpo.trial import DRIVER, GPU_SECONDS
+from hpo.words import counted
 
 FAILURES_IN_A_ROW = 20
 """So many trials failing one after another end a study: something is wrong with all of them."""
@@ -95,7 +96,7 @@ class Limits:
         if self._have_failed_in_a_row(failed):
             return Outcome("failed", f"{FAILURES_IN_A_ROW} trials in a row failed")
         if most is not None and failed > most:
-            trials = "1 trial" if failed == 1 else f"{failed} trials"
+            trials = counted(failed, "trial")
             return Outcome("failed", f"{trials} failed, more than max_failures = {most}")
         n = self._n_without_metric
         if n >= WITHOUT_METRIC and not counts[TrialState.COMPLETE] + counts[TrialState.PRUNED]:

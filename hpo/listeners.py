@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hpo.trial import Scalar, TrialRecord
+from hpo.trial import TrialRecord
+from search_spaces import Scalar
 from trainers import Report
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from hpo.errors import SpaceExhaustedError
 from hpo.jobs import job_of
 from hpo.samplers import SpaceSampler
 from hpo.storage import TooManyFailuresError
-from hpo.trial import BASELINE, ENQUEUED, SUGGESTED, Failure, FailureKind, Job, Scalar, TrialRecord
-from search_spaces import SpaceError
+from hpo.trial import BASELINE, ENQUEUED, SUGGESTED, Failure, FailureKind, Job, TrialRecord
+from search_spaces import Scalar, SpaceError
 
 
 @dataclass(frozen=True)

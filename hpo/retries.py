@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.storage import Storage, TooManyFailuresError
 from hpo.trial import ATTEMPTS, DRIVER, FAILURE, GPU_SECONDS, HISTORY, MLFLOW_RUN, Failure
+from hpo.words import counted
 
 
 def begin_attempt(storage: Storage, trial_id: int, driver: Mapping[str, Any]) -> None:
@@ -61,8 +62,8 @@ def retry(
     if lost <= most:
         storage.put_back(trial_id)
         return True
-    times = f"{failure.message}; it was tried {lost} time{'s' * (lost > 1)} (max_retries = {most})"
-    given_up = Failure(failure.kind, times, failure.traceback)
+    tried = f"it was tried {counted(lost, 'time')} (max_retries = {most})"
+    given_up = Failure(failure.kind, f"{failure.message}; {tried}", failure.traceback)
     if _is_failed(storage, trial_id, given_up):
         return False
     storage.put_back(trial_id)

@@ -18,7 +18,8 @@ from hpo.reports import stopping
 from hpo.reports.leaderboard import as_markdown
 from hpo.reports.strict_json import dumps
 from hpo.reports.summary import best_json, summary
-from hpo.trial import MLFLOW_RUN, Scalar, TrialRecord
+from hpo.trial import MLFLOW_RUN, TrialRecord
+from hpo.words import counted
 from mlflow_server import Tracker
 from mlflow_server.protocol import (
     BesideRun,
@@ -29,6 +30,7 @@ from mlflow_server.protocol import (
     TrialReported,
     TrialStarted,
 )
+from search_spaces import Scalar
 from trainers import Report
 
 _STATUSES: Mapping[str, Status] = {
@@ -145,9 +147,9 @@ class MlflowListener(Listener):
             self._tracker.kill()
             self._tracker.poll()
         if self._row_ids and not self._in_trouble:  # else it was said already
-            n = len(self._row_ids)
+            n = counted(len(self._row_ids), "trial")
             self._warn(
-                f"MLflow misses {n} trial{'s' * (n > 1)} of this study. Nothing is lost; "
+                f"MLflow misses {n} of this study. Nothing is lost; "
                 f"when it is back: hpo sync {study.name}"
             )
 

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.errors import close
 from hpo.requirements import Check
+from search_spaces import Scalar
 from trainers import CodeError, ConfigError, DataError, Diverged, Report
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
-
-Scalar: TypeAlias = str | int | float | bool | None
 
 # Where Optuna's tables keep what Optuna has no column for.
 METRICS = "metrics"  # a user attribute, since users look for it; the others are system attributes

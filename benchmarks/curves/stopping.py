@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import optuna
@@ -22,11 +22,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from hpo.directions import Direction
 from hpo.pruners import Decision, ForecastRule, Past, is_audited, is_due
 from hpo.pruners.decisions import THRESHOLD
 
 Array: TypeAlias = NDArray[np.float64]
-Direction: TypeAlias = Literal["minimize", "maximize"]
 
 _TRIALS = 50
 _STARTUP = 5  # finished trials before a peer stops any

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec
 import typer
 
 from hpo.errors import HpoError, SpecError
+from hpo.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -166,8 +167,8 @@ def explain(error: HpoError) -> None:
     """Prints an error: what happened, where, and the next step."""
     console = stderr()
     if isinstance(error, SpecError):
-        n = len(error.mistakes)
-        console.print(f"[red]error:[/red] {n} mistake{'s' * (n > 1)} in the study file")
+        n = counted(len(error.mistakes), "mistake")
+        console.print(f"[red]error:[/red] {n} in the study file")
         for mistake in error.mistakes:
             console.print("  " + mistake.located(error.source), markup=False)
         return

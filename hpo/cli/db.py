@@ -25,6 +25,7 @@ from hpo.cli.app import (
 )
 from hpo.cli.studies import find
 from hpo.errors import HpoError
+from hpo.words import counted
 
 db = group("db", "Move studies between databases, and bring a database up to date.")
 
@@ -70,7 +71,6 @@ def import_(
 ) -> None:
     """Make a study from what `hpo db export` wrote: all of it, or nothing."""
     from hpo.places import storage_url
-    from hpo.reports.leaderboard import counted
     from hpo.storage import open_storage
     from hpo.transfer import import_study
 

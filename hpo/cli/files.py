@@ -16,6 +16,7 @@ import typer
 
 from hpo.cli.app import JsonOption, SetOption, command, print_json, stderr, stdout
 from hpo.errors import HpoError, close
+from hpo.words import counted, number
 
 if TYPE_CHECKING:
     from hpo.advice import Advice
@@ -109,7 +110,6 @@ def _examples(plan: Plan) -> list[dict[str, object]]:
 
 
 def _plan_lines(plan: Plan) -> list[str]:
-    from hpo.reports.leaderboard import counted
     from search_spaces.flow import flow
 
     spec, space = plan.spec, plan.space
@@ -118,7 +118,7 @@ def _plan_lines(plan: Plan) -> list[str]:
         f"{direction} {metric}"
         for direction, metric in zip(objective.directions, objective.metrics, strict=True)
     )
-    length = f", {objective.epochs} epochs a trial" if objective.epochs else ""
+    length = f", {counted(objective.epochs, 'epoch')} a trial" if objective.epochs else ""
     size = "infinitely many configurations"
     if space.size is not None:
         size = counted(space.size, "configuration")
@@ -149,8 +149,6 @@ def _without_grid(space: SearchSpace) -> list[str]:
 
 
 def _grid_line(plan: Plan) -> str:
-    from hpo.reports.leaderboard import counted
-
     missing = _without_grid(plan.space)
     if not missing:
         return counted(plan.space.grid_size, "point")
@@ -159,8 +157,6 @@ def _grid_line(plan: Plan) -> str:
 
 
 def _budget(plan: Plan) -> str:
-    from hpo.reports.leaderboard import counted
-
     trials, timeout = plan.trials, plan.spec.search.timeout
     parts = [counted(trials, "trial")] if trials is not None else []
     if timeout:
@@ -205,7 +201,6 @@ def _try_one_step(plan: Plan) -> tuple[str, list[Advice]]:
     Raises:
         HpoError: it failed, or a study could not judge such trials.
     """
-    from hpo.reports.leaderboard import number
     from hpo.trial import ITSELF, Failure, Stopped
     from search_spaces.flow import flow
 

@@ -22,6 +22,7 @@ from hpo.cli.app import (
     stdout,
 )
 from hpo.cli.runs import WorkersOption, said
+from hpo.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +108,8 @@ def data_needs(
         progress.done()
     if answer.state == "interrupted":
         n = len(answer.fits)
-        console.print(f"Interrupted; {n} fits are kept. The same command goes on from there.")
+        kept = f"{counted(n, 'fit')} {'is' if n == 1 else 'are'} kept"
+        console.print(f"Interrupted; {kept}. The same command goes on from there.")
         raise typer.Exit(INTERRUPTED + (answer.signal or 2))
     _report(answer, uri, started_ms, progress.warn, as_json=as_json)
 

@@ -11,6 +11,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from hpo.curves import DataNeeds
 from hpo.sizing import Question, SizingListener
 from hpo.sizing.fits import Fit
+from hpo.words import counted
 
 
 def listener(console: Console, budget_seconds: float) -> PlainProgress:
@@ -41,10 +42,8 @@ class PlainProgress(SizingListener):
         budget = _time(self.budget_seconds)
         self.console.print(f"{escape(text)}{goal}, {size}, for {budget} at most")
         if fits:
-            n = len(fits)
-            self.console.print(
-                f"Going on from {n} fit{'s' * (n > 1)} of earlier (--afresh forgets them)"
-            )
+            n = counted(len(fits), "fit")
+            self.console.print(f"Going on from {n} of earlier (--afresh forgets them)")
         if not question.is_counted:
             self.console.print("Sizes are per cent of the data; --examples N says how many it has.")
 
@@ -116,7 +115,7 @@ class LiveProgress(PlainProgress):
 
     def _show(self) -> None:
         running = ", ".join(f"{self._place(n)} seed {seed}" for n, seed in sorted(self._running))
-        known = f"{self.n_fits} fits{self._known}"
+        known = f"{counted(self.n_fits, 'fit')}{self._known}"
         self._progress.update(self._task, now=running, known=known)
 
 

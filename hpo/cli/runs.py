@@ -27,6 +27,7 @@ from hpo.cli.app import (
 from hpo.cli.studies import find
 from hpo.errors import StorageError, StudyChangedError, StudyNotFoundError
 from hpo.places import DEFAULT_TRACKING
+from hpo.words import counted, number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -248,14 +249,12 @@ def _to_go_on(result: Result, name: str) -> str:
     n, limit = result.study.counts()["waiting"], result.outcome.limit
     if not n or not limit:
         return ""
-    trials = "1 trial waits" if n == 1 else f"{n} trials wait"
+    trials = f"{counted(n, 'trial')} {'waits' if n == 1 else 'wait'}"
     return f"; {trials} to be gone on with: hpo resume {name} --set {limit}=MORE"
 
 
 def _against_baseline(result: Result) -> str:
     """What the search was worth, in one sentence; nothing without a baseline to compare with."""
-    from hpo.reports.leaderboard import number
-
     baseline, best = result.study.baseline(), result.best
     plan = result.study.plan
     if plan.baseline is not None and (baseline is None or plan.baseline != baseline.params):

@@ -81,6 +81,8 @@ class _Shown:
 @command("list", of=spaces)
 def list_(as_json: JsonOption = False) -> None:
     """List the ready-made spaces."""
+    from rich.markup import escape
+
     from search_spaces import library
 
     found = [library.load(name) for name in library.names()]
@@ -90,7 +92,7 @@ def list_(as_json: JsonOption = False) -> None:
         return
     table = _table("name", "what", "why")
     for fragment in found:
-        table.add_row(fragment.name, _kind(fragment), fragment.why)
+        table.add_row(fragment.name, _kind(fragment), escape(fragment.why))
     stdout().print(table)
     stderr().print("Look at one: hpo spaces show NAME. Write it into a study file: use: [NAME]")
 
@@ -177,6 +179,7 @@ def _usual_epochs() -> int:
 
 
 def _print(shown: _Shown) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     out = stdout()
@@ -184,7 +187,7 @@ def _print(shown: _Shown) -> None:
     rows = {"space": shown.name, **shown.about, "uses": ", ".join(shown.use)}
     for key, value in rows.items():
         if value:
-            head.add_row(f"[bold]{key}[/bold]", _escaped(value))
+            head.add_row(f"[bold]{key}[/bold]", escape(value))
     out.print(head)
     parameters = [_row(shown, parameter) for parameter in shown.space.parameters]
     print_table(_wide(parameters, is_cut=out.is_terminal), _narrow(parameters))
@@ -247,16 +250,20 @@ def _spelt(value: object) -> str:
 
 def _wide(rows: Sequence[_Row], *, is_cut: bool) -> Table:
     """A line for each parameter; in a terminal, its reason may take several."""
+    from rich.markup import escape
+
     table = _table("name", "domain", "condition", "default")
     table.add_column("why", max_width=_WHY_WIDTH if is_cut else None)
     for row in rows:
         cells = (row.name, row.domain, row.condition, row.default, row.why)
-        table.add_row(*map(_escaped, cells))
+        table.add_row(*map(escape, cells))
     return table
 
 
 def _narrow(rows: Sequence[_Row]) -> Table:
     """What else is known of a parameter below what is searched."""
+    from rich.markup import escape
+
     table = _table("name", "domain, condition, default and why")
     for row in rows:
         lines = [row.domain]
@@ -264,8 +271,9 @@ def _narrow(rows: Sequence[_Row]) -> Table:
             lines.append(f"when {row.condition}")
         about = [f"default {row.default}" if row.default else "", row.why]
         lines.append("; ".join(filter(None, about)))
-        first, *rest = (_escaped(line) for line in lines if line)
-        table.add_row(row.name, "\n".join([first, *(f"[dim]{line}[/dim]" for line in rest)]))
+        first, *rest = (escape(line) for line in lines if line)
+        what = "\n".join([first, *(f"[dim]{line}[/dim]" for line in rest)])
+        table.add_row(escape(row.name), what)
     return table
 
 
@@ -277,10 +285,6 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", r"\[")
 
 
 def _charts(shown: _Shown) -> list[Chart]:

@@ -23,6 +23,7 @@ from hpo.cli.app import (
     stdout,
 )
 from hpo.errors import HpoError
+from hpo.words import counted, number
 
 if TYPE_CHECKING:
     from hpo.catalog import StudyRecord
@@ -47,7 +48,7 @@ def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """List the studies of a storage."""
     from hpo import catalog
     from hpo.places import storage_url
-    from hpo.reports.leaderboard import studies_table
+    from hpo.reports.studies import studies_table
     from hpo.reports.summary import summary
     from hpo.storage import open_storage
 
@@ -63,8 +64,9 @@ def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
 @command("show")
 def show(study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Show a study: its state, its counts, what runs where, its best trials."""
-    from hpo.reports.leaderboard import overview, running_table
+    from hpo.reports.studies import overview
     from hpo.reports.summary import summary
+    from hpo.reports.trials import running_table
 
     record = find(study, storage)
     if as_json:
@@ -113,8 +115,7 @@ def stop(
         console.print(f"Nothing to stop: no process drives study '{study}'; it is {record.state}.")
         return
     record.ask_to_stop()
-    n = len(drivers)
-    console.print(f"Asked {n} driver{'s' * (n > 1)} of '{study}' to stop.")
+    console.print(f"Asked {counted(len(drivers), 'driver')} of '{study}' to stop.")
     while wait and record.drivers():
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     if wait:
@@ -126,7 +127,7 @@ def trials(
     study: StudyArgument, storage: StorageOption = None, as_json: JsonOption = False
 ) -> None:
     """List all trials of a study, with why each one ended."""
-    from hpo.reports.leaderboard import trials_list, trials_table
+    from hpo.reports.trials import trials_list, trials_table
 
     record = find(study, storage)
     if as_json:
@@ -153,7 +154,7 @@ def best(
     as_json: JsonOption = False,
 ) -> None:
     """Show the best trial of a study; of several metrics, all of its front."""
-    from hpo.reports.leaderboard import best_table, leaderboard, number
+    from hpo.reports.leaderboard import best_table, leaderboard
     from hpo.reports.summary import summary
 
     record = find(study, storage)
@@ -178,7 +179,7 @@ def best(
         print_table(best_table(front[0], metric))
     if tested:
         values = ", ".join(f"{name} {number(value)}" for name, value in tested.items())
-        stdout().print(f"Trial {front[0].number} on the test part: {values}")
+        stdout().print(f"Trial {front[0].number} on the test part: {values}", markup=False)
     if plot:
         print_charts(charts)
 
@@ -206,7 +207,6 @@ def delete(
     """Delete a study, its trials and its run directory. MLflow keeps its copy."""
     from hpo import catalog
     from hpo.drivers import named
-    from hpo.reports.leaderboard import counted
 
     record = find(study, storage)
     n = counted(sum(record.counts().values()), "trial")
@@ -231,7 +231,6 @@ def sync(
     """Bring MLflow up to date with a study."""
     from hpo import tracking as mirror
     from hpo.places import tracking_uri
-    from hpo.reports.leaderboard import counted
     from mlflow_server.uris import masked
 
     record = find(study, storage)

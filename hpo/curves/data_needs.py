@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array, Direction, Distribution
+from hpo.curves.distributions import Array, Distribution
 from hpo.curves.measurements import Scale, number, numbers, places, read
 from hpo.curves.next_size import information
 from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, posterior
+from hpo.directions import Direction
 
 Verdict = Literal["reached", "reachable", "unreachable", "unclear"]
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from hpo.curves.data_needs import Verdict
 from hpo.curves.distributions import Array
 from hpo.curves.measurements import number, numbers, places
+from hpo.directions import Direction
 
 Kind = Literal["reached", "bias", "variance", "both", "unclear"]
 
@@ -126,7 +127,7 @@ def diagnose(
     target: float | None = None,
     *,
     best: float = 0.0,
-    direction: Literal["minimize", "maximize"] = "minimize",
+    direction: Direction = "minimize",
 ) -> Diagnosis:
     """Tells whether bias or variance bounds a model, and how sure that is.
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves import features, network
-from hpo.curves.distributions import Array, Direction, Distribution, mixture
+from hpo.curves.distributions import Array, Distribution, mixture
 from hpo.curves.scales import LOWEST, Scale, scale_of
 from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, step_of
+from hpo.directions import Direction
 
 MOST_HISTORY = 50
 """Finished curves that are looked at; of more, so many that are spread evenly over them."""

@@ -8,8 +8,9 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array, Direction
+from hpo.curves.distributions import Array
 from hpo.curves.scaling_posterior import Evidence
+from hpo.directions import Direction
 
 _LARGEST = 1e100
 _MOST_SIZES = 48

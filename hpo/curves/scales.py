@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from hpo.curves.distributions import Array, Direction
+from hpo.curves.distributions import Array
+from hpo.directions import Direction
 
 LOWEST = -2.0
 """Goodness of what is as bad as can be told, NaN included."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array, Direction
+from hpo.curves.distributions import Array
 from hpo.curves.scales import huge_as_infinite
+from hpo.directions import Direction
 
 Curve = ArrayLike | tuple[ArrayLike, ArrayLike]
 """Values at the steps 1, 2, ...; or a pair: steps, values."""

@@ -10,7 +10,8 @@ from hpo.executors.inline import InlineExecutor
 from hpo.executors.processes import ProcessExecutor
 from hpo.objectives import Objective
 from hpo.spec import Plan
-from hpo.trial import Event, Job, Scalar
+from hpo.trial import Event, Job
+from search_spaces import Scalar
 
 
 class Executor(Protocol):

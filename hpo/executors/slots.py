@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hpo.errors import ObjectiveError
 from hpo.spec import Plan, RunSpec
+from hpo.words import counted
 
 MEMORY_MARGIN = 1.15
 """So many times their measured peak is kept for trials that share a GPU: they are not alike."""
@@ -112,8 +113,8 @@ class Layout:
         return replace(self, most_slots=min(share * len(self.gpus), self.most_slots))
 
     def __str__(self) -> str:
-        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'} each"
-        workers = f"{self.n_slots} worker{'' if self.n_slots == 1 else 's'}, {threads}"
+        threads = f"{counted(self.threads, 'thread')} each"
+        workers = f"{counted(self.n_slots, 'worker')}, {threads}"
         if not self.gpus:
             return workers
         of_slot = [",".join(self.slot(number).gpus) for number in range(self.n_slots)]

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from hpo.curves import Curve, Forecast, forecast_batch
-from hpo.curves.distributions import Array, Direction
+from hpo.curves.distributions import Array
 from hpo.curves.scales import confirmed, huge_as_infinite
+from hpo.directions import Direction
 
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""

@@ -14,9 +14,9 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.curves.distributions import Direction
 from hpo.curves.forecasts import MOST_HISTORY
 from hpo.curves.seen import step_of
+from hpo.directions import Direction
 from hpo.pruners.base import Rule
 from hpo.pruners.decisions import (
     STARTUP_TRIALS,

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.pruners.base import Rule
 from hpo.spec import StoppingSpec
+from hpo.words import counted
 
 _STARTUP_TRIALS = 5  # Optuna's default
 
@@ -98,7 +99,8 @@ def patience(stopping: StoppingSpec, wrapped: Rule | None) -> Rule:
     """Stops a trial that has not become better for a while, if another rule agrees."""
 
     def why(study: Study, trial: FrozenTrial) -> str:
-        stalled = f"no better than {_best(study, trial):.4g} for {stopping.patience} steps"
+        steps = counted(stopping.patience, "step")
+        stalled = f"no better than {_best(study, trial):.4g} for {steps}"
         return stalled if wrapped is None else f"{stalled}; {wrapped.reason(study, trial)}"
 
     with warnings.catch_warnings():

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.catalog import SPEC, StudyRecord
-from hpo.curves.distributions import Direction
+from hpo.directions import Direction
 from hpo.pruners import (
     Decision,
     ForecastRule,
@@ -24,6 +24,7 @@ from hpo.pruners import (
 )
 from hpo.spec import Plan
 from hpo.trial import TrialRecord
+from hpo.words import counted
 from trainers import goals
 
 _MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
@@ -69,9 +70,8 @@ def sentence(study: StudyRecord) -> str:
     n, ended = told["stopped"], counts["complete"] + counts["pruned"]
     if not ended:
         return ""
-    trials = "trial" if ended == 1 else "trials"
-    text = f"{told['rule']} stopped {n} of {ended} {trials} and saved {told['share_saved']:.0%}"
-    text += f" of the {unit(study.plan)}s"
+    text = f"{told['rule']} stopped {n} of {counted(ended, 'trial')} and saved "
+    text += f"{told['share_saved']:.0%} of the {unit(study.plan)}s"
     if audited := told.get("audited"):
         held = round(told["coverage"] * audited)
         text += (

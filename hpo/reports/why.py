@@ -7,14 +7,15 @@ from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
+from rich.markup import escape
 from rich.table import Table
 
 from hpo.catalog import SPEC, StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
 from hpo.pruners import Decision, forecaster, unit
-from hpo.reports.leaderboard import number
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, Failure, TrialRecord
+from hpo.words import counted, number
 
 _LAST_LINES = 20
 _HEADING = "Traceback (most recent call last)"
@@ -87,7 +88,7 @@ def why_table(study: StudyRecord, told: Mapping[str, Any]) -> Table:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, text in _lines(study, told):
-        table.add_row(name, text.replace("[", r"\["))
+        table.add_row(escape(name), escape(text))
     return table
 
 
@@ -110,7 +111,7 @@ def _lines(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, s
         yield f"attempt {told['attempts']}", f"{_how(told['state'])} in {where}"
     if told["micro_batch"]:
         yield "memory", f"trained {told['micro_batch']} examples at once, since more did not fit"
-    yield "reported", _reported(study, told["steps"]) or f"{told['n_steps']} steps"
+    yield "reported", _reported(study, told["steps"]) or counted(told["n_steps"], "step")
     if told["metrics"]:
         last = "  ".join(f"{name} {number(value)}" for name, value in told["metrics"].items())
         yield "metrics", last
@@ -130,7 +131,7 @@ def _reported(study: StudyRecord, steps: Mapping[str, float]) -> str:
     best = better(steps, key=lambda step: steps[step])
     last = list(steps)[-1]
     return (
-        f"{len(steps)} step{'s' * (len(steps) > 1)}: best {study.metric} {number(steps[best])} "
+        f"{counted(len(steps), 'step')}: best {study.metric} {number(steps[best])} "
         f"at step {best}, last {number(steps[last])} at step {last}"
     )
 

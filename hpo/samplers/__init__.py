@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from hpo import baselines
 from hpo.errors import HpoError, nearest
 from hpo.samplers.base import SpaceSampler, derive_seed
 from hpo.samplers.model_based import Estimator, OptunaSampler, SkoptSampler, gp, tpe
 from hpo.samplers.plain import GridSampler, RandomSampler, SobolSampler
+from hpo.spec import SamplerName
 from search_spaces import SearchSpace, parse
 
-NAMES = ("grid", "random", "sobol", "tpe", "gp", "skopt", "bayesian")
+NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 
 # A Gaussian process is the better model while it can be: its cost grows with the cube of the
 # trials, and it sees only parameters that are active in every trial.

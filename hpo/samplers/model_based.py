@@ -19,6 +19,7 @@ from hpo.samplers.coordinates import coordinates, is_unordered
 from hpo.samplers.experience import Experience
 from hpo.samplers.memory import MOST, Memory
 from hpo.trial import Expected
+from hpo.words import counted
 from search_spaces import Parameter, Scalar, SearchSpace, SpaceError
 
 Estimator = Literal["GP", "RF", "ET"]
@@ -111,7 +112,7 @@ def _said(name: str, study: Study, startup_trials: int) -> str:
     n = len(study.get_trials(deepcopy=False, states=_LEARNT_FROM))
     if n < startup_trials:
         return f"at random, as one of the first {startup_trials}, from which {name} is to learn"
-    return f"{name}, from {n} trials"
+    return f"{name}, from {counted(n, 'trial')}"
 
 
 def tpe(space: SearchSpace, seed: int, startup_trials: int = 10) -> OptunaSampler:

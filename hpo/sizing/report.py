@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from rich import box
+from rich.markup import escape
 from rich.table import Table
 
 from hpo.curves import DataNeeds
@@ -86,7 +87,7 @@ def as_table(answer: Answer) -> Table:
     question = answer.question
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("data", "examples", question.metric, "90% interval"):
-        found.add_column(column, justify="right", no_wrap=True)
+        found.add_column(escape(column), justify="right", no_wrap=True)
     for row in table(answer):
         times = "now" if row.factor == 1 else f"{row.factor:g}x"
         n = f"{row.n:,.0f}" if question.is_counted else f"{row.n:.0f}%"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +15,7 @@ from optuna.trial import TrialState
 
 import hpo
 from hpo import catalog, pruners, samplers, spec, studyfile
-from hpo.curves.distributions import Direction
+from hpo.directions import Direction
 from hpo.pruners import ForecastPruner, Rule
 from hpo.pruners.decisions import THRESHOLD
 from hpo.spec import RULE_OPTIONS, Plan, RuleName, StoppingSpec
@@ -137,6 +138,13 @@ def test_every_option_belongs_to_a_rule() -> None:
     options = {option for options in RULE_OPTIONS.values() for option in options}
     assert options | {"rule"} == StoppingSpec.model_fields.keys()
     assert RULE_OPTIONS.keys() == set(get_args(RuleName))
+
+
+def test_each_option_says_first_which_rules_it_is_of() -> None:
+    for name, field in StoppingSpec.model_fields.items():
+        of = re.findall(r"(?:^|; )((?:\w+, )*\w+): ", str(field.description))
+        said = {rule for rules in of for rule in rules.split(", ")}
+        assert said == {rule for rule, options in RULE_OPTIONS.items() if name in options}, name
 
 
 # --- forecasts, in plain Optuna ---

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import pytest
@@ -12,6 +12,7 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from hpo import samplers
+from hpo.directions import Direction
 from hpo.errors import HpoError, SpaceExhaustedError
 from hpo.samplers import SpaceSampler
 from hpo.samplers.coordinates import coordinates
@@ -79,9 +80,7 @@ def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def _study(
-    sampler: SpaceSampler, direction: Literal["minimize", "maximize"] = "minimize"
-) -> optuna.Study:
+def _study(sampler: SpaceSampler, direction: Direction = "minimize") -> optuna.Study:
     return optuna.create_study(sampler=sampler, direction=direction)
 
 

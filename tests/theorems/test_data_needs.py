@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hpo
-from hpo.curves.distributions import Direction
 from hpo.curves.scaling_laws import POWER, Laws, bank, log_prior
 from hpo.curves.scaling_posterior import FARTHEST, Evidence, likelihoods, roughness_between
+from hpo.directions import Direction
 
 _LEVELS = np.linspace(0, 1, 21)
 _SIZES = np.geomspace(100, 3200, 6)

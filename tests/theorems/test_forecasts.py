@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 import hpo
 from hpo.curves import Distribution, Forecast, forecast_batch
-from hpo.curves.distributions import Array, Direction
+from hpo.curves.distributions import Array
+from hpo.directions import Direction
 
 _ANY = st.floats(allow_nan=True, allow_infinity=True, width=64)
 _CURVES = hnp.arrays(float, st.integers(0, 40), elements=_ANY)

@@ -11,7 +11,7 @@ import optuna
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hpo.curves.distributions import Direction
+from hpo.directions import Direction
 from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past
 
 HORIZON = 12

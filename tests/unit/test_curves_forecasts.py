@@ -15,10 +15,11 @@ from safetensors.numpy import load_file
 
 import hpo
 from hpo.curves import Distribution, forecast_batch, network, training
-from hpo.curves.distributions import Direction, mixture
+from hpo.curves.distributions import mixture
 from hpo.curves.prior import Prior
 from hpo.curves.scales import LOWEST, confirmed
 from hpo.curves.training import N_CURVES, Network, beside_each, draw, loss_of
+from hpo.directions import Direction
 
 _T = np.arange(1.0, 101)
 

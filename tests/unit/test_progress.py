@@ -14,8 +14,9 @@ from hpo import api, spec, studyfile
 from hpo.cli.progress import LiveProgress, PlainProgress
 from hpo.listeners import Outcome
 from hpo.reports import stopping
-from hpo.reports.leaderboard import trials_list
-from hpo.trial import Failure, FailureKind, Scalar, TrialRecord
+from hpo.reports.trials import trials_list
+from hpo.trial import Failure, FailureKind, TrialRecord
+from search_spaces import Scalar
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_without_nvidia_smi_there_are_none(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", str(tmp_path))
     divided = layout(plan_of(tmp_path, threads=10_000))
     assert divided.gpus == ()
-    assert str(divided) == "1 worker, 10000 threads each"
+    assert str(divided) == "1 worker, 10,000 threads each"
     nvidia_smi(tmp_path, "NVIDIA-SMI has failed because it could not communicate with the driver.")
     assert layout(plan_of(tmp_path)).gpus == ()
 

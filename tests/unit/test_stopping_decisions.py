@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hpo.curves.distributions import Direction
+from hpo.directions import Direction
 from hpo.pruners import Decision, ForecastPruner, ForecastRule, Past, is_audited, is_due
 from hpo.pruners.decisions import THRESHOLD
 

@@ -40,3 +40,14 @@ def test_a_setting_that_is_wrong_is_not_missing_as_well() -> None:
 
     assert mistakes(required_accuracy=99) == ["objective.required_accuracy"]
     assert mistakes() == mistakes(required_accuracy=None) == ["objective.metric"]
+
+
+@pytest.mark.parametrize(("text", "read"), [("90s", 90), ("1h30m", 5400), ("0.5", 0.5)])
+def test_durations_on_a_command_line(text: str, read: float) -> None:
+    assert spec.seconds(text) == read
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "-1", "inf", "nan"])
+def test_a_duration_is_above_0(text: str) -> None:
+    with pytest.raises(ValueError, match=f"{text} must be a duration above 0, such as 90s"):
+        spec.seconds(text)
