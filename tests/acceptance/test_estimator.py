@@ -13,8 +13,8 @@ from sklearn.metrics import f1_score, log_loss
 
 import hpo
 from hpo import objectives, spec, studyfile
-from hpo.spec import source_of
 from hpo.jobs import job_of
+from hpo.spec import source_of
 from hpo.trial import Job
 from tests.acceptance.harness import Folder, Study
 from trainers import Report
