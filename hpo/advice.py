@@ -212,7 +212,7 @@ def _grid_beyond_the_trials(look: _Look) -> Iterator[Advice]:
             "more trials, or another sampler.",
         )
     if any(parameter.domain.prior is not None for parameter in space.parameters):
-        yield Advice("note", "search.sampler", "a grid visits every point and heeds no `prior`.")
+        yield Advice("note", "search.sampler", "a grid visits every point and ignores any `prior`.")
 
 
 def _few_trials(look: _Look) -> Iterator[Advice]:

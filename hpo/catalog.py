@@ -185,10 +185,7 @@ class StudyRecord:
             return f"study '{self.name}' has no complete trial yet."
         if closest.feasible:
             return ""
-        found = "; ".join(
-            f"{check.metric} was not reported" if check.value is None else check.sentence
-            for check in closest.violations
-        )
+        found = "; ".join(check.sentence for check in closest.violations)
         return f"no trial keeps the constraints; the nearest is trial {closest.number}: {found}."
 
     def baseline(self) -> TrialRecord | None:
@@ -217,7 +214,7 @@ class StudyRecord:
         noted = str(self.attrs.get(STATE, {}).get("state", "finished"))
         if self.lapsed():
             return "interrupted"
-        if self.running():  # by something else than hpo
+        if self.running():  # by something other than hpo
             return "running"
         return "interrupted" if noted == "running" else noted
 

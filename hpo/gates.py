@@ -54,7 +54,9 @@ class Verdict:
 
     def _why(self, check: Check) -> str:
         """Why a check failed: a value that misses, or none, which is a mistake of another kind."""
-        if check.value is not None or self.trial is None:
+        if self.trial is None:
+            return f"{check.metric} should be {check.requirement}, and no trial has it"
+        if check.value is not None:
             return check.sentence
         near = close(check.metric, self.reported)
         meant = f"; did you mean '{near}'?" if near else ""

@@ -33,7 +33,7 @@ class Check:
     def sentence(self) -> str:
         """What was demanded and what was found."""
         if self.value is None:
-            return f"{self.metric} should be {self.requirement}, but no trial has it"
+            return f"{self.metric} should be {self.requirement}, and was not reported"
         verdict = "is" if self.passed else "is not"
         return f"{self.metric} {self.value:.6g} {verdict} {self.requirement}"
 

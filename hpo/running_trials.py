@@ -129,7 +129,7 @@ class RunningTrials:
         for name, value in values.items():
             if not math.isfinite(value):
                 self._executor.stop(number)
-                self.tell(number, _diverged(name, value, report.step))
+                self.tell(number, Failure.diverged(name, value, report.step))
                 return
         if not values:  # reported, but not the metric: nothing to judge by
             return
@@ -298,14 +298,7 @@ def _judged(metrics: Mapping[str, float], aims: Aims) -> list[float] | Failure:
     for name in aims.metrics:
         value = metrics.get(name)
         if value is None:
-            reported = ", ".join(metrics) or "nothing"
-            message = f"no metric '{name}' was reported; reported was: {reported}"
-            return Failure(FailureKind.CRASHED, message)
+            return Failure.without(name, metrics)
         if not math.isfinite(value):
-            return _diverged(name, value)
+            return Failure.diverged(name, value)
     return [metrics[name] for name in aims.metrics]
-
-
-def _diverged(metric: str, value: float, step: int | None = None) -> Failure:
-    where = "" if step is None else f" at step {step}"
-    return Failure(FailureKind.DIVERGED, f"{metric} became {value}{where}")

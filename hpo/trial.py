@@ -9,7 +9,7 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -98,6 +98,19 @@ class Failure:
         ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
         message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
         return cls(kind, message.rstrip("."), "".join(traceback.format_exception(error)))
+
+    @classmethod
+    def without(cls, metric: str, metrics: Iterable[str]) -> Failure:
+        """Of a trial that ended without a metric, and reported others, or none."""
+        reported = ", ".join(metrics) or "nothing"
+        message = f"no metric '{metric}' was reported; reported was: {reported}"
+        return cls(FailureKind.CRASHED, message)
+
+    @classmethod
+    def diverged(cls, metric: str, value: float, step: int | None = None) -> Failure:
+        """Of a trial whose metric became NaN or infinite."""
+        where = "" if step is None else f" at step {step}"
+        return cls(FailureKind.DIVERGED, f"{metric} became {value}{where}")
 
     @property
     def summary(self) -> str:

@@ -233,8 +233,8 @@ def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -
         return noted[str(trial.number)]
     if noted:
         say(
-            f"the test part was looked at already, for trial {', '.join(noted)}; who chooses by it "
-            "needs another one to judge by."
+            f"the test part was looked at already, for trial {', '.join(noted)}; choosing by it "
+            "would take another one to judge by."
         )
     found = _judged(study, trial, say)
     study.storage.set_study_system_attr(study.id, TESTED, {**noted, str(trial.number): found})

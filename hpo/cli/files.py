@@ -301,14 +301,15 @@ def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:
 
 def _demand_metrics(plan: Plan, tried: _Tried) -> None:
     """Refuses a trial that a study could not judge."""
+    from hpo.trial import Failure
+
     objective, metrics = plan.spec.objective, tried.metrics
-    reported = ", ".join(metrics)
     for metric, key in _demanded(plan, tried).items():
         if metric not in metrics:
             near = close(metric, metrics)
             meant = f"Did you mean '{near}'? " if near else ""
             raise HpoError(
-                f"no metric '{metric}' was reported; reported was: {reported or 'nothing'}.",
+                f"{Failure.without(metric, metrics).message}.",
                 f"{meant}Name one of them as {key}, or report it."
                 if metrics
                 else _how_to_report(plan, metric),

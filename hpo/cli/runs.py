@@ -250,7 +250,7 @@ def _to_go_on(result: Result, name: str) -> str:
     if not n or not limit:
         return ""
     trials = f"{counted(n, 'trial')} {'waits' if n == 1 else 'wait'}"
-    return f"; {trials} to be gone on with: hpo resume {name} --set {limit}=MORE"
+    return f"; {trials} to be resumed: hpo resume {name} --set {limit}=MORE"
 
 
 def _against_baseline(result: Result) -> str:

@@ -240,7 +240,9 @@ class DataNeeds:
         sizes = places(candidates)
         cost = sizes if seconds is None else numbers(seconds, "seconds")
         if cost.shape != sizes.shape:
-            raise ValueError(f"{sizes.shape} candidates and {cost.shape} seconds: one each, please")
+            raise ValueError(
+                f"{sizes.shape} candidates and {cost.shape} seconds; each candidate needs its own"
+            )
         if not np.all(cost > 0):
             raise ValueError("seconds of training are positive numbers")
         return sizes[np.argsort(-self.information(sizes) / cost, kind="stable")]

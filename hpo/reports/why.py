@@ -94,7 +94,7 @@ def why_table(study: StudyRecord, told: Mapping[str, Any]) -> Table:
 
 def _lines(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "trial", f"{told['trial']} of study '{study.name}': {told['state']}"
-    yield "suggested", told["suggested"] or "by something else than hpo"
+    yield "suggested", told["suggested"] or "by something other than hpo"
     yield "params", "  ".join(f"{name} {number(value)}" for name, value in told["params"].items())
     for i, attempt in enumerate(told["history"], start=1):
         until = (

@@ -222,12 +222,9 @@ class Sizing:
                 return failed(size, seed, seconds, FailureKind.CRASHED, message)
         metrics = {**running.metrics, **result}
         if metric not in metrics:
-            reported = ", ".join(metrics) or "nothing"
-            message = f"no metric '{metric}' was reported; reported was: {reported}"
-            return failed(size, seed, seconds, FailureKind.CRASHED, message)
+            return Fit(size, seed, {}, seconds, Failure.without(metric, metrics))
         if not math.isfinite(metrics[metric]):
-            message = f"{metric} became {metrics[metric]}"
-            return failed(size, seed, seconds, FailureKind.DIVERGED, message)
+            return Fit(size, seed, {}, seconds, Failure.diverged(metric, metrics[metric]))
         finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
         return Fit(size, seed, finite, seconds)
 

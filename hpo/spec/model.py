@@ -33,7 +33,7 @@ class SearchSpec(Strict):
     timeout: Seconds | None = Field(
         None,
         description="The study ends after this long, counted over all drivers and runs of it "
-        "while any of them runs; trials that run then can be gone on with.",
+        "while any of them runs; trials that run then can be resumed.",
     )
     gpu_hours: Annotated[float, Field(gt=0, strict=False)] | None = Field(
         None, description="The study ends when trials took so many hours times GPUs, likewise."

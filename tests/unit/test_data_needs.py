@@ -203,7 +203,7 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
     assert needs.rank(candidates, [1e6, 1e6, 1.0])[0] == 12800
     assert needs.rank(candidates, [1.0, 1e6, 1e6])[0] == 1600
     assert needs.information(12800)[0] > needs.information(1600)[0]
-    with pytest.raises(ValueError, match="one each"):
+    with pytest.raises(ValueError, match="each candidate needs its own"):
         needs.rank(candidates, [1.0])
     with pytest.raises(ValueError, match="positive"):
         needs.rank([100.0], [0.0])
