@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from hpo.errors import HpoError
     from hpo.listeners import Listener
     from hpo.objectives.function import Trial
+    from hpo.search_spaces import Choice, Fixed, Float, Int, SearchSpace, SpaceError, boolean
     from hpo.spaces import space
+    from hpo.trainers import Schedule
     from hpo.trial import TrialRecord
-    from search_spaces import Choice, Fixed, Float, Int, SearchSpace, SpaceError, boolean
-    from trainers import Schedule
 
 # Imported when they are asked for: `hpo --help` must not wait for torch and Optuna.
 _HOMES = {
-    "Choice": "search_spaces",
+    "Choice": "hpo.search_spaces",
     "DataNeeds": "hpo.curves",
-    "Fixed": "search_spaces",
-    "Float": "search_spaces",
+    "Fixed": "hpo.search_spaces",
+    "Float": "hpo.search_spaces",
     "Forecast": "hpo.curves",
     "HpoError": "hpo.errors",
-    "Int": "search_spaces",
+    "Int": "hpo.search_spaces",
     "Listener": "hpo.listeners",
     "Result": "hpo.api",
-    "Schedule": "trainers",
-    "SearchSpace": "search_spaces",
-    "SpaceError": "search_spaces",
+    "Schedule": "hpo.trainers",
+    "SearchSpace": "hpo.search_spaces",
+    "SpaceError": "hpo.search_spaces",
     "StudyRecord": "hpo.catalog",
     "Trial": "hpo.objectives.function",
     "TrialRecord": "hpo.trial",
     "best": "hpo.api",
-    "boolean": "search_spaces",
+    "boolean": "hpo.search_spaces",
     "data_needs": "hpo.curves",
     "forecast": "hpo.curves",
     "load_study": "hpo.api",

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
+from hpo.search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
+from hpo.search_spaces.checks import MAX_GRID, is_number
+from hpo.search_spaces.flow import flow
 from hpo.spec import Plan
 from hpo.templates import ARGS, CONFIG_FILE, placeholders, shell_words
+from hpo.trainers import ConfigError, TrainerConfig
+from hpo.trainers.config import FIELDS, unread
+from hpo.trainers.data import BUILT_IN
+from hpo.trainers.schedules import robbins_monro
 from hpo.words import counted
-from search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
-from search_spaces.checks import MAX_GRID, is_number
-from search_spaces.flow import flow
-from trainers import ConfigError, TrainerConfig
-from trainers.config import FIELDS, unread
-from trainers.data import BUILT_IN
-from trainers.schedules import robbins_monro
 
 _SAMPLES = 200  # what one configuration in fifty has is seen with a probability of 98 %
 _DECADES = 100.0  # a ratio of bounds beyond which a linear scale is an oversight

@@ -21,6 +21,7 @@ from hpo.listeners import Listener, Outcome
 from hpo.objectives import Objective
 from hpo.objectives.function import FunctionObjective
 from hpo.places import storage_url, tracking_uri
+from hpo.search_spaces import SearchSpace
 from hpo.sizing import BUDGET_SECONDS, SEEDS, Answer, ask, measure, subject_of
 from hpo.spec import Plan
 from hpo.storage import open_storage
@@ -28,7 +29,6 @@ from hpo.study import Study
 from hpo.tracking import MlflowListener
 from hpo.trial import TrialRecord
 from hpo.winners import DrawWinner, KeepWeights
-from search_spaces import SearchSpace
 
 _log = logging.getLogger(__name__)
 

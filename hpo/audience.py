@@ -9,8 +9,8 @@ from contextlib import nullcontext
 from hpo.catalog import StudyRecord
 from hpo.interrupts import Interrupts
 from hpo.listeners import Listener, Outcome
+from hpo.trainers import Report
 from hpo.trial import TrialRecord
-from trainers import Report
 
 _log = logging.getLogger(__name__)
 

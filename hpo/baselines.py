@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hpo.errors import nearest
-from search_spaces import Domain, Parameter, Scalar, SearchSpace
-from search_spaces.checks import is_number
-from search_spaces.flow import flow
-from search_spaces.vectors import taper_name, tapered
+from hpo.search_spaces import Domain, Parameter, Scalar, SearchSpace
+from hpo.search_spaces.checks import is_number
+from hpo.search_spaces.flow import flow
+from hpo.search_spaces.vectors import taper_name, tapered
 
 Wrong = list[tuple[str, str]]
 

@@ -37,11 +37,11 @@ from hpo.errors import (
     StudyNotFoundError,
     nearest,
 )
+from hpo.mlflow_server.uris import masked
 from hpo.spec import Plan, RunSpec, from_stored
 from hpo.storage import Driver, Lease, Storage
 from hpo.trial import TrialRecord
 from hpo.words import counted
-from mlflow_server.uris import masked
 
 SPEC = "hpo:spec"
 UID = "hpo:uid"

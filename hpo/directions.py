@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from trainers import goals
-from trainers.goals import Direction
+from hpo.trainers import goals
+from hpo.trainers.goals import Direction
 
 __all__ = ["Direction", "is_known", "natural"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hpo.search_spaces import Scalar
+from hpo.trainers import Report
 from hpo.trial import TrialRecord
-from search_spaces import Scalar
-from trainers import Report
 
 if TYPE_CHECKING:
     from hpo.catalog import StudyRecord

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hpo.errors import RunDirectoryError
-from trainers import Report
+from hpo.trainers import Report
 
 _NAME = "metrics.jsonl"
 

@@ -15,9 +15,9 @@ from hpo.catalog import StudyRecord
 from hpo.errors import SpaceExhaustedError
 from hpo.jobs import job_of
 from hpo.samplers import SpaceSampler
+from hpo.search_spaces import Scalar, SpaceError
 from hpo.storage import TooManyFailuresError
 from hpo.trial import BASELINE, ENQUEUED, SUGGESTED, Failure, FailureKind, Job, TrialRecord
-from search_spaces import Scalar, SpaceError
 
 
 @dataclass(frozen=True)

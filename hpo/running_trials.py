@@ -27,6 +27,8 @@ from hpo.metrics_log import MetricsLog
 from hpo.proposals import Proposal
 from hpo.pruners import Rule
 from hpo.storage import LeaseLostError
+from hpo.trainers import Report
+from hpo.trainers.config import FIELDS
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
@@ -40,8 +42,6 @@ from hpo.trial import (
     FailureKind,
     Stopped,
 )
-from trainers import Report
-from trainers.config import FIELDS
 
 _log = logging.getLogger(__name__)
 

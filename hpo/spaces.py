@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import search_spaces
-from hpo import studyfile
+from hpo import search_spaces, studyfile
 from hpo.errors import SpecError
-from search_spaces import SearchSpace
-from search_spaces.parse import FORMS
+from hpo.search_spaces import SearchSpace
+from hpo.search_spaces.parse import FORMS
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

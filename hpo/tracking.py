@@ -14,14 +14,8 @@ from typing import Any
 from hpo import metrics_log
 from hpo.catalog import LOG_NAME, SPEC, StudyRecord
 from hpo.listeners import Listener, Outcome
-from hpo.reports import stopping
-from hpo.reports.leaderboard import as_markdown
-from hpo.reports.strict_json import dumps
-from hpo.reports.summary import best_json, summary
-from hpo.trial import MLFLOW_RUN, TrialRecord
-from hpo.words import counted
-from mlflow_server import Tracker
-from mlflow_server.protocol import (
+from hpo.mlflow_server import Tracker
+from hpo.mlflow_server.protocol import (
     BesideRun,
     Status,
     StudyClosed,
@@ -30,8 +24,14 @@ from mlflow_server.protocol import (
     TrialReported,
     TrialStarted,
 )
-from search_spaces import Scalar
-from trainers import Report
+from hpo.reports import stopping
+from hpo.reports.leaderboard import as_markdown
+from hpo.reports.strict_json import dumps
+from hpo.reports.summary import best_json, summary
+from hpo.search_spaces import Scalar
+from hpo.trainers import Report
+from hpo.trial import MLFLOW_RUN, TrialRecord
+from hpo.words import counted
 
 _STATUSES: Mapping[str, Status] = {
     "COMPLETE": "FINISHED",

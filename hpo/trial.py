@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.errors import close
 from hpo.requirements import Check
-from search_spaces import Scalar
-from trainers import CodeError, ConfigError, DataError, Diverged, Report
+from hpo.search_spaces import Scalar
+from hpo.trainers import CodeError, ConfigError, DataError, Diverged, Report
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -42,10 +42,7 @@ N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
 CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
 
 
-_ROOMS = tuple(
-    f"{Path(__file__).parents[1] / room}{os.sep}"
-    for room in ("hpo", "mlflow_server", "search_spaces", "trainers")
-)
+_OURS = f"{Path(__file__).parent}{os.sep}"
 _LIBRARY = re.compile(
     r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python[\d.]+[/\\]|^<(?!stdin>|string>)"
 )
@@ -132,7 +129,7 @@ class Failure:
         lines = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
         if not lines:
             return self.traceback.strip("\n")
-        others = [line for line in lines if not _file_of(line).startswith(_ROOMS)]
+        others = [line for line in lines if not _file_of(line).startswith(_OURS)]
         own = [line for line in others if not _LIBRARY.search(_file_of(line))]
         return next(reversed(own or others), "")
 

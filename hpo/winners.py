@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from hpo.reports.plots import Chart
-    from trainers.data import Source
+    from hpo.trainers.data import Source
 
 TESTED = "hpo:tested"
 CURVE = "precision_recall.svg"
@@ -60,7 +60,7 @@ class Winner:
                 f"What it wrote is in {self._directory}.",
             )
         from hpo.objectives.trainer import TrainerObjective
-        from trainers.config import TrainerConfig
+        from hpo.trainers.config import TrainerConfig
 
         run = self._plan.spec.run.model_copy(update={"keep_weights": "all"})
         spec = self._plan.spec.model_copy(update={"run": run})
@@ -71,7 +71,7 @@ class Winner:
         """Its metrics on the test part, means over folds; the networks are looked at once."""
         import torch
 
-        from trainers.exports import judge
+        from hpo.trainers.exports import judge
 
         networks = self._networks()
         judged = [
@@ -89,7 +89,7 @@ class Winner:
         import torch
 
         from hpo.reports.plots import precision_over_recall
-        from trainers.metrics import precision_recall, predict
+        from hpo.trainers.metrics import precision_recall, predict
 
         if self._plan.spec.objective.task != "classification":
             raise HpoError("precision and recall are of classifiers.")
@@ -117,8 +117,8 @@ class Winner:
             HpoError: the folder cannot be written, or has files of somebody else's; ONNX is asked
                 for and not installed.
         """
-        from trainers import DataError
-        from trainers.exports import check_free, export, export_onnx
+        from hpo.trainers import DataError
+        from hpo.trainers.exports import check_free, export, export_onnx
 
         with self._told(to):  # before a network is trained for it
             check_free(to)
@@ -143,7 +143,7 @@ class Winner:
     @contextmanager
     def _told(self, to: Path) -> Iterator[None]:
         """Explains why a folder takes no export."""
-        from trainers import DataError
+        from hpo.trainers import DataError
 
         elsewhere = f"Name another folder: hpo export {self._study.name} --to FOLDER"
         try:
@@ -157,7 +157,7 @@ class Winner:
     @property
     def example(self) -> str:
         """The name of a file that its export might answer for."""
-        from trainers.exports import example
+        from hpo.trainers.exports import example
 
         form = self._source.form
         assert form is not None  # noqa: S101 - it was loaded
@@ -196,8 +196,8 @@ class Winner:
         return [home / f"fold-{i}" / WEIGHTS for i in range(1, n + 1)]
 
     def _restored(self, directory: Path) -> list[nn.Module]:
-        from trainers import DataError
-        from trainers.exports import restore, trained_on
+        from hpo.trainers import DataError
+        from hpo.trainers.exports import restore, trained_on
 
         found = []
         for file, data in zip(self._files(directory), self._trainer.folds, strict=True):

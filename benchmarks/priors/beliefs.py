@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from benchmarks.priors.problems import Problem
-from search_spaces import Domain, Scalar, SearchSpace, parse
-from search_spaces.priors import DEFAULT_SPREAD
+from hpo.search_spaces import Domain, Scalar, SearchSpace, parse
+from hpo.search_spaces.priors import DEFAULT_SPREAD
 
 NONE = "none"
 BELIEFS: Mapping[str, str] = {

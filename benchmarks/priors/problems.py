@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from search_spaces import Scalar, SearchSpace, parse
+from hpo.search_spaces import Scalar, SearchSpace, parse
 
 Forms = Mapping[str, Mapping[str, Any]]
 

@@ -28,7 +28,7 @@ from benchmarks.spaces.contestants import (
     sampling,
 )
 from benchmarks.spaces.examples import GRIDS, Grid, wide
-from search_spaces import SearchSpace, SpaceError, parse
+from hpo.search_spaces import SearchSpace, SpaceError, parse
 
 PACKAGES = ("hpo", "ConfigSpace", "optuna", "numpy")
 

@@ -14,7 +14,7 @@ import optuna
 
 from benchmarks.spaces.examples import suggest, wide
 from hpo import samplers
-from search_spaces import SearchSpace, parse, to_configspace
+from hpo.search_spaces import SearchSpace, parse, to_configspace
 
 Config: TypeAlias = Mapping[str, Any]
 Made: TypeAlias = Sequence[Any]

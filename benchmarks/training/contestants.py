@@ -13,15 +13,15 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.training.tasks import BATCH, Task
-from trainers.data.parts import Data
-from trainers.loop import fit
+from hpo.trainers.data.parts import Data
+from hpo.trainers.loop import fit
 
 Epoch = tuple[float, float]
 """The seconds of an epoch, and the training loss in it."""
 
 
 def hpo(task: Task, data: Data, device: str) -> Iterator[Epoch]:
-    """`trainers.loop.fit`."""
+    """`hpo.trainers.loop.fit`."""
     before = time.perf_counter()
     for report in fit(task.config, data, seed=0, device=device):
         yield time.perf_counter() - before, report.metrics["train_loss"]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainers import TrainerConfig
-    from trainers.data.parts import Data, Tensors
+    from hpo.trainers import TrainerConfig
+    from hpo.trainers.data.parts import Data, Tensors
 
 BATCH = 64
 
@@ -36,7 +36,7 @@ class Task:
     @property
     def config(self) -> TrainerConfig:
         """The network, and SGD with momentum as everybody has it."""
-        from trainers import TrainerConfig
+        from hpo.trainers import TrainerConfig
 
         shape: dict[str, Any] = {"width": [16, 32]} if self.model == "cnn" else {"width": 128}
         return TrainerConfig(
@@ -51,7 +51,7 @@ class Task:
 
     def load(self) -> Data:
         """The data, on the CPU."""
-        from trainers.data import Source, load
+        from hpo.trainers.data import Source, load
 
         if self.data == "synthetic":
             return _synthetic(self.n, image=self.model == "cnn")
@@ -63,7 +63,7 @@ def _synthetic(n: int, *, image: bool) -> Data:
     """As large as MNIST: ten blobs in 784 dimensions, far from linearly separable."""
     import torch
 
-    from trainers.data.parts import Data, Tensors
+    from hpo.trainers.data.parts import Data, Tensors
 
     generator = torch.Generator().manual_seed(0)
     shape = (1, 28, 28) if image else (784,)

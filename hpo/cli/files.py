@@ -20,10 +20,10 @@ from hpo.words import counted, number
 
 if TYPE_CHECKING:
     from hpo.advice import Advice
+    from hpo.search_spaces import SearchSpace
     from hpo.spec import Plan
+    from hpo.trainers import Report
     from hpo.trial import Failure, Stopped
-    from search_spaces import SearchSpace
-    from trainers import Report
 
 _EXAMPLES = 3
 _PATIENCE_SECONDS = 5.0
@@ -110,7 +110,7 @@ def _examples(plan: Plan) -> list[dict[str, object]]:
 
 
 def _plan_lines(plan: Plan) -> list[str]:
-    from search_spaces.flow import flow
+    from hpo.search_spaces.flow import flow
 
     spec, space = plan.spec, plan.space
     objective, search = spec.objective, spec.search
@@ -139,7 +139,7 @@ def _plan_lines(plan: Plan) -> list[str]:
 
 def _without_grid(space: SearchSpace) -> list[str]:
     """The parameters that have no grid; none where the space has one."""
-    from search_spaces import GridError
+    from hpo.search_spaces import GridError
 
     try:
         space.grid_size  # noqa: B018 - asked for its error
@@ -201,8 +201,8 @@ def _try_one_step(plan: Plan) -> tuple[str, list[Advice]]:
     Raises:
         HpoError: it failed, or a study could not judge such trials.
     """
+    from hpo.search_spaces.flow import flow
     from hpo.trial import ITSELF, Failure, Stopped
-    from search_spaces.flow import flow
 
     tried = _tried(plan)
     steps, end, seconds = tried.steps, tried.result, tried.seconds

@@ -20,7 +20,7 @@ def _main() -> None:
     from hpo.cli import db, files, models, needs, runs, spaces, studies  # noqa: F401 - they register
     from hpo.cli.app import app, error_json, explain, print_json
     from hpo.errors import HpoError
-    from search_spaces.errors import SpaceError
+    from hpo.search_spaces.errors import SpaceError
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1

@@ -22,11 +22,11 @@ from rich.text import Text
 
 from hpo.catalog import StudyRecord
 from hpo.listeners import Listener, Outcome
+from hpo.search_spaces import Scalar
 from hpo.spec import Plan
+from hpo.trainers import Report
 from hpo.trial import TrialRecord
 from hpo.words import counted, number
-from search_spaces import Scalar
-from trainers import Report
 
 _BAR, _WIDE = 24, 100  # columns of the bar, and of a terminal with room for it
 _SHOWN = ("best", "counts", "now", "left")

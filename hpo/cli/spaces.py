@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hpo.reports.plots import Chart
-    from search_spaces import Fragment, Parameter, SearchSpace
-    from trainers.fields import Field
+    from hpo.search_spaces import Fragment, Parameter, SearchSpace
+    from hpo.trainers.fields import Field
 
 spaces = group("spaces", "Ready-made spaces, for the `use:` of a study file.")
 
@@ -83,7 +83,7 @@ def list_(as_json: JsonOption = False) -> None:
     """List the ready-made spaces."""
     from rich.markup import escape
 
-    from search_spaces import library
+    from hpo.search_spaces import library
 
     found = [library.load(name) for name in library.names()]
     found.sort(key=lambda fragment: _ORDER.index(_kind(fragment)))
@@ -146,7 +146,7 @@ def _used(space: Mapping[str, object]) -> list[str]:
 
 
 def _find(name: str) -> _Shown:
-    from search_spaces import library, parse
+    from hpo.search_spaces import library, parse
 
     if name in library.names():
         fragment = library.load(name)
@@ -173,7 +173,7 @@ def _read(path: Path) -> _Shown:
 
 
 def _usual_epochs() -> int:
-    from trainers.config import TrainerConfig
+    from hpo.trainers.config import TrainerConfig
 
     return TrainerConfig().epochs
 
@@ -223,7 +223,7 @@ def _row(shown: _Shown, parameter: Parameter) -> _Row:
 
 def _field(shown: _Shown, parameter: Parameter) -> Field | None:
     """What the trainer says of a parameter that it reads."""
-    from trainers.config import FIELDS
+    from hpo.trainers.config import FIELDS
 
     return FIELDS.get(parameter.name) if shown.is_trainers else None
 
@@ -243,7 +243,7 @@ def _condition(parameter: Parameter) -> Mapping[str, object]:
 
 def _spelt(value: object) -> str:
     """A value in YAML's flow style, 1e-5 for Python's 1e-05."""
-    from search_spaces.flow import flow
+    from hpo.search_spaces.flow import flow
 
     return _POWER.sub(r"\1e\2\3", flow(value))
 
@@ -292,7 +292,7 @@ def _charts(shown: _Shown) -> list[Chart]:
 
     if found := charts(shown.space, shown.epochs):
         return found
-    from search_spaces import library
+    from hpo.search_spaces import library
 
     kinds = ((name, _kind(library.load(name))) for name in library.names())
     others = ", ".join(name for name, kind in kinds if kind in ("schedule", "momentum"))

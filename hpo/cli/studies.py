@@ -230,8 +230,8 @@ def sync(
 ) -> None:
     """Bring MLflow up to date with a study."""
     from hpo import tracking as mirror
+    from hpo.mlflow_server.uris import masked
     from hpo.places import tracking_uri
-    from mlflow_server.uris import masked
 
     record = find(study, storage)
     uri = tracking_uri(tracking or record.tracking)

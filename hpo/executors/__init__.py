@@ -9,9 +9,9 @@ from hpo import objectives
 from hpo.executors.inline import InlineExecutor
 from hpo.executors.processes import ProcessExecutor
 from hpo.objectives import Objective
+from hpo.search_spaces import Scalar
 from hpo.spec import Plan
 from hpo.trial import Event, Job
-from search_spaces import Scalar
 
 
 class Executor(Protocol):

@@ -11,8 +11,8 @@ from hpo.errors import ObjectiveError
 from hpo.executors.ends import end_of, ran_out_of_memory
 from hpo.executors.tidying import tidy
 from hpo.objectives import Objective, Steps
+from hpo.search_spaces import Scalar
 from hpo.trial import Drained, Ended, Event, Job, Reported
-from search_spaces import Scalar
 
 
 class InlineExecutor:

@@ -17,9 +17,9 @@ from hpo.executors.messages import CannotStart, Finished, Progress, Ready, Setup
 from hpo.executors.worker_process import RunningJob, WorkerProcess
 from hpo.objectives.outputs import how_it_ended
 from hpo.places import OUTPUT, tracking_uri
+from hpo.search_spaces import Scalar
 from hpo.spec import Plan
 from hpo.trial import Ended, Event, Failure, FailureKind, Job, Lost, Reported
-from search_spaces import Scalar
 
 _STARTS_IN_A_ROW = 3
 _SECONDS_TO_CLEAN_UP = 1.0  # for a command in a worker, which has all of the grace for itself

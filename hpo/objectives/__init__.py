@@ -11,8 +11,8 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from hpo.places import tracking_uri
+from hpo.trainers import Report
 from hpo.trial import Failure, Job
-from trainers import Report
 
 if TYPE_CHECKING:
     from hpo.spec import Plan

@@ -33,8 +33,8 @@ from hpo.objectives.process_group import ProcessGroup
 from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
 from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
+from hpo.trainers import ConfigError, Report
 from hpo.trial import Failure, FailureKind, Job
-from trainers import ConfigError, Report
 
 if TYPE_CHECKING:
     from hpo.spec import Plan
@@ -160,7 +160,7 @@ class CommandObjective:
         if given == "stdout":
             return JsonLines(directory / STDOUT)
         if given == "mlflow":
-            from mlflow_server.script_runs import ScriptRun  # imports mlflow: 3 seconds
+            from hpo.mlflow_server.script_runs import ScriptRun  # imports mlflow: 3 seconds
 
             assert self._tracking is not None  # noqa: S101 - checked when it was built
             run = ScriptRun(self._tracking, self._study, job.trial)
@@ -183,7 +183,7 @@ def _device(command: templates.Command, name: str) -> str:
     """
     if "device" not in templates.placeholders(command):
         return name
-    from trainers.devices import choose  # imports torch, which not every command needs
+    from hpo.trainers.devices import choose  # imports torch, which not every command needs
 
     try:
         return str(choose(name))

@@ -32,13 +32,13 @@ from hpo.objectives import Steps
 from hpo.objectives.trainer import goals_of
 from hpo.places import TRAIN_FRACTION as FRACTION
 from hpo.spec import Plan, source_of
+from hpo.trainers import CodeError, DataError, Problem, Report, code, goals, metrics
+from hpo.trainers.data import load_data
+from hpo.trainers.data.parts import Data, Part
+from hpo.trainers.data.subsets import nested_rows, size_of
+from hpo.trainers.errors import did_you_mean
+from hpo.trainers.goals import Goals, Task
 from hpo.trial import Job
-from trainers import CodeError, DataError, Problem, Report, code, goals, metrics
-from trainers.data import load_data
-from trainers.data.parts import Data, Part
-from trainers.data.subsets import nested_rows, size_of
-from trainers.errors import did_you_mean
-from trainers.goals import Goals, Task
 
 Floats = NDArray[np.float64]
 

@@ -26,8 +26,8 @@ from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.objectives.readings import MAX_STEP
 from hpo.places import CHECKPOINTS
+from hpo.trainers import CodeError, Report, code
 from hpo.trial import Config, Job
-from trainers import CodeError, Report, code
 
 _LOOK_SECONDS = 0.5
 _SECONDS_TO_STOP = 10.0
@@ -60,7 +60,7 @@ class Trial(Config):
         Raises:
             ConfigError: this machine has no such device.
         """
-        from trainers.devices import choose  # imports torch, which not every function needs
+        from hpo.trainers.devices import choose  # imports torch, which not every function needs
 
         return str(choose(self._device))
 

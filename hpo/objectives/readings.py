@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from mlflow_server.script_runs import ScriptRun
+    from hpo.mlflow_server.script_runs import ScriptRun
 
 MAX_STEP = 2**31 - 1  # PostgreSQL's INTEGER
 

@@ -11,14 +11,14 @@ from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.places import CHECKPOINTS
 from hpo.spec import Plan, source_of
+from hpo.trainers import CodeError, ConfigError, DataError, Goals
+from hpo.trainers.checkpoints import Checkpoints
+from hpo.trainers.data import load_data
+from hpo.trainers.data.parts import Data
+from hpo.trainers.devices import choose
+from hpo.trainers.loop import fit, fit_folds
+from hpo.trainers.metrics import problems
 from hpo.trial import Job
-from trainers import CodeError, ConfigError, DataError, Goals
-from trainers.checkpoints import Checkpoints
-from trainers.data import load_data
-from trainers.data.parts import Data
-from trainers.devices import choose
-from trainers.loop import fit, fit_folds
-from trainers.metrics import problems
 
 
 class TrainerObjective:

@@ -21,9 +21,9 @@ from hpo.pruners.decisions import (
     is_due,
 )
 from hpo.pruners.forecast import ForecastPruner, audits, curve, stretch
+from hpo.search_spaces import Fixed
 from hpo.spec import Plan, StoppingSpec
-from search_spaces import Fixed
-from trainers import goals
+from hpo.trainers import goals
 
 __all__ = [
     "Decision",

@@ -70,7 +70,7 @@ def precision_over_recall(
     Args:
         precision: Of the answers "yes", the share that is right.
         recall: Of what is to be found, the share that is; as many, falling, as
-            `trainers.metrics.precision_recall` gives them.
+            `hpo.trainers.metrics.precision_recall` gives them.
         note: What else a reader must know.
     """
     x, y = ([float(value) for value in values][::-1] for values in (recall, precision))

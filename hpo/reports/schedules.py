@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from hpo.errors import HpoError
 from hpo.reports.plots import Chart, Curve
-from search_spaces import Choice, Domain, Fixed, Parameter, Scalar, SearchSpace
-from search_spaces.conditions import Condition
-from trainers import ConfigError, Schedule
-from trainers.config import FIELDS
-from trainers.schedules import READS
+from hpo.search_spaces import Choice, Domain, Fixed, Parameter, Scalar, SearchSpace
+from hpo.search_spaces.conditions import Condition
+from hpo.trainers import ConfigError, Schedule
+from hpo.trainers.config import FIELDS
+from hpo.trainers.schedules import READS
 
 _POINTS = 600  # of a curve, at least
 _CANDIDATES = 1000  # values of a parent that are tried, when one is to meet a condition

@@ -23,9 +23,9 @@ from hpo.pruners import (
     unit,
 )
 from hpo.spec import Plan
+from hpo.trainers import goals
 from hpo.trial import TrialRecord
 from hpo.words import counted
-from trainers import goals
 
 _MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
 _FEWEST_STEPS = 4  # of a curve of which a half tells something

@@ -10,8 +10,8 @@ from hpo.errors import HpoError, nearest
 from hpo.samplers.base import SpaceSampler, derive_seed
 from hpo.samplers.model_based import Estimator, OptunaSampler, SkoptSampler, gp, tpe
 from hpo.samplers.plain import GridSampler, RandomSampler, SobolSampler
+from hpo.search_spaces import SearchSpace, parse
 from hpo.spec import SamplerName
-from search_spaces import SearchSpace, parse
 
 NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 

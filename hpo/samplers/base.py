@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import SpaceExhaustedError
 from hpo.samplers.repairs import nearest_allowed
-from search_spaces import Scalar, SearchSpace, SpaceError
+from hpo.search_spaces import Scalar, SearchSpace, SpaceError
 
 _DRAWS = 2  # a model that repeats itself once will do so again, and each draw fits it anew
 _TRIES = 100  # in a row that repeat what was tried, and a space counts as exhausted

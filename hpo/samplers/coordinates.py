@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from search_spaces import Choice, Domain, Int, Sampled, Scalar, SearchSpace
+from hpo.search_spaces import Choice, Domain, Int, Sampled, Scalar, SearchSpace
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from hpo.samplers.base import SpaceSampler
 from hpo.samplers.coordinates import coordinates, is_unordered
 from hpo.samplers.experience import Experience
 from hpo.samplers.memory import MOST, Memory
+from hpo.search_spaces import Parameter, Scalar, SearchSpace, SpaceError
 from hpo.trial import Expected
 from hpo.words import counted
-from search_spaces import Parameter, Scalar, SearchSpace, SpaceError
 
 Estimator = Literal["GP", "RF", "ET"]
 

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 
 from hpo.errors import SpaceExhaustedError
 from hpo.samplers.base import LISTED, SpaceSampler
-from search_spaces import Scalar, SearchSpace
+from hpo.search_spaces import Scalar, SearchSpace
 
 _MOST_POINTS = 10_000  # looked at for one that requirements allow
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hpo.samplers.coordinates import is_unordered
-from search_spaces import Parameter, Scalar, SearchSpace
+from hpo.search_spaces import Parameter, Scalar, SearchSpace
 
 _CANDIDATES = 200
 _HALVINGS = 12

@@ -18,7 +18,7 @@ from hpo.requirements import requirement
 from hpo.sizing.question import OURS, PERCENT, Question, refuse_target
 from hpo.spec import Plan
 from hpo.storage import open_storage
-from trainers import goals
+from hpo.trainers import goals
 
 _SIZE, _SHARE = re.compile(r"\d[\d_]*"), re.compile(r"\d+(\.\d*)?%")
 _OF_A_STUDY = ("run.", "objective.train_fraction=")  # what may be set: it changes no trial

@@ -21,6 +21,7 @@ from hpo.sizing.fits import FITS, Fit, FitsLog, failed
 from hpo.sizing.planner import Place, Planner
 from hpo.sizing.question import Answer, Question, diagnosis, estimate
 from hpo.spec import Plan
+from hpo.trainers import Report
 from hpo.trial import (
     ITSELF,
     Drained,
@@ -33,7 +34,6 @@ from hpo.trial import (
     Reported,
     Stopped,
 )
-from trainers import Report
 
 SEEDS = 3
 BUDGET_SECONDS = 600.0

@@ -22,7 +22,7 @@ from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
 from hpo.sizing.fits import Fit
 from hpo.spec import Plan
-from trainers import goals
+from hpo.trainers import goals
 
 PERCENT = 100
 """The size of data whose number of examples nobody knows: sizes are per cent of it."""

@@ -15,11 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from hpo.curves import DataNeeds
+from hpo.mlflow_server import BesideRun
 from hpo.reports.scaling import ScalingChart, write_png
 from hpo.reports.strict_json import dumps
 from hpo.sizing.fits import FITS, Fit
 from hpo.sizing.question import Answer, Question
-from mlflow_server import BesideRun
 
 FACTORS = (1, 2, 5, 10)
 PNG, JSON = "data-needs.png", "data-needs.json"

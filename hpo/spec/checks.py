@@ -12,23 +12,22 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-import search_spaces
-from hpo import baselines
+from hpo import baselines, search_spaces
 from hpo.errors import Mistake, SpecError, nearest
 from hpo.places import TRAIN_FRACTION
 from hpo.requirements import requirement
+from hpo.search_spaces import Parameter, Scalar, SearchSpace
+from hpo.search_spaces.links import RESERVED
 from hpo.spec.model import OF_PROCESSES, RULE_OPTIONS, RunSpec, SearchSpec, StoppingSpec, StudySpec
 from hpo.spec.objective import KINDS, ObjectiveSpec, Strict, extremes, source_of
 from hpo.spec.wording import mistakes_of_form
 from hpo.studyfile import StudyFile
 from hpo.templates import command_problems, file_problem, pattern_problems
+from hpo.trainers import goals
+from hpo.trainers.config import FIELDS, check_value
+from hpo.trainers.data import BUILT_IN, mistakes_of
+from hpo.trainers.fields import is_code
 from hpo.words import counted
-from search_spaces import Parameter, Scalar, SearchSpace
-from search_spaces.links import RESERVED
-from trainers import goals
-from trainers.config import FIELDS, check_value
-from trainers.data import BUILT_IN, mistakes_of
-from trainers.fields import is_code
 
 _DOTTED = re.compile(r"\w+(\.\w+)+")
 _DATA_KEYS = ("data", "target", "positive", "image_size", "folds")

@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hpo.directions import Direction, is_known, natural
 from hpo.places import TRAIN_FRACTION
+from hpo.search_spaces import Choice, Domain, Fixed, SearchSpace
 from hpo.templates import placeholders
-from search_spaces import Choice, Domain, Fixed, SearchSpace
-from trainers.config import FIELDS
-from trainers.data import BUILT_IN, Source
-from trainers.goals import Task
+from hpo.trainers.config import FIELDS
+from hpo.trainers.data import BUILT_IN, Source
+from hpo.trainers.goals import Task
 
 KINDS = ("trainer", "estimator", "function", "command")
 """What can do the work; a file says one of them."""

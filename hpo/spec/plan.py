@@ -11,10 +11,10 @@ from typing import Any
 
 from hpo import studyfile
 from hpo.places import TRAIN_FRACTION
+from hpo.search_spaces import Fixed, Scalar, SearchSpace
 from hpo.spec import checks
 from hpo.spec.model import RULE_OPTIONS, StudySpec
 from hpo.studyfile import StudyFile
-from search_spaces import Fixed, Scalar, SearchSpace
 
 DEFAULT_TRIALS = 50
 

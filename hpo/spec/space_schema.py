@@ -1,15 +1,15 @@
 """What editors are told of ``space:``, as a JSON Schema.
 
-Only a sketch: what a space may be is for `search_spaces.parse` to say, which checks it.
+Only a sketch: what a space may be is for `hpo.search_spaces.parse` to say, which checks it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import search_spaces
-from search_spaces.parse import BESIDE, FORMS
-from search_spaces.vectors import TAPERS
+from hpo import search_spaces
+from hpo.search_spaces.parse import BESIDE, FORMS
+from hpo.search_spaces.vectors import TAPERS
 
 _SCALAR = {"type": ["string", "number", "boolean", "null"]}
 _BOUNDS = {"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}

@@ -298,19 +298,29 @@ def test_a_function_that_cannot_be_loaded_is_explained_before_a_study_is_made(
     assert not (folder.path / "hpo.db").exists()
 
 
-@pytest.mark.parametrize("function", ["objectives:train", "trainers.mine:train"])
-def test_a_package_of_the_users_that_one_of_hpos_hides_is_named(
-    folder: Folder, function: str
+@pytest.mark.parametrize("run", [{}, {"workers": 2}], ids=["inline", "processes"])
+@pytest.mark.parametrize("function", ["objectives:train", "trainers:train", "search_spaces:train"])
+def test_packages_of_the_users_have_what_names_they_like(
+    folder: Folder, function: str, run: dict[str, int]
 ) -> None:
-    (folder.path / "trainers").mkdir()
-    folder.write("trainers/mine.py", "def train(trial): return trial.x\n")
-    folder.write("objectives.py", "from trainers.mine import train\n")
-    folder.write("study.yaml", FUNCTION.replace("objectives:train", function))
+    for package in ("trainers", "search_spaces", "mlflow_server"):
+        (folder.path / package).mkdir()
+        folder.write(f"{package}/__init__.py", f"from {package}.models import train\n")
+        folder.write(f"{package}/models.py", "def train(trial): return trial.x\n")
+    folder.write("objectives.py", "from trainers import train\n")
+    text = FUNCTION.replace("objectives:train", function)
+    folder.write("study.yaml", f"{text}run: {run}\n")
 
-    error = explained(folder.hpo("run", "study.yaml"))
+    assert folder.hpo("run", "study.yaml").code == 0
 
-    assert "hpo has a package 'trainers' of its own, which hides yours." in error
-    assert "Rename yours" in error
+    assert folder.states("s") == {"COMPLETE": 2}
+
+
+def test_a_file_of_hpos_own_name_is_refused(folder: Folder) -> None:
+    folder.write("hpo.py", "def train(trial): return trial.x\n")
+    folder.write("study.yaml", FUNCTION.replace("objectives:train", "hpo:train"))
+
+    assert "would be a part of hpo itself" in explained(folder.hpo("run", "study.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ import pytest
 from hpo import objectives, spec, studyfile
 from hpo.errors import ObjectiveError
 from hpo.objectives.readings import JsonLines, Patterns, Reading, Tail
+from hpo.trainers import Report
+from hpo.trainers.devices import choose
 from hpo.trial import Failure, FailureKind, Job
 from tests.acceptance.harness import PATIENCE_SECONDS, Folder
-from trainers import Report
-from trainers.devices import choose
 
 PYTHON = shlex.quote(sys.executable)
 WAITS = "import time\nwhile True: time.sleep(0.01)\n"

@@ -14,9 +14,9 @@ from ruamel.yaml import YAML
 
 from hpo import spec, studyfile
 from hpo.advice import advise
-from search_spaces import library
-from trainers.config import FIELDS
-from trainers.schedules import SCHEDULES
+from hpo.search_spaces import library
+from hpo.trainers.config import FIELDS
+from hpo.trainers.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -15,10 +15,10 @@ import hpo
 from hpo import objectives, spec, studyfile
 from hpo.jobs import job_of
 from hpo.spec import source_of
+from hpo.trainers import Report
+from hpo.trainers.data import load_data
 from hpo.trial import Job
 from tests.acceptance.harness import Folder, Study
-from trainers import Report
-from trainers.data import load_data
 
 ESTIMATORS = """
 import numpy as np

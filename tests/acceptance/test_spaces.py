@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces import parse
+from hpo.search_spaces import parse
 from tests.acceptance.harness import Folder
 
 OBJECTIVES = """

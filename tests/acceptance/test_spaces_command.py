@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from search_spaces import library
+from hpo.search_spaces import library
 from tests.acceptance.harness import HPO, Done, Folder, clean_environment, imported_by
 
 ESCAPE = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")

@@ -10,10 +10,10 @@ from itertools import permutations, product
 import pytest
 import torch
 
-import search_spaces
-from search_spaces import Choice, Fixed, Fragment, Parameter, SearchSpace, library
-from trainers.config import FIELDS, TrainerConfig, check_value, unread
-from trainers.loop import fit
+from hpo import search_spaces
+from hpo.search_spaces import Choice, Fixed, Fragment, Parameter, SearchSpace, library
+from hpo.trainers.config import FIELDS, TrainerConfig, check_value, unread
+from hpo.trainers.loop import fit
 
 NAMES = library.names()
 OPTIMIZERS = ("sgd", "sgd_momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw")

@@ -19,8 +19,8 @@ from hpo.samplers.coordinates import coordinates
 from hpo.samplers.experience import Experience
 from hpo.samplers.memory import Memory
 from hpo.samplers.model_based import _Observed, _penalised
+from hpo.search_spaces import GridError, SearchSpace, parse
 from hpo.trial import FAILURE, FORECAST
-from search_spaces import GridError, SearchSpace, parse
 
 NAMES = samplers.NAMES
 

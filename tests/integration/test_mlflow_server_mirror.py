@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_server import (
+from hpo.mlflow_server import (
     StudyClosed,
     StudyMetric,
     Tracker,
@@ -32,7 +32,7 @@ from mlflow_server import (
     TrialReported,
     TrialStarted,
 )
-from mlflow_server.protocol import Param
+from hpo.mlflow_server.protocol import Param
 
 PATIENCE_SECONDS = 60.0  # importing mlflow and creating its tables can be slow on a busy machine
 
@@ -448,7 +448,7 @@ def test_a_mirror_that_hangs_is_killed_in_time(
 
 DRIVER = """
     import os, signal, sys, time
-    from mlflow_server import StudyClosed, Tracker, TrialEnded, TrialStarted
+    from hpo.mlflow_server import StudyClosed, Tracker, TrialEnded, TrialStarted
 
     uri, study, uid = sys.argv[1:]
     signal.signal(signal.SIGINT, lambda *_: None)

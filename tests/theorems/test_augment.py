@@ -6,8 +6,8 @@ import pytest
 import torch
 from scipy import stats
 
-from trainers.augment import augment, crop, flip, mixup
-from trainers.config import TrainerConfig
+from hpo.trainers.augment import augment, crop, flip, mixup
+from hpo.trainers.config import TrainerConfig
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hpo.trainers.chain import Chain
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.losses import Loss, loss_of
+from hpo.trainers.models import Pixels, build
+from hpo.trainers.randomness import Randomness
+from hpo.trainers.steps import Stepper
 from tests.device import DEVICE
-from trainers.chain import Chain
-from trainers.config import TrainerConfig
-from trainers.losses import Loss, loss_of
-from trainers.models import Pixels, build
-from trainers.randomness import Randomness
-from trainers.steps import Stepper
 
 HERE = torch.device(DEVICE)
 NETWORKS: list[dict[str, Any]] = [

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from search_spaces import (
+from hpo.search_spaces import (
     Choice,
     Domain,
     Fixed,

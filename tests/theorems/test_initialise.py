@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.config import TrainerConfig
-from trainers.dense import Dense
-from trainers.initialise import INITS
-from trainers.models import build
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.dense import Dense
+from hpo.trainers.initialise import INITS
+from hpo.trainers.models import build
 
 
 def network(

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from trainers import Goals
-from trainers.data.parts import Data, Tensors
-from trainers.metrics import evaluate, probabilities
+from hpo.trainers import Goals
+from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.metrics import evaluate, probabilities
 
 NOTHING = Tensors(torch.zeros(0, 1), torch.zeros(0))
 

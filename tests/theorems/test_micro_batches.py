@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from hpo.trainers.config import FULL_BATCH, TrainerConfig
+from hpo.trainers.data.parts import Tensors
+from hpo.trainers.randomness import Randomness
+from hpo.trainers.steps import Stepper
 from tests.device import DEVICE
-from trainers.config import FULL_BATCH, TrainerConfig
-from trainers.data.parts import Tensors
-from trainers.randomness import Randomness
-from trainers.steps import Stepper
 
 ROOT = Path(__file__).parents[2]
 HERE = torch.device(DEVICE)
@@ -117,9 +117,9 @@ _TIGHT = """
 import resource, sys
 import torch
 from tests.device import DEVICE
-from trainers.config import TrainerConfig
-from trainers.randomness import Randomness
-from trainers.steps import Stepper
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.randomness import Randomness
+from hpo.trainers.steps import Stepper
 
 torch.set_num_threads(1)
 torch.manual_seed(0)

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainers.config import TrainerConfig
-from trainers.metrics import n_parameters
-from trainers.models import (
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.metrics import n_parameters
+from hpo.trainers.models import (
     MODELS,
     NORMS,
     Dropout,

@@ -11,8 +11,8 @@ from sklearn.datasets import load_iris
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from trainers.config import FIRST_ORDER, FULL_BATCH, TrainerConfig
-from trainers.optimizers import (
+from hpo.trainers.config import FIRST_ORDER, FULL_BATCH, TrainerConfig
+from hpo.trainers.optimizers import (
     Objective,
     add_penalty_gradient,
     build,
@@ -22,7 +22,7 @@ from trainers.optimizers import (
     set_learning_rate,
     set_momentum,
 )
-from trainers.second_order import Newton, damped_direction, hessian_product
+from hpo.trainers.second_order import Newton, damped_direction, hessian_product
 
 
 class Loss:

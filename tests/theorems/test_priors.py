@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Choice, Fixed, Float, Int, Sampled, SearchSpace, boolean, parse
-from search_spaces.priors import DOUBT, Bump, Prior, Weights, favourite
+from hpo.search_spaces import Choice, Fixed, Float, Int, Sampled, SearchSpace, boolean, parse
+from hpo.search_spaces.priors import DOUBT, Bump, Prior, Weights, favourite
 
 units = st.floats(0, 1)
 widths = st.floats(1e-12, 1e3) | st.sampled_from((5e-324, 1e-9, 0.15, 10.0, 1e300))

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from search_spaces import Requirement, SpaceError, parse
-from search_spaces.requirements import kind_of
+from hpo.search_spaces import Requirement, SpaceError, parse
+from hpo.search_spaces.requirements import kind_of
 
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from hpo.trainers import Goals, Report
+from hpo.trainers.checkpoints import WEIGHTS, Checkpoints
+from hpo.trainers.config import FIRST_ORDER, FULL_BATCH
+from hpo.trainers.data import Source, load
+from hpo.trainers.loop import Fit, fit, fit_folds
 from tests.device import DEVICE
-from trainers import Goals, Report
-from trainers.checkpoints import WEIGHTS, Checkpoints
-from trainers.config import FIRST_ORDER, FULL_BATCH
-from trainers.data import Source, load
-from trainers.loop import Fit, fit, fit_folds
 
 EPOCHS = 5
 DETERMINISTIC = DEVICE != "cpu"

@@ -15,9 +15,9 @@ from scipy.special import digamma, zeta
 from torch import nn
 from torch.optim import lr_scheduler
 
-from trainers import ConfigError, TrainerConfig
-from trainers.config import FIELDS
-from trainers.schedules import READS, SCHEDULES, Schedule, Terms, robbins_monro
+from hpo.trainers import ConfigError, TrainerConfig
+from hpo.trainers.config import FIELDS
+from hpo.trainers.schedules import READS, SCHEDULES, Schedule, Terms, robbins_monro
 
 ENDING = ("linear", "exponential", "polynomial", "cosine", "one_cycle")
 EPS_0 = 0.3

@@ -21,7 +21,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from search_spaces import Parameter, Scalar, SearchSpace, SpaceError, from_optuna, parse
+from hpo.search_spaces import Parameter, Scalar, SearchSpace, SpaceError, from_optuna, parse
 
 Draw: TypeAlias = Callable[[st.SearchStrategy[Any]], Any]
 Config: TypeAlias = dict[str, Any]

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers.data import Source, load
-from trainers.data.parts import Data, HostTensors, Tensors
-from trainers.data.stream import Stream
-from trainers.data.subsets import cut, nested_rows, size_of
-from trainers.loop import fit
+from hpo.trainers.data import Source, load
+from hpo.trainers.data.parts import Data, HostTensors, Tensors
+from hpo.trainers.data.stream import Stream
+from hpo.trainers.data.subsets import cut, nested_rows, size_of
+from hpo.trainers.loop import fit
 
 SEEDS = st.integers(0, 2**63 - 1)
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=80).map(np.array)
@@ -130,7 +130,7 @@ def test_a_minibatch_larger_than_the_share_is_all_of_it() -> None:
 
 
 def test_metrics_of_the_training_part_are_those_of_the_share_and_told_at_the_end() -> None:
-    from trainers.goals import Goals
+    from hpo.trainers.goals import Goals
 
     goals = Goals(names=("train_error", "train_loss"))
     steps = fit({"epochs": 40, "train_fraction": 0.2}, "iris", seed=0, goals=goals)

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainers.config import TrainerConfig
-from trainers.data import Source, load
-from trainers.data.parts import Data, Tensors
-from trainers.dense import Dense
-from trainers.loop import fit
-from trainers.models import linear
-from trainers.schedules import SCHEDULES, Schedule
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.data import Source, load
+from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.dense import Dense
+from hpo.trainers.loop import fit
+from hpo.trainers.models import linear
+from hpo.trainers.schedules import SCHEDULES, Schedule
 
 
 def seeded(seed: int = 0) -> torch.Generator:

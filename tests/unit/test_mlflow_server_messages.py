@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_server import pending as pending_module
-from mlflow_server import protocol, uris
-from mlflow_server.pending import Pending, PendingTrial, Point
-from mlflow_server.protocol import (
+from hpo.mlflow_server import pending as pending_module
+from hpo.mlflow_server import protocol, uris
+from hpo.mlflow_server.pending import Pending, PendingTrial, Point
+from hpo.mlflow_server.protocol import (
     Closed,
     FromDriver,
     FromMirror,
@@ -176,5 +176,5 @@ def test_a_run_has_a_page_on_a_server_only() -> None:
 
 
 def test_the_drivers_half_imports_no_mlflow() -> None:
-    check = "import sys, mlflow_server; sys.exit('mlflow' in sys.modules)"
+    check = "import sys; from hpo import mlflow_server; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

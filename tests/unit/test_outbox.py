@@ -6,8 +6,8 @@ from multiprocessing import Pipe
 
 from hpo.executors.messages import Progress
 from hpo.executors.outbox import Outbox
+from hpo.trainers import Report
 from hpo.trial import Reported
-from trainers import Report
 
 N = 5_000  # some megabytes, far more than the connection holds
 

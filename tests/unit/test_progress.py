@@ -15,8 +15,8 @@ from hpo.cli.progress import LiveProgress, PlainProgress
 from hpo.listeners import Outcome
 from hpo.reports import stopping
 from hpo.reports.trials import trials_list
+from hpo.search_spaces import Scalar
 from hpo.trial import Failure, FailureKind, TrialRecord
-from search_spaces import Scalar
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from search_spaces import (
+from hpo.search_spaces import (
     Choice,
     Fixed,
     Float,
@@ -22,8 +22,8 @@ from search_spaces import (
     SpaceError,
     parse,
 )
-from search_spaces.conditions import Comparison
-from search_spaces.vectors import tapered
+from hpo.search_spaces.conditions import Comparison
+from hpo.search_spaces.vectors import tapered
 
 
 def _any(value: object) -> Any:

@@ -17,7 +17,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from search_spaces import (
+from hpo.search_spaces import (
     Choice,
     Fixed,
     Float,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from search_spaces import Choice, Domain, Fixed, Float, Int, SpaceError
+from hpo.search_spaces import Choice, Domain, Fixed, Float, Int, SpaceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from search_spaces import (
+from hpo.search_spaces import (
     Choice,
     Fixed,
     Float,
@@ -23,7 +23,7 @@ from search_spaces import (
     library,
     parse,
 )
-from search_spaces.flow import flow
+from hpo.search_spaces.flow import flow
 
 
 def problems(mapping: Any, **options: Any) -> list[Problem]:
@@ -403,7 +403,7 @@ def test_flow_style_reads_back_as_the_same_value() -> None:
 
 def test_reading_a_space_imports_nothing_heavy() -> None:
     code = (
-        "import sys, search_spaces; search_spaces.parse({'x': [1, 2]}).size;"
+        "import sys; from hpo import search_spaces; search_spaces.parse({'x': [1, 2]}).size;"
         "print({'numpy', 'optuna', 'ruamel.yaml', 'torch', 'mlflow'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

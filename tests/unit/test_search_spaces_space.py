@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 
-from search_spaces import (
+from hpo.search_spaces import (
     Choice,
     Fixed,
     Float,

@@ -10,8 +10,8 @@ import pytest
 
 import hpo
 from hpo import catalog, tracking
+from hpo.mlflow_server.protocol import TrialReported
 from hpo.storage import open_storage
-from mlflow_server.protocol import TrialReported
 
 N_STEPS = 3
 

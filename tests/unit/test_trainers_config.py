@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers import CodeError, ConfigError, Diverged, Problem, Report, TrainerConfig, goals
-from trainers.config import FIELDS, FULL_BATCH, check_value, unread
-from trainers.fields import Field
-from trainers.initialise import INITS
-from trainers.models import ACTIVATIONS, MODELS, NORMS, POOLINGS
-from trainers.optimizers import OPTIMIZERS
-from trainers.schedules import SCHEDULES
+from hpo.trainers import CodeError, ConfigError, Diverged, Problem, Report, TrainerConfig, goals
+from hpo.trainers.config import FIELDS, FULL_BATCH, check_value, unread
+from hpo.trainers.fields import Field
+from hpo.trainers.initialise import INITS
+from hpo.trainers.models import ACTIVATIONS, MODELS, NORMS, POOLINGS
+from hpo.trainers.optimizers import OPTIMIZERS
+from hpo.trainers.schedules import SCHEDULES
 
 ROOT = Path(__file__).parents[2]
 NAMES = {*goals.names("classification"), *goals.names("regression"), "val_f0.5"}
@@ -336,8 +336,9 @@ def test_every_metric_can_be_had_in_its_task() -> None:
 
 def test_checking_a_file_needs_no_heavy_import() -> None:
     code = """
-import sys, trainers, trainers.config, trainers.data, trainers.errors, trainers.report
-import trainers.code, trainers.fields, trainers.goals, trainers.schedules
+import sys
+from hpo import trainers
+from hpo.trainers import code, config, data, errors, fields, goals, report, schedules
 trainers.TrainerConfig.from_mapping({"width": 8})
 trainers.data.describe(trainers.data.names()[0])
 trainers.Schedule.of({"schedule": "cosine"}, steps_per_epoch=3).learning_rate(2)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits
 
-from trainers.data import Source, describe, load, load_data, mistakes_of, names
-from trainers.data.memory import room
-from trainers.data.parts import Data, HostTensors, Tensors
-from trainers.data.splits import splits
-from trainers.devices import choose
-from trainers.errors import ConfigError, DataError
+from hpo.trainers.data import Source, describe, load, load_data, mistakes_of, names
+from hpo.trainers.data.memory import room
+from hpo.trainers.data.parts import Data, HostTensors, Tensors
+from hpo.trainers.data.splits import splits
+from hpo.trainers.devices import choose
+from hpo.trainers.errors import ConfigError, DataError
 
 CPU = torch.device("cpu")
 
@@ -211,7 +211,7 @@ def test_what_a_device_has_no_room_for_stays_on_the_host(monkeypatch: pytest.Mon
     (data,) = load(Source("digits"), seed=0)
     there = torch.device("meta")  # the one device besides the CPU that any machine has
     assert isinstance(data.to(there).train, Tensors)
-    monkeypatch.setattr("trainers.data.parts.room", lambda device: 2**17)  # noqa: ARG005
+    monkeypatch.setattr("hpo.trainers.data.parts.room", lambda device: 2**17)  # noqa: ARG005
     moved = data.to(there)
     assert isinstance(moved.train, HostTensors)
     assert isinstance(moved.test, Tensors)

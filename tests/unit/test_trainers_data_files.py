@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from trainers.data import Source, load
-from trainers.data.parts import Data, Tensors
-from trainers.data.splits import splits
-from trainers.data.tables import N_CATEGORIES, read_rows
-from trainers.errors import DataError
+from hpo.trainers.data import Source, load
+from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.data.splits import splits
+from hpo.trainers.data.tables import N_CATEGORIES, read_rows
+from hpo.trainers.errors import DataError
 
 N = 60
 
@@ -50,7 +50,7 @@ def people() -> pd.DataFrame:
 
 @pytest.fixture(autouse=True)
 def said_anew() -> None:
-    from trainers.data.tables import _warn_once
+    from hpo.trainers.data.tables import _warn_once
 
     _warn_once.cache_clear()
 

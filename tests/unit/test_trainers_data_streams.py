@@ -15,11 +15,11 @@ import torch
 from PIL import ExifTags, Image
 from torch.utils.data import TensorDataset
 
-from trainers.data import Source, load
-from trainers.data.parts import Data, Part, Tensors
-from trainers.data.splits import splits
-from trainers.data.stream import Stream, workers_for
-from trainers.errors import CodeError, DataError
+from hpo.trainers.data import Source, load
+from hpo.trainers.data.parts import Data, Part, Tensors
+from hpo.trainers.data.splits import splits
+from hpo.trainers.data.stream import Stream, workers_for
+from hpo.trainers.errors import CodeError, DataError
 
 SIZES = [16, 16, 16, 12]
 X, Y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 4
@@ -45,8 +45,8 @@ def same_minibatches(a: Part, b: Part, sizes: list[int]) -> bool:
 @pytest.fixture
 def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set fits into memory."""
-    monkeypatch.setattr("trainers.data.own.room", lambda device: 0)  # noqa: ARG005
-    monkeypatch.setattr("trainers.data.images.room", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("hpo.trainers.data.images.room", lambda device: 0)  # noqa: ARG005
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
@@ -174,7 +174,7 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
 ) -> None:
     source = own(tmp_path, ONE, **settings)
     held = load(source, seed=1)
-    monkeypatch.setattr("trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: 0)  # noqa: ARG005
     streamed = load(source, seed=1)
     for one, other in zip(held, streamed, strict=True):
         assert (one.shape, one.classes) == (other.shape, other.classes)
@@ -378,7 +378,7 @@ def test_images_that_do_not_fit_give_the_same_minibatches(
 ) -> None:
     source = gallery(tmp_path, **settings)
     held = load(source, seed=1)
-    monkeypatch.setattr("trainers.data.images.room", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("hpo.trainers.data.images.room", lambda device: 0)  # noqa: ARG005
     streamed = load(source, seed=1)
     for one, other in zip(held, streamed, strict=True):
         assert one.shape == other.shape

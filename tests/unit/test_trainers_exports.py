@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers import Goals, TrainerConfig, models
-from trainers.data import Source, load
-from trainers.errors import DataError
-from trainers.exports import Exported, example, export, main
-from trainers.exports import load as load_export
+from hpo.trainers import Goals, TrainerConfig, models
+from hpo.trainers.data import Source, load
+from hpo.trainers.errors import DataError
+from hpo.trainers.exports import Exported, example, export, main
+from hpo.trainers.exports import load as load_export
 
 
 def exported(source: Source) -> Exported:

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from trainers import ConfigError, DataError, Diverged, Goals, Report, TrainerConfig
-from trainers.config import FIELDS, FIRST_ORDER
-from trainers.data import BUILT_IN, Source, load
-from trainers.data.parts import Data, Tensors
-from trainers.goals import ALWAYS as REPORTED
-from trainers.loop import fit, fit_folds
-from trainers.models import NORMS
-from trainers.optimizers import OPTIMIZERS
-from trainers.training import batch_sizes
+from hpo.trainers import ConfigError, DataError, Diverged, Goals, Report, TrainerConfig
+from hpo.trainers.config import FIELDS, FIRST_ORDER
+from hpo.trainers.data import BUILT_IN, Source, load
+from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.goals import ALWAYS as REPORTED
+from hpo.trainers.loop import fit, fit_folds
+from hpo.trainers.models import NORMS
+from hpo.trainers.optimizers import OPTIMIZERS
+from hpo.trainers.training import batch_sizes
 
 ROOT = Path(__file__).parents[2]
 RICH = {"epochs": 3, "dropout": 0.3, "schedule": "cosine", "weight_decay": 0.01, "width": 32}
@@ -139,7 +139,7 @@ def test_equal_arguments_give_equal_reports(config: Mapping[str, object]) -> Non
 def test_another_process_splits_and_trains_the_same() -> None:
     code = f"""
 import json
-from trainers.loop import fit
+from hpo.trainers.loop import fit
 print(json.dumps([r.metrics for r in fit({RICH!r}, "digits", seed=7, device="cpu")]))
 """
     command = [sys.executable, "-c", code]

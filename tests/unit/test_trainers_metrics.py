@@ -14,10 +14,10 @@ from sklearn import metrics as peer
 from torch import Tensor, nn
 
 from hpo.reports.plots import as_text, precision_over_recall, write_image
-from trainers import ConfigError, Goals, goals
-from trainers.checkpoints import weights_of, write
-from trainers.data.parts import Data, Tensors
-from trainers.metrics import (
+from hpo.trainers import ConfigError, Goals, goals
+from hpo.trainers.checkpoints import weights_of, write
+from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.metrics import (
     _JUDGES,
     evaluate,
     latency_ms,

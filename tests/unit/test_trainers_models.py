@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from trainers.config import TrainerConfig
-from trainers.errors import CodeError, ConfigError
-from trainers.models import build, problems
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.errors import CodeError, ConfigError
+from hpo.trainers.models import build, problems
 
 _names = itertools.count()
 

@@ -1,0 +1,140 @@
+"""The user's own data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
+
+from hpo.trainers.code import find
+from hpo.trainers.data.arrays import check_finite, given_rows
+from hpo.trainers.data.examples import InMemory, OnDisk, assemble
+from hpo.trainers.data.memory import room
+from hpo.trainers.data.parts import Data
+from hpo.trainers.data.source import PARTS, Source
+from hpo.trainers.data.stream import ignore_interrupts, read, workers_for
+from hpo.trainers.errors import CodeError, DataError
+
+_AT_ONCE = 256
+
+
+def load_own(source: Source, seed: int) -> tuple[Data, ...]:
+    """See `hpo.trainers.data.load`."""
+    parts = _datasets(source)
+    dataset: Dataset[Any] = ConcatDataset(parts.values()) if len(parts) > 1 else parts["train"]
+    pairs = _Pairs(source.name, dataset)
+    first, _ = pairs[0]
+    examples: InMemory | OnDisk
+    if 4 * first.numel() * len(pairs) * (source.folds or 1) <= room(torch.device("cpu")):
+        x, y = _read(pairs, tuple(first.shape))
+        check_finite(f"The data of {source.name!r}", x)
+        examples = InMemory(x)
+    else:
+        y = _targets(pairs)
+        examples = OnDisk(pairs)
+    given = given_rows({part: len(each) for part, each in parts.items()})  # type: ignore[arg-type]
+    return assemble(source, examples, y, seed=seed, given=given)
+
+
+def _datasets(source: Source) -> dict[str, Dataset[Any]]:
+    """What the user's code returns, by part; all of it is `train` if it is one dataset."""
+    make = find(source.name, source.folder)
+    try:
+        made = make()
+    except Exception as error:
+        cause = f"{type(error).__name__}: {error}"
+        raise CodeError(f"'{source.name}' fails when called without arguments: {cause}.") from error
+    parts = made if isinstance(made, tuple) else (made,)
+    if not 1 <= len(parts) <= 3 or not all(map(_is_dataset, parts)):
+        raise DataError(
+            f"{source.name!r} returns {_called(made)}; it must return a torch.utils.data.Dataset, "
+            "or a tuple of them: train, val, and test if there is one."
+        )
+    for part in parts:
+        if isinstance(part, IterableDataset):
+            raise DataError(
+                f"{source.name!r} returns {_called(part)}, an IterableDataset, whose examples "
+                "cannot be split by their places. Return list(dataset) if it fits into memory, "
+                "else a Dataset with __getitem__ and __len__."
+            )
+        if not getattr(part, "__len__", int)():
+            raise DataError(
+                f"{source.name!r} returns {_called(part)} of no length; len() must give how many "
+                "examples it has."
+            )
+    return dict(zip(PARTS, parts, strict=False))
+
+
+def _is_dataset(value: object) -> bool:
+    return hasattr(value, "__getitem__") and not isinstance(value, Mapping | str)
+
+
+class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
+    """The examples of a dataset, checked: features as a tensor, and one plain value."""
+
+    def __init__(self, name: str, dataset: Dataset[Any]) -> None:
+        self._name, self._dataset = name, dataset
+
+    def __len__(self) -> int:
+        return len(self._dataset)  # type: ignore[arg-type]
+
+    def __getitem__(self, row: int) -> tuple[torch.Tensor, Any]:
+        try:
+            pair = self._dataset[row]
+        except Exception as error:
+            cause = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise CodeError(f"{self._name!r} fails at example {row}: {cause}.") from error
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"{self._name!r} gives {_called(pair)}; an example is a pair (x, y).")
+        x, y = pair
+        try:
+            x = torch.as_tensor(x, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
+            raise DataError(f"{self._name!r}: {message}.") from error
+        if isinstance(y, torch.Tensor | np.ndarray | np.generic) and tuple(y.shape) in ((), (1,)):
+            y = y.item()
+        if not isinstance(y, bool | int | float | str):
+            raise DataError(f"{self._name!r}: y is {_called(y)}; it must be one number or text.")
+        return x.reshape(x.shape or (1,)), y
+
+
+def _read(pairs: _Pairs, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    x, y = np.empty((len(pairs), *shape), dtype=np.float32), []
+    for row in range(len(pairs)):
+        features, target = pairs[row]
+        if tuple(features.shape) != shape:
+            raise DataError(
+                f"Example {row} has the shape {tuple(features.shape)}, and example 0 {shape}; "
+                "all must have one."
+            )
+        x[row] = features.numpy()
+        y.append(target)
+    return x, np.array(y)
+
+
+def _targets(pairs: _Pairs) -> NDArray[Any]:
+    """All targets, which the split needs, by reading everything once."""
+    loader = DataLoader(
+        pairs,
+        batch_size=_AT_ONCE,
+        num_workers=workers_for(len(pairs)),
+        collate_fn=_second,
+        worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),
+    )
+    return np.array([y for batch in read(loader) for y in batch])
+
+
+def _second(batch: list[tuple[torch.Tensor, Any]]) -> list[Any]:
+    return [y for _, y in batch]
+
+
+def _called(value: object) -> str:
+    """A value in a sentence: its type, and its shape if it has one."""
+    shape = getattr(value, "shape", None)
+    return f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")

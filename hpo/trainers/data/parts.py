@@ -1,0 +1,216 @@
+"""Data as a fit sees it: three parts, each of which gives minibatches on the fit's device."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+
+from hpo.trainers.data.memory import room
+from hpo.trainers.goals import Task
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+"""Features, float32, (n, *shape), and targets: classes, int64 (n,), or numbers, float32 (n,)."""
+
+
+class Part(Protocol):
+    """Some examples."""
+
+    def __len__(self) -> int:
+        """How many."""
+        ...
+
+    def batches(
+        self, sizes: Sequence[int], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """All examples once, in minibatches of these sizes, shuffled by the generator if given."""
+        ...
+
+    def to(self, device: torch.device) -> Part:
+        """The same examples, whose minibatches come on `device`."""
+        ...
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """What is to be predicted of each, (n,), wherever they lie."""
+        ...
+
+    def subset(self, rows: torch.Tensor) -> Part:
+        """Those examples alone, by their places, int64, on the CPU."""
+        ...
+
+
+_GATHERED_BYTES = 2**19
+
+
+def order(n: int, generator: torch.Generator | None) -> torch.Tensor:
+    """The places of n examples in turn, int64 (n,), shuffled where the generator lives if given."""
+    if generator is None:
+        return torch.arange(n)
+    return torch.randperm(n, generator=generator, device=generator.device)
+
+
+def _split(x: torch.Tensor, y: torch.Tensor, sizes: Sequence[int]) -> Iterator[Batch]:
+    return zip(torch.split(x, list(sizes)), torch.split(y, list(sizes)), strict=True)
+
+
+def _grouped(sizes: Sequence[int], most: int) -> list[list[int]]:
+    """Neighbours together while their sum is at most `most`; a larger one is alone."""
+    groups: list[list[int]] = []
+    for size in sizes:
+        if groups and sum(groups[-1]) + size <= most:
+            groups[-1].append(size)
+        else:
+            groups.append([size])
+    return groups
+
+
+@dataclass(frozen=True, eq=False)
+class Tensors:
+    """Examples that live on the device.
+
+    Attributes:
+        x: Features, float32, (n, *shape).
+        y: Targets, (n,).
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return tuple(self.x.shape[1:])
+
+    def batches(
+        self, sizes: Sequence[int], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """As `Part` says."""
+        if generator is None:
+            yield from _split(self.x, self.y, sizes)
+            return
+        # Some minibatches are gathered at once, which is faster than each by itself, and neither
+        # leaves the processor's cache nor takes as much memory as all.
+        most = _GATHERED_BYTES // max(self.x[:1].nbytes, 1)
+        groups = _grouped(sizes, most)
+        rows = order(len(self.y), generator)
+        for group, chosen in zip(groups, torch.split(rows, list(map(sum, groups))), strict=True):
+            # In half the time of `self.x[chosen]`, or less.
+            x, y = (tensor.index_select(0, chosen) for tensor in (self.x, self.y))
+            yield from _split(x, y, group)
+
+    def to(self, device: torch.device) -> Tensors | HostTensors:
+        """The same there if it has room for them, else minibatch by minibatch."""
+        if device.type != self.x.device.type and self.x.nbytes + self.y.nbytes > room(device):
+            return HostTensors(self.x, self.y, device)
+        return Tensors(self.x.to(device), self.y.to(device))
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """As `Part` says."""
+        return self.y
+
+    def subset(self, rows: torch.Tensor) -> Tensors:
+        """As `Part` says."""
+        there = rows.to(self.x.device)
+        return Tensors(self.x.index_select(0, there), self.y.index_select(0, there))
+
+
+@dataclass(frozen=True, eq=False)
+class HostTensors:
+    """Examples in the host's memory, too many for the device that the minibatches go to.
+
+    Attributes:
+        x: Features, float32, (n, *shape), on the CPU.
+        y: Targets, (n,), on the CPU.
+        device: Where minibatches come.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batches(
+        self, sizes: Sequence[int], generator: torch.Generator | None = None
+    ) -> Iterator[Batch]:
+        """As `Part` says."""
+        for rows in torch.split(order(len(self), generator).cpu(), list(sizes)):
+            yield self._there(self.x[rows]), self._there(self.y[rows])
+
+    def to(self, device: torch.device) -> Tensors | HostTensors:
+        """The same for another device."""
+        return self if device == self.device else Tensors(self.x, self.y).to(device)
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """As `Part` says."""
+        return self.y
+
+    def subset(self, rows: torch.Tensor) -> Tensors | HostTensors:
+        """As `Part` says; on the device if that has room for so few."""
+        return Tensors(self.x[rows], self.y[rows]).to(self.device)
+
+    def _there(self, tensor: torch.Tensor) -> torch.Tensor:
+        # Pinned, so that the GPU fetches it while Python goes on.
+        pinned = tensor.pin_memory() if self.device.type == "cuda" else tensor
+        return pinned.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """A data set in three parts.
+
+    Attributes:
+        name: What it is called.
+        task: What it is for.
+        train: What weights are trained on.
+        val: What hyperparameters are chosen by.
+        test: What the chosen ones are judged by, once; `fit` does not look at it.
+        shape: Of one example: (n_features,), or the channels, height and width of an image.
+        classes: Their names by number; none in regression.
+        target_mean: In regression, targets are (y - target_mean) / target_deviation.
+        target_deviation: See there.
+        transformer: scikit-learn's, fitted on the training part, from raw examples to features;
+            None where they are the same. It is exported with a model.
+    """
+
+    name: str
+    task: Task
+    train: Part
+    val: Part
+    test: Part
+    shape: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    target_mean: float = 0.0
+    target_deviation: float = 1.0
+    transformer: Any = None
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells apart data sets of one name; of streamed data, by its targets."""
+        found = hashlib.sha256(repr((self.shape, self.classes)).encode())
+        for part in (self.train, self.val, self.test):
+            for tensor in (getattr(part, "x", None), getattr(part, "y", None)):
+                if tensor is not None:
+                    found.update(tensor.cpu().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    @property
+    def n_outputs(self) -> int:
+        """What a network gives for an example: a logit for each class, or a number."""
+        return len(self.classes) or 1
+
+    def to(self, device: torch.device) -> Data:
+        """The same data on `device`; tensors that are there already are shared, not copied."""
+        parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
+        return replace(self, **parts)

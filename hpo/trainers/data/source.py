@@ -1,0 +1,295 @@
+"""Which data a trial is trained on: what a study file says of it, before anything is loaded."""
+
+import csv
+import gzip
+import zipfile
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import IO, Literal, TypeAlias
+
+from hpo.trainers.errors import DataError, Problem, did_you_mean
+from hpo.trainers.fields import is_code
+from hpo.trainers.goals import Task
+
+Form: TypeAlias = Literal["built-in", "code", "images", "table", "arrays"]
+
+TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+ARRAYS = (".npz", ".pt")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PARTS = ("train", "val", "test")
+_SHOWN = 20
+"""Of how many columns or files a message tells the names."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a data set before it is loaded.
+
+    Attributes:
+        task: What it is for.
+        n_train: Examples in the training part, however it is split; None where nobody knows yet.
+        image_shape: Channels, height and width of an example; None where it is a row of a table,
+            or where nobody knows yet.
+    """
+
+    task: Task | None
+    n_train: int | None = None
+    image_shape: tuple[int, int, int] | None = None
+
+
+BUILT_IN: Mapping[str, Description] = MappingProxyType(
+    {
+        "breast_cancer": Description("classification", 341),
+        "diabetes": Description("regression", 264),
+        "digits": Description("classification", 1077, (1, 8, 8)),
+        "iris": Description("classification", 90),
+        "wine": Description("classification", 106),
+    }
+)
+"""The data sets that scikit-learn carries."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by name, path, or the code that makes it.
+
+    Attributes:
+        name: A built-in name; the path of a CSV, Parquet, npz or pt file or of a folder of images;
+            or `package.module:callable`, which returns a `torch.utils.data.Dataset`.
+        task: What it is to be used for.
+        target: The column (CSV, Parquet) or array (npz, pt) to predict.
+        positive: Of two classes, the one that is looked for; None is the last.
+        image_size: The pixels that images of a folder get on each side; None leaves them.
+        folds: Into how many parts the data beside the test part is split, each of which is the
+            validation part once; None is one split.
+        folder: Where a relative path starts, and where code is looked for first.
+    """
+
+    name: str
+    task: Task = "classification"
+    target: str | None = None
+    positive: str | None = None
+    image_size: int | None = None
+    folds: int | None = None
+    folder: Path = Path()
+
+    @property
+    def path(self) -> Path:
+        """Of a file or folder."""
+        return self.folder / self.name
+
+    @property
+    def form(self) -> Form | None:
+        """What kind of data it is; None where that cannot be told."""
+        if self.name in BUILT_IN:
+            return "built-in"
+        if is_code(self.name):
+            return "code"
+        if self.path.is_dir():
+            return "images" if self.name else None
+        forms: dict[Form, tuple[str, ...]] = {"table": TABLES, "arrays": ARRAYS}
+        lower = self.name.lower()
+        return next((form for form, ends in forms.items() if lower.endswith(ends)), None)
+
+
+def names() -> tuple[str, ...]:
+    """The data sets that are built in."""
+    return tuple(BUILT_IN)
+
+
+def describe(name: str) -> Description:
+    """What is known of a built-in data set without loading it.
+
+    Raises:
+        DataError: If there is no such data set.
+    """
+    if name not in BUILT_IN:
+        raise DataError(f"There is no data set {name!r}. {did_you_mean(name, BUILT_IN)}")
+    return BUILT_IN[name]
+
+
+def mistakes_of(source: Source) -> Iterator[Problem]:
+    """What is wrong with a source, as far as it can be told at once, without loading it.
+
+    Yields:
+        Problems whose path is the attribute at fault, `name` being called `data`.
+    """
+    name, form = source.name, source.form
+    if form in (None, "table", "arrays") and not (name and source.path.exists()):
+        yield Problem(("data",), _not_there(source))
+        return
+    if form is None:
+        known = ", ".join((*TABLES, *ARRAYS))
+        yield Problem(("data",), f"{name!r} is neither a folder of images nor one of {known}.")
+        return
+    if source.target is not None and form not in ("table", "arrays"):
+        message = f"{name!r} has its own targets; `target` is for tables and arrays. Remove it."
+        yield Problem(("target",), message)
+    if source.image_size is not None and form != "images":
+        message = f"{name!r} is no folder of images, which `image_size` is for. Remove it."
+        yield Problem(("image_size",), message)
+    if form == "built-in" and BUILT_IN[name].task != source.task:
+        others = ", ".join(each for each, known in BUILT_IN.items() if known.task == source.task)
+        message = f"{name!r} is for {BUILT_IN[name].task}. For {source.task} there is: {others}."
+        yield Problem(("data",), message)
+    elif form == "images" and source.task == "regression":
+        yield Problem(("data",), f"the folder {name!r} has classes; regression needs numbers.")
+    yield from _mistakes_inside(source, form)
+
+
+def _mistakes_inside(source: Source, form: Form) -> Iterator[Problem]:
+    """What can be told by the names inside a file or folder."""
+    try:
+        if form == "images":
+            image_classes(source)
+        elif form == "table":
+            target_of(source, header(source))
+        elif form == "arrays" and source.path.suffix.lower() == ".npz":
+            with zipfile.ZipFile(source.path) as arrays:
+                chosen(source, [name.removesuffix(".npy") for name in arrays.namelist()])
+    except TargetError as error:
+        yield Problem(("target",), str(error))
+    except DataError as error:
+        yield Problem(("data",), str(error))
+    except (OSError, ValueError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
+        yield Problem(("data",), unreadable(source, error))
+
+
+class TargetError(DataError):
+    """What is to be predicted is not there."""
+
+
+def unreadable(source: Source, error: Exception) -> str:
+    """The sentence about a file that a library cannot read."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"{source.name!r} is not text in UTF-8; save it as such."
+    return f"{source.name!r} cannot be read: {str(error).strip().rstrip('.')}."
+
+
+def _not_there(source: Source) -> str:
+    folder = source.path.parent
+    beside = folder.iterdir() if folder.is_dir() else ()
+    files = (path for path in beside if path.name.lower().endswith((*TABLES, *ARRAYS)))
+    near = [*BUILT_IN, *(str(Path(source.name).parent / path.name) for path in files)]
+    guess = did_you_mean(source.name, near)
+    is_path = source.form is not None or Path(source.name).name != source.name
+    if source.name and is_path:
+        there = "" if guess.startswith("Known") else f" {guess}"
+        return f"There is no file {source.name!r} (looked in {source.folder}).{there}"
+    if guess.startswith("Known"):
+        guess = f"{did_you_mean('', BUILT_IN)} Others are given by their path."
+    return f"There is no data set {source.name!r}. {guess}"
+
+
+def header(source: Source) -> list[str]:
+    """The names of a table's columns, from its first line or, of Parquet, its schema."""
+    if source.path.suffix.lower() == ".parquet":
+        import pyarrow.parquet
+
+        return [str(name) for name in pyarrow.parquet.read_schema(source.path).names]
+    with open_text(source.path) as lines:
+        first = next(iter(lines), "")
+    if not first.strip():
+        raise DataError(f"{source.name!r} is empty.")
+    return next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+
+
+def open_text(path: Path) -> IO[str]:
+    """A text file, compressed or not, with or without a byte order mark."""
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def delimiter(first: str) -> str:
+    """What separates the columns of a first line: comma, semicolon or tab, the most frequent."""
+    return max(",;\t", key=first.count)
+
+
+def target_of(source: Source, columns: Collection[str]) -> str:
+    """The column of a table to predict.
+
+    Raises:
+        TargetError: If it is not said, or not there.
+    """
+    if source.target is not None and source.target in columns:
+        return source.target
+    shown = [*columns][:_SHOWN] + ["..."] * (len(columns) > _SHOWN)
+    if source.target is None:
+        raise TargetError(
+            f"name the column of {source.name!r} to predict. Its columns: {', '.join(shown)}."
+        )
+    guess = did_you_mean(source.target, columns)
+    if guess.startswith("Known"):
+        guess = did_you_mean("", shown)
+    raise TargetError(f"{source.name!r} has no column {source.target!r}. {guess}")
+
+
+def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]]:
+    """The names of the arrays with features and targets, by part; `all` if they are in one.
+
+    Raises:
+        TargetError: If the targets are not there.
+        DataError: If it is not clear which array has the features.
+    """
+    if {"x_train", "y_train"} <= {*arrays} and source.target is None:
+        pairs = {part: (f"x_{part}", f"y_{part}") for part in PARTS}
+        return {part: pair for part, pair in pairs.items() if {*pair} <= {*arrays}}
+    y = source.target or "y"
+    if y not in arrays:
+        raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
+    return {"all": (features_of(source, arrays), y)}
+
+
+def features_of(source: Source, arrays: Collection[str]) -> str:
+    """The name of the array with features: `x` or the like, or the only one beside the targets.
+
+    Raises:
+        DataError: If it is not clear which one it is.
+    """
+    y = source.target or "y"
+    others = [name for name in arrays if name != y]
+    named = [name for name in ("x", "X", "features", "data", "images") if name in others]
+    if not named and len(others) != 1:
+        message = f"{source.name!r} must have an array 'x' beside {y!r}."
+        raise DataError(f"{message} It has: {', '.join(arrays)}.")
+    return (named or others)[0]
+
+
+def image_classes(source: Source) -> dict[str, dict[str, Path]]:
+    """Folders of images by part, `all` if there is one, and class.
+
+    Raises:
+        DataError: If there are none.
+    """
+    folders = _folders(source.path)
+    parts = {part: _folders(folders[part]) for part in PARTS if part in folders}
+    if "train" not in parts:
+        parts = {"all": folders}
+    for part, classes in parts.items():
+        where = source.name.rstrip("/") if part == "all" else f"{source.name.rstrip('/')}/{part}"
+        if not classes:
+            raise DataError(f"{where!r} has no folders, one of images for each class.")
+        for name, path in classes.items():
+            if not any(images_in(path)):
+                known = ", ".join(IMAGES)
+                raise DataError(f"The folder '{where}/{name}' has no images. Known: {known}.")
+    return parts
+
+
+def images_in(folder: Path) -> Iterator[Path]:
+    """All image files in and below a folder, in no order, but hidden ones."""
+    return (
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGES
+        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+    )
+
+
+def _folders(path: Path) -> dict[str, Path]:
+    found = (each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    return {each.name: each for each in sorted(found)}

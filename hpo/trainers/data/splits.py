@@ -1,0 +1,96 @@
+"""Which examples are trained on, which hyperparameters are chosen by, and which are kept back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+
+from hpo.trainers.errors import DataError
+
+Rows = NDArray[np.int64]
+
+_TEST, _VAL = 0.2, 0.25
+"""The share of the test part in all examples, and of the validation part in the others."""
+
+
+def splits(
+    y: NDArray[np.int64] | NDArray[np.float64],
+    classes: Sequence[str] = (),
+    *,
+    seed: int,
+    folds: int | None = None,
+    given: Mapping[str, Rows] | None = None,
+) -> Iterator[tuple[Rows, Rows, Rows]]:
+    """Rows for training (60 %), validation (20 %) and test (20 %).
+
+    Args:
+        y: The target of each row, (n,).
+        classes: Their names, where `y` are their numbers: every class is in proportion, then.
+        seed: Any integer from 0.
+        folds: So many splits with one test part, whose validation parts are, together, all other
+            rows.
+        given: Rows of parts, `val` or `test`, that the data says by itself. They stay what they
+            are; but with folds, those of `val` are rows like others.
+
+    Yields:
+        Three disjoint index arrays that together are all rows.
+
+    Raises:
+        DataError: If there are too few examples, or too few of a class.
+    """
+    given = given or {}
+    # A bit generator, unlike RandomState(seed), takes seeds beyond 32 bits.
+    rng = np.random.RandomState(np.random.MT19937(seed))
+    kept = {part: rows for part, rows in given.items() if part == "test" or folds is None}
+    rest = np.setdiff1d(np.arange(len(y)), np.concatenate([*kept.values(), np.array([], int)]))
+    n_needed = 1 + ("test" not in kept) + ("val" not in kept) if folds is None else folds + 1
+    _check(rest, y, classes, n_needed)
+    for part, rows in kept.items() if classes else ():
+        if len(unknown := np.setdiff1d(y[rows], y[rest])):
+            label = classes[int(unknown[0])]
+            raise DataError(f"The label {label!r} is in the {part} part, and in no training one.")
+    rest, test = (rest, kept["test"]) if "test" in kept else _cut(rest, y, classes, _TEST, rng)
+    if folds is None:
+        train, val = (rest, kept["val"]) if "val" in kept else _cut(rest, y, classes, _VAL, rng)
+        yield train, val, test
+        return
+    _check(rest, y, classes, folds)
+    folding = (StratifiedKFold if classes else KFold)(folds, shuffle=True, random_state=rng)
+    for train, val in folding.split(rest, y[rest]):
+        yield rest[train], rest[val], test
+
+
+def _cut(
+    rows: Rows, y: NDArray[np.generic], classes: Sequence[str], share: float, rng: object
+) -> tuple[Rows, Rows]:
+    """Rows without a random share of them, and that share."""
+    n_present = len(np.unique(y[rows])) if classes else 0
+    if math.ceil(share * len(rows)) < n_present:
+        raise DataError(
+            f"{len(rows)} examples of {n_present} classes are too few to split off {share:.0%} "
+            f"with one of each class: at least {math.ceil(n_present / share)} are needed."
+        )
+    stratify = y[rows] if classes else None
+    left, cut = train_test_split(rows, test_size=share, stratify=stratify, random_state=rng)
+    return left, cut
+
+
+def _check(rows: Rows, y: NDArray[np.generic], classes: Sequence[str], n_needed: int) -> None:
+    """Demands an example for each part, of every class."""
+    if len(rows) < n_needed:
+        raise DataError(f"{len(rows)} examples are too few to split; {n_needed} is the least.")
+    if not classes or n_needed == 1:
+        return
+    present, counts = np.unique(y[rows], return_counts=True)
+    rarest = int(counts.argmin())
+    if counts[rarest] < n_needed:
+        times = "once" if counts[rarest] == 1 else f"{counts[rarest]} times"
+        raise DataError(
+            f"The label {classes[int(present[rarest])]!r} appears {times} among the "
+            f"{len(rows)} examples to split; {n_needed} is the least. Leave it out, or merge it "
+            "with another."
+        )

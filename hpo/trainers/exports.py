@@ -1,0 +1,423 @@
+"""A trained network as files that others can use: weights, what they mean, and how to load them."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from hpo.trainers import metrics, models
+from hpo.trainers.checkpoints import DATA, WEIGHTS, weights_of, write
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.data.arrays import Channels, images, read_examples
+from hpo.trainers.data.images import images_at, read_images
+from hpo.trainers.data.parts import Data
+from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
+from hpo.trainers.data.tables import read_rows
+from hpo.trainers.errors import DataError
+from hpo.trainers.fields import is_code
+from hpo.trainers.goals import Goals
+
+CONFIG, TRANSFORMER, SCRIPT, ONNX = (
+    "config.json",
+    "transformer.joblib",
+    "predict.py",
+    "model.onnx",
+)
+
+_ONNX_TOLERANCE = 1e-4
+_ARRAYS = (".npy", *ARRAYS)
+_AT_ONCE = 1024
+
+_SCRIPT = '''\
+"""Answers with the exported network: python predict.py FILE."""
+
+from pathlib import Path
+
+import torch
+
+from hpo.trainers.exports import load, main
+
+exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
+
+
+def predict(examples):
+    """The class or number of each example: of an array, or of the rows of a table."""
+    with torch.inference_mode():
+        outputs = exported.network(exported.features(examples))
+    return exported.answers(outputs)
+
+
+if __name__ == "__main__":
+    main(predict, exported)  # prints an answer for each example in the file
+'''
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """An exported network, ready to answer.
+
+    Attributes:
+        network: On the CPU, in eval mode; from features (n, *shape) to outputs (n, n_outputs).
+        config: What it was trained with.
+        shape: Of the features of one example.
+        classes: Their names by output; none in regression.
+        target_mean: In regression, an answer is target_mean + target_deviation * output.
+        target_deviation: See there.
+        transformer: scikit-learn's, from raw examples to features; None where they are the same.
+        costs: (n_classes, n_classes), the cost of each answer (columns) for each truth (rows);
+            None where all mistakes cost the same.
+        metrics: What it reached.
+        form: Of the data it was trained on: table, images, arrays, built-in or code.
+        target: The array of targets in such npz and pt files; None is `y`.
+        image_size: The pixels that images get on each side; None leaves them.
+    """
+
+    network: nn.Module
+    config: dict[str, Any]
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    target_mean: float
+    target_deviation: float
+    transformer: Any
+    costs: list[list[float]] | None
+    metrics: dict[str, float]
+    form: Form
+    target: str | None
+    image_size: int | None
+
+    def read(self, path: Path) -> Iterator[Any]:
+        """Raw examples for `features`, some at a time: of a file, or of a folder of images.
+
+        Raises:
+            DataError: If they cannot be read, or are not of the kind that was trained on.
+        """
+        if not path.exists():
+            raise DataError(f"There is no file {str(path)!r}.")
+        of_images = path.is_dir() or path.suffix.lower() in IMAGES
+        if self.form == "images" and of_images:
+            yield from read_images(path, self.shape, self.image_size)
+            return
+        ends = TABLES if self.form == "table" else _ARRAYS
+        if not path.name.lower().endswith(ends):
+            of_form = ("a folder of images", *IMAGES) if self.form == "images" else ()
+            raise DataError(
+                f"{str(path)!r} is not what this network was trained on: "
+                f"{', '.join((*of_form, *ends))}."
+            )
+        table = self.form == "table"
+        found = read_rows(path, self.transformer) if table else read_examples(path, self.target)
+        for first in range(0, len(found), _AT_ONCE):
+            yield found[first : first + _AT_ONCE]
+
+    def features(self, examples: Any) -> torch.Tensor:
+        """What the network takes, (n, *shape), of raw examples: an array, or a table's rows.
+
+        Raises:
+            DataError: If examples of an array are not of the shape that was trained on.
+        """
+        if self.form != "table":
+            self._check_shape(np.asarray(examples))
+        raw = examples if self.transformer is None else self.transformer.transform(examples)
+        return torch.as_tensor(raw, dtype=torch.float32).reshape(-1, *self.shape)
+
+    def _check_shape(self, x: NDArray[Any]) -> None:
+        # Where scikit-learn scales columns, an image is still a row of pixels.
+        n_columns = getattr(self.transformer, "n_features_in_", None)
+        trained = self.shape if n_columns is None else (n_columns,)
+        as_image = isinstance(self.transformer, Channels) and x.ndim in (3, 4)
+        if (images(x) if as_image else x).shape[1:] != trained:
+            raise DataError(
+                f"An example has the shape {x.shape[1:]}; the network was trained on {trained}."
+            )
+
+    def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
+        """The class of each output, or in regression the number in the target's unit.
+
+        Where there are costs, it is the class that costs least by the probabilities.
+        """
+        if self.costs:
+            outputs = -(outputs.double().softmax(dim=1) @ torch.tensor(self.costs).double())
+        if self.classes:
+            return [self.classes[i] for i in outputs.argmax(dim=1).tolist()]
+        numbers: list[float] = (
+            outputs.squeeze(1) * self.target_deviation + self.target_mean
+        ).tolist()
+        return numbers
+
+
+def export(
+    to: Path,
+    config: TrainerConfig,
+    network: nn.Module,
+    data: Data,
+    goals: Goals,
+    reached: dict[str, float],
+    about: dict[str, Any],
+    source: Source,
+) -> None:
+    """Writes weights, configuration, the transformer if there is one, and a script to a folder.
+
+    Args:
+        to: The folder; it is made.
+        config: What the network was trained with.
+        network: The network.
+        data: What it was trained on.
+        goals: What it was judged by; an export answers by their costs, too.
+        reached: Its metrics.
+        about: What else is to stand in the configuration's file.
+        source: What `data` was made of. Its folder is where a model of the user's own was found,
+            whose code comes along.
+
+    Raises:
+        DataError: As `check_free`.
+        OSError: If it cannot be written.
+    """
+    code = _code(source.folder.resolve()) if is_code(config.model) else {}
+    check_free(to, code)
+    to.mkdir(parents=True, exist_ok=True)
+    for name in (TRANSFORMER, ONNX):  # of an earlier export, perhaps
+        (to / name).unlink(missing_ok=True)
+    write(to / WEIGHTS, weights_of(network, data.digest))
+    said = dataclasses.asdict(config)
+    own = said.pop("own")
+    text = {
+        **about,
+        "config": {**said, **own},
+        "shape": list(data.shape),
+        "classes": list(data.classes),
+        "target_mean": data.target_mean,
+        "target_deviation": data.target_deviation,
+        "costs": goals.costs,
+        "metrics": reached,
+        "data": {
+            "form": source.form,
+            "target": source.target,
+            "image_size": source.image_size,
+        },
+        "torch": torch.__version__,
+    }
+    (to / CONFIG).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+    if data.transformer is not None:
+        joblib.dump(data.transformer, to / TRANSFORMER)
+    (to / SCRIPT).write_text(_SCRIPT, encoding="utf-8")
+    for name, file in code.items():
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        if not _same(to / name, file):
+            shutil.copy(file, to / name)
+
+
+def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """Refuses a folder in which an export would overwrite what is not of an earlier one.
+
+    Args:
+        to: The folder, which need not exist.
+        code: Files that are to be copied, by their path in the folder.
+
+    Raises:
+        DataError: With the first such file.
+    """
+    if _is_export(to):
+        return
+    names = (CONFIG, WEIGHTS, TRANSFORMER, SCRIPT, ONNX)
+    others = (name for name, file in code.items() if not _same(to / name, file))
+    for name in (*names, *others):
+        if (to / name).exists():
+            raise DataError(
+                f"{to / name} is there already, and not of an export of hpo; it would be "
+                "overwritten."
+            )
+
+
+def _is_export(folder: Path) -> bool:
+    """Whether `export` has written a folder."""
+    try:
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and {"config", "shape", "classes", "costs"} <= said.keys()
+
+
+def _same(a: Path, b: Path) -> bool:
+    return a.exists() and a.samefile(b)
+
+
+def _code(folder: Path) -> dict[str, Path]:
+    """The user's own modules, those imported from `folder`, by their path in it."""
+    found = {}
+    for module in list(sys.modules.values()):
+        file = Path(getattr(module, "__file__", None) or "")
+        if file.suffix != ".py" or "site-packages" in file.parts or not file.is_file():
+            continue
+        if file.resolve().is_relative_to(folder) and module.__name__ != "__main__":
+            found[str(file.resolve().relative_to(folder))] = file
+    return found
+
+
+def load(folder: Path) -> Exported:
+    """Loads what `export` wrote.
+
+    A transformer is a pickle: load it only from where you trust.
+    """
+    said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    shape, classes = tuple(said["shape"]), tuple(said["classes"])
+    network = restore(said["config"], shape, len(classes) or 1, folder / WEIGHTS, folder)
+    transformer = folder / TRANSFORMER
+    return Exported(
+        network,
+        said["config"],
+        shape,
+        classes,
+        said["target_mean"],
+        said["target_deviation"],
+        joblib.load(transformer) if transformer.exists() else None,
+        said["costs"],
+        said["metrics"],
+        **said["data"],
+    )
+
+
+def restore(
+    config: dict[str, Any] | TrainerConfig,
+    shape: tuple[int, ...],
+    n_outputs: int,
+    weights: Path,
+    folder: Path,
+) -> nn.Module:
+    """A network with weights from a file, on the CPU and in eval mode.
+
+    Args:
+        config: What it was trained with.
+        shape: Of one example's features.
+        n_outputs: Of one example.
+        weights: A safetensors file.
+        folder: Where a model of the user's own is looked for first.
+
+    Raises:
+        DataError: If the weights are another network's.
+    """
+    if not isinstance(config, TrainerConfig):
+        config = TrainerConfig.from_mapping(config)
+    network = models.build(config, shape, n_outputs, torch.Generator().manual_seed(0), folder)
+    try:
+        network.load_state_dict(load_file(weights))
+    except RuntimeError as error:
+        raise DataError(
+            f"the weights in {weights} do not fit the network that {config.model!r} makes now: its "
+            "code or its data has changed since."
+        ) from error
+    return network.eval()
+
+
+def trained_on(weights: Path) -> str | None:
+    """The digest of the data that weights were trained on, if their file says so."""
+    with safe_open(weights, framework="pt") as file:
+        return (file.metadata() or {}).get(DATA)
+
+
+def main(predict: Callable[[Any], Iterable[object]], exported: Exported) -> None:
+    """The command of an export: prints an answer for each example of a file, one a line.
+
+    An image of a folder has its path in front, and a tab. What is wrong with the file is one line
+    on stderr and exit code 1; what is wrong with the command is exit code 2.
+
+    Args:
+        predict: From raw examples, as `exported.read` gives them, to answers.
+        exported: The network.
+    """
+    parser = argparse.ArgumentParser(description="Answers with the exported network.")
+    kind = "an image or a folder of them" if exported.form == "images" else example(exported.form)
+    parser.add_argument("file", metavar="FILE", type=Path, help=f"such as {kind}")
+    path = parser.parse_args().file
+    try:
+        answers = (answer for examples in exported.read(path) for answer in predict(examples))
+        names = images_at(path) if path.is_dir() else ()
+        for answer, name in zip_longest(answers, names):
+            print(answer if name is None else f"{name}\t{answer}")  # noqa: T201 - its whole purpose
+    except DataError as error:
+        sys.exit(f"error: {error}")
+
+
+def example(form: Form, suffix: str = ".npy") -> str:
+    """The name of a file that the export of a network takes which was trained on such data.
+
+    Args:
+        form: Of the data.
+        suffix: Of files of arrays.
+    """
+    match form:
+        case "table":
+            return "examples.csv"
+        case "images":
+            return "photo.png"
+        case "arrays":
+            return f"examples{suffix}"
+        case _:
+            return "examples.npy"
+
+
+def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
+    """Writes the network as ONNX, for any number of examples at once, and checks it.
+
+    Returns:
+        The greatest difference between its outputs and PyTorch's on validation examples, as a
+        share of the greatest output.
+
+    Raises:
+        DataError: If that is more than 1e-4; the file is deleted.
+        ImportError: If the packages for it are not installed.
+    """
+    import onnxruntime
+
+    # It misses torchvision, which no network here has anything of.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    network = network.cpu().eval()
+    n = min(len(data.val), 64)
+    x, _ = next(iter(data.val.batches([n, *([len(data.val) - n] if len(data.val) > n else [])])))
+    x = x.cpu()
+    file = to / ONNX
+    program = torch.onnx.export(
+        network,
+        (x,),
+        input_names=["features"],
+        output_names=["outputs"],
+        dynamic_shapes=({0: torch.export.Dim("n")},),
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None  # noqa: S101 - with dynamo there is always one
+    program.save(str(file))
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        expected = network(x)
+    (outputs,) = session.run(None, {"features": x.numpy()})
+    scale = float(expected.abs().max()) or 1.0
+    difference = float((torch.from_numpy(outputs) - expected).abs().max()) / scale
+    if not difference <= _ONNX_TOLERANCE:
+        file.unlink()
+        raise DataError(f"the ONNX file's outputs differ from PyTorch's by {difference:.2g}.")
+    return difference
+
+
+def judge(network: nn.Module, data: Data, goals: Goals) -> dict[str, float]:
+    """The metrics of a network on the test part, which nothing else looks at: `test_error`, ..."""
+    network.eval()
+    outputs, targets = metrics.predict(network, data.test, 1024)
+    names = [name for name in goals.reported(data.task) if name.startswith("val_")]
+    return metrics.evaluate(names, outputs, targets, data, goals, part="test")
