@@ -151,6 +151,7 @@ def bank() -> Laws:
     rows += [(POWER, b, b, 0.0, 1.0, r) for b, r in product(_RATES, _FLOORS)]
     rows += [(EXPONENTIAL, b, b, 0.0, y, r) for b, y, r in product(_RATES, (0.3, 0.8), _FLOORS)]
     rows += [(EXPONENTIAL, b, b, 0.0, y, r) for b, y, r in product(_FAST, (0.8, 1.0), _FLOORS)]
+    rows += [(EXPONENTIAL, b, b, 0.0, 1.0, r) for b, r in product(_RATES[6:], _FLOORS)]
     rows += [
         (LOG_POWER, 0.0, b, d, 1 / b, r)
         for b, d, r in product((0.3, 0.6, 1.0, 1.6, 2.5), (-4.0, -2.0, 0.0, 2.0, 4.0), _FLOORS[::2])
