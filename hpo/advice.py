@@ -16,7 +16,7 @@ from hpo.search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchS
 from hpo.search_spaces.checks import MAX_GRID, is_number
 from hpo.search_spaces.flow import flow
 from hpo.spec import Plan
-from hpo.templates import ARGS, CONFIG_FILE, placeholders, shell_words
+from hpo.templates import ARGS, CONFIG_FILE, FLAGS, placeholders, shell_words
 from hpo.trainers import ConfigError, TrainerConfig
 from hpo.trainers.config import FIELDS, unread
 from hpo.trainers.data import BUILT_IN
@@ -122,7 +122,7 @@ def _not_handed_on(look: _Look) -> Iterator[Advice]:
     """Parameters that a command line does not have, so that the command may not know them."""
     command = look.plan.spec.objective.command
     named = () if command is None else placeholders(command)
-    if command is None or {ARGS, CONFIG_FILE} & set(named):
+    if command is None or {ARGS, FLAGS, CONFIG_FILE} & set(named):
         return
     space = look.plan.space
     searched = dict.fromkeys(space.vector_of.get(p.name, p.name) for p in space.free)

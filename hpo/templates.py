@@ -8,7 +8,10 @@ parameters, beside the text that it reads. Placeholders:
   and ``false``. An argument whose parameter has no value in a trial (it is not active there, or
   null) is left out, together with a flag right before it: ``--momentum {momentum}``. In a shell's
   text it is the empty text.
+- ``{nesterov:--nesterov}``: the argument ``--nesterov`` where the parameter is true, else none.
+- ``{widths:*}``: one argument for each element of a list.
 - ``{args}``: all parameters, ``--learning_rate=0.1 --nesterov=true``, but those without a value.
+- ``{flags}``: the same as argparse likes them: ``--learning_rate=0.1 --nesterov --widths 64 32``.
 - ``{trial}``, ``{seed}``, ``{device}``, ``{directory}`` (the trial's own folder) and ``{config}``
   (a JSON file with the whole configuration); a parameter of the same name wins.
 - ``{train_fraction}``: a command that has it trains on that share of its examples: 1 in a trial.
@@ -28,12 +31,13 @@ from hpo.places import CHECKPOINTS, OUTPUT
 
 Command: TypeAlias = str | Sequence[str]
 
-ARGS, CONFIG_FILE = "args", "config"
+ARGS, FLAGS, CONFIG_FILE = "args", "flags", "config"
 ABOUT_TRIAL = ("trial", "seed", "directory", "device", CONFIG_FILE)
 
 CONFIG, STDOUT, STDERR = "config.json", "stdout.log", "stderr.log"
 _OURS = ("metrics.jsonl", CONFIG, STDOUT, STDERR, OUTPUT, CHECKPOINTS)  # in a trial's folder
 
+_SEVERAL = "*"  # what follows a parameter's name and a colon, or else the argument if it is true
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
 _OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>.*|<.*")
@@ -65,13 +69,16 @@ def command_problems(
         return [f"it cannot be split into arguments: {str(error).lower()}."]
     if not any(part.strip() for part in parts[:1]):
         return ["it is empty; write `python train.py {args}`."]
-    known = (*names, *ABOUT_TRIAL, ARGS)
+    known = (*names, *ABOUT_TRIAL, ARGS, FLAGS)
     found = [_unknown(name, known) for name in placeholders(command) if name not in known]
     if for_shell:
-        quoted = (name for name in dict.fromkeys(_quoted(parts[0])) if name in known)
+        quoted = dict.fromkeys(_quoted(parts[0]))
+        quoted = {name: None for name in quoted if name.partition(":")[0] in known}
         found += [f"{{{name}}} is quoted by hpo; drop the quotes around it." for name in quoted]
-    elif any(ARGS in _names(part) and part != f"{{{ARGS}}}" for part in parts):
-        found.append(f"{{{ARGS}}} is several arguments; write it by itself, between spaces.")
+    else:
+        inside = dict.fromkeys(each for part in parts for each in _not_one(part) if each != part)
+        hint = "is not one argument; write it by itself, between spaces."
+        found += [f"{each} {hint}" for each in inside]
     return found
 
 
@@ -134,21 +141,52 @@ def fill(
     """
     given = {name: _text(value) for name, value in config.items() if value is not None}
     absent = dict.fromkeys(config)  # null here, and not what the trial has under the same name
-    flags = [f"--{name}={text}" for name, text in given.items()]
     values = {**about, **absent, **given}
     if for_shell:
-        return _filled_for_shell(str(command), values, flags)
+        return _filled_for_shell(str(command), values, config)
     parts = _parts(command)
     arguments: list[str] = []
     for before, part in zip(["", *parts], parts, strict=False):
-        filled = _filled(part, values)
-        if part == f"{{{ARGS}}}":
-            arguments += flags
-        elif filled is not None:
-            arguments.append(filled)
+        filled = _several(part[1:-1], config) if part in _not_one(part) else _one(part, values)
+        if filled is not None:
+            arguments += filled
         elif _is_flag(before) and not part.startswith("-"):
             arguments.pop()
     return arguments
+
+
+def _not_one(part: str) -> list[str]:
+    """The placeholders in it that are none or several arguments."""
+    found = [match for match in _BRACES.finditer(part) if match[1] is not None]
+    return [match[0] for match in found if ":" in match[1] or match[1] in (ARGS, FLAGS)]
+
+
+def _several(placeholder: str, config: Mapping[str, Any]) -> list[str] | None:
+    """The arguments that a placeholder is, none or several; None if its parameter has no value."""
+    given = {name: value for name, value in config.items() if value is not None}
+    name, _, form = placeholder.partition(":")
+    if placeholder == ARGS:
+        return [f"--{name}={_text(value)}" for name, value in given.items()]
+    if placeholder == FLAGS:
+        return [argument for item in given.items() for argument in _as_flag(*item)]
+    if form != _SEVERAL:
+        return [form] if given.get(name) else []
+    value = given.get(name)
+    return _each(value) if value is not None else None
+
+
+def _as_flag(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}"] if value else []
+    return [f"--{name}", *_each(value)] if _is_list(value) else [f"--{name}={_text(value)}"]
+
+
+def _each(value: Any) -> list[str]:
+    return [_text(element) for element in (value if _is_list(value) else [value])]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
 
 
 def program(command: Command) -> str | None:
@@ -163,7 +201,8 @@ def _parts(command: Command) -> list[str]:
 
 def _names(text: str) -> list[str]:
     found = _BRACES.finditer(text)
-    return [match[1] or "" for match in found if match[0] not in ("{{", "}}")]
+    inside = (match[1] or "" for match in found if match[0] not in ("{{", "}}"))
+    return [name.partition(":")[0] for name in inside]
 
 
 def _unknown(name: str, known: Iterable[str]) -> str:
@@ -184,6 +223,11 @@ def _quoted(text: str) -> Iterator[str]:
             quote = match[0]
 
 
+def _one(part: str, values: Mapping[str, str | None]) -> list[str] | None:
+    filled = _filled(part, values)
+    return None if filled is None else [filled]
+
+
 def _filled(part: str, values: Mapping[str, str | None]) -> str | None:
     """A part with its values in it; None if one of them has none."""
     if any(values.get(name) is None for name in _names(part)):
@@ -192,7 +236,7 @@ def _filled(part: str, values: Mapping[str, str | None]) -> str | None:
 
 
 def _filled_for_shell(
-    text: str, values: Mapping[str, str | None], flags: Sequence[str]
+    text: str, values: Mapping[str, str | None], config: Mapping[str, Any]
 ) -> list[str]:
     """The text with ``"${1}"``, ``"${2}"``, ... and what these are: nothing to be escaped."""
     parameters: list[str] = []
@@ -204,8 +248,8 @@ def _filled_for_shell(
     def replaced(match: re.Match[str]) -> str:
         if match[1] is None:
             return match[0][0]
-        if match[1] == ARGS:
-            return " ".join(map(parameter, flags))
+        if match[0] in _not_one(match[0]):
+            return " ".join(map(parameter, _several(match[1], config) or []))
         return parameter(values.get(match[1]) or "")
 
     return ["/bin/sh", "-c", _BRACES.sub(replaced, text), "hpo", *parameters]

@@ -371,9 +371,13 @@ def _of_part(
     of_scores = [name for name in names if name.partition("_")[2] in _OF_SCORES]
     of_answers = [name for name in names if name not in of_scores]
     judged: dict[str, float] = {}
-    for some, logits in ((of_answers, sure), (of_scores, _logits(estimator, x, sure))):
+    answered = replace(wanted, costs=None)  # what it predicts is its answer, whatever that costs
+    for some, logits, goals_ in (
+        (of_answers, sure, answered),
+        (of_scores, _logits(estimator, x, sure), wanted),
+    ):
         outputs, targets = torch.from_numpy(logits), torch.from_numpy(y)
-        judged |= metrics.evaluate(some, outputs, targets, data, wanted, part)
+        judged |= metrics.evaluate(some, outputs, targets, data, goals_, part)
     return judged
 
 

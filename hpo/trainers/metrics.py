@@ -224,21 +224,18 @@ class _Answers:
         return -log_p.gather(1, self.targets[:, None]).clamp(min=log(_LEAST_P)).mean()
 
     def cost(self) -> Tensor:
-        """The mean of C[truth, answer] for the answers argmin_j sum_i p_i C[i, j].
-
-        C. Elkan (2001), The foundations of cost-sensitive learning, equation 1.
-        """
-        c = torch.tensor(self.goals.costs, dtype=self._p.dtype, device=self._p.device)
-        return c[self.targets, (self._p @ c).argmin(dim=1)].mean()
+        """The mean of C[truth, answer]."""
+        return self._costs[self.targets, self._answers].mean()
 
     def coverage(self) -> Tensor:
         """The greatest share, most confident first, that is right as often as required; or 0.
 
+        Right is the likeliest class, whatever answers cost.
         Equally confident examples are answered together. Confidence is the greatest p, as in
         Y. Geifman, R. El-Yaniv (2017), Selective classification for deep neural networks.
         """
         confidence, order = self._p.amax(dim=1).sort(descending=True)
-        right = (self._answers == self.targets)[order].cumsum(dim=0)
+        right = (self.outputs.argmax(dim=1) == self.targets)[order].cumsum(dim=0)
         k = torch.arange(1, len(right) + 1, device=right.device)
         last_of_equals = confidence != confidence.roll(-1)
         last_of_equals[-1] = True
@@ -247,7 +244,17 @@ class _Answers:
 
     @cached_property
     def _answers(self) -> Tensor:
-        return self.outputs.argmax(dim=1)
+        """The likeliest class or, where there are costs, argmin_j sum_i p_i C[i, j].
+
+        C. Elkan (2001), The foundations of cost-sensitive learning, equation 1.
+        """
+        if self.goals.costs is None:
+            return self.outputs.argmax(dim=1)
+        return (self._p @ self._costs).argmin(dim=1)
+
+    @cached_property
+    def _costs(self) -> Tensor:
+        return torch.tensor(self.goals.costs, dtype=self._p.dtype, device=self._p.device)
 
     @cached_property
     def _p(self) -> Tensor:

@@ -112,6 +112,17 @@ def test_yes_is_answered_where_p_exceeds_the_share_of_a_false_yes_in_the_costs(
         assert (of_no, of_yes) == expected
 
 
+@given(answers())
+def test_with_costs_answers_are_those_that_cost_least(drawn: tuple[Tensor, Tensor]) -> None:
+    logits, truth = drawn[0][:, :2].double(), drawn[1].clamp(max=1)
+    costs = ((0.0, 1.0), (10.0, 0.0))
+    names = ("val_error", "val_recall", "val_precision", "val_f1", "val_balanced_accuracy")
+    answers = (logits.softmax(dim=1)[:, 1] > 1 / 11).double()
+    as_logits = torch.stack([1 - answers, answers], dim=1)
+
+    assert judged(logits, truth, *names, costs=costs) == judged(as_logits, truth, *names)
+
+
 @settings(max_examples=20)
 @given(answers())
 def test_no_constant_answer_is_expected_to_cost_less(drawn: tuple[Tensor, Tensor]) -> None:

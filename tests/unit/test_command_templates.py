@@ -40,6 +40,16 @@ NASTY = [
         ("t {w} {on}", {"w": [64, 32], "on": True}, ["t", "64,32", "true"]),
         ("t {args}", {"lr": 0.1, "on": False, "no": None}, ["t", "--lr=0.1", "--on=false"]),
         ("t {args}", {}, ["t"]),
+        ("t {on:--on} {off:--off}", {"on": True, "off": False}, ["t", "--on"]),
+        ("t {on:--on}", {"on": None}, ["t"]),
+        ("t --w {w:*} x", {"w": [64, 32]}, ["t", "--w", "64", "32", "x"]),
+        ("t --w {w:*} x", {"w": 64}, ["t", "--w", "64", "x"]),
+        ("t --w {w:*} x", {"w": None}, ["t", "x"]),
+        (
+            "t {flags}",
+            {"lr": 0.1, "on": True, "no": False, "nil": None, "w": (4, 2)},
+            ["t", "--lr=0.1", "--on", "--w", "4", "2"],
+        ),
         ("t {directory}/m {trial}", {}, ["t", "/t 7/m", "7"]),
         ("t {seed}", {"seed": 9}, ["t", "9"]),
         ("t {seed}", {"seed": None}, ["t"]),
@@ -101,6 +111,17 @@ def test_what_has_no_value_is_the_empty_text_in_a_shell() -> None:
     assert run.stdout == "<><7>"
 
 
+def test_in_a_shell_too_a_placeholder_may_be_no_argument_or_several() -> None:
+    text = "printf '<%s>' {on:--on} {off:--off} {w:*} {flags}"
+    config = {"on": True, "off": False, "w": ["a b", "$c"]}
+
+    run = subprocess.run(
+        fill(text, config, ABOUT, for_shell=True), capture_output=True, text=True, check=True
+    )
+
+    assert run.stdout == "<--on><a b><$c><--on><--w><a b><$c>"
+
+
 @pytest.mark.parametrize(
     ("command", "shell", "said"),
     [
@@ -117,10 +138,14 @@ def test_what_has_no_value_is_the_empty_text_in_a_shell() -> None:
         ("", True, "it is empty"),
         ([], False, "it is empty"),
         (["t"], True, "a shell reads one text"),
-        ("t --all={args}", False, "{args} is several arguments"),
+        ("t --all={args}", False, "{args} is not one argument"),
         ('t "run {learning_rate}"', True, "{learning_rate} is quoted by hpo"),
         ("t 'it\\' \"{seed}\"", True, "{seed} is quoted by hpo"),
         ("t '{args}'", True, "{args} is quoted by hpo"),
+        ("t --x={x:*}", False, "{x:*} is not one argument"),
+        ("t no{x:--x}", False, "{x:--x} is not one argument"),
+        ("t {y:--y}", False, "{y} is no parameter"),
+        ("t '{x:*}'", True, "{x:*} is quoted by hpo"),
     ],
 )
 def test_a_problem_is_told_in_a_sentence(command: Any, said: str, *, shell: bool) -> None:
