@@ -126,6 +126,8 @@ def _not_handed_on(look: _Look) -> Iterator[Advice]:
         return
     space = look.plan.space
     searched = dict.fromkeys(space.vector_of.get(p.name, p.name) for p in space.free)
+    if look.plan.spec.objective.epochs is not None:
+        searched["epochs"] = None
     missing = [name for name in searched if name not in named]
     if missing:
         braces = " ".join(f"{{{name}}}" for name in missing)

@@ -42,7 +42,9 @@ N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
 CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
 
 
+_OF_FLOATS = "; a trainer's features are float32, so a network embeds `x.long()`"
 _OURS = f"{Path(__file__).parent}{os.sep}"
+_OF_A_DATACLASS = re.compile(r'File "<string>", line \d+, in __init__')  # what it generates
 _LIBRARY = re.compile(
     r"[/\\](site|dist)-packages[/\\]|[/\\]lib[/\\]python[\d.]+[/\\]|^<(?!stdin>|string>)"
 )
@@ -94,7 +96,11 @@ class Failure:
         # These are sentences already.
         ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
         message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
-        return cls(kind, message.rstrip("."), "".join(traceback.format_exception(error)))
+        hint = (
+            _OF_FLOATS if "'indices' to have one of the following scalar types" in message else ""
+        )
+        text = "".join(traceback.format_exception(error))
+        return cls(kind, message.rstrip(".") + hint, text)
 
     @classmethod
     def without(cls, metric: str, metrics: Iterable[str]) -> Failure:
@@ -127,6 +133,7 @@ class Failure:
         that is not Python it is the end of what it printed.
         """
         lines = [line.strip() for line in self.traceback.splitlines() if line.startswith("  File ")]
+        lines = [line for line in lines if not _OF_A_DATACLASS.fullmatch(line)]
         if not lines:
             return self.traceback.strip("\n")
         others = [line for line in lines if not _file_of(line).startswith(_OURS)]

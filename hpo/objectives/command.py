@@ -102,7 +102,9 @@ class CommandObjective:
             if self._draining or self._stopped:
                 return None
             status = "FAILED" if group.code else "FINISHED"
-            return _failure(group.code, directory) if group.code else metrics
+            if group.code:
+                return _failure(group.code, directory)
+            return metrics or self._elsewhere(directory) or metrics
         finally:
             if group is not None:
                 group.end()
@@ -122,6 +124,17 @@ class CommandObjective:
             yield from source.read(last=False)
         group.end()  # what it has left running
         yield from source.read(last=True)
+
+    def _elsewhere(self, directory: Path) -> Failure | None:
+        """Why nothing was read, if that is because lines of JSON were printed on stderr."""
+        if self._objective.metrics_from != "stdout":
+            return None
+        found = [name for each in JsonLines(directory / STDERR).read(last=True) for name in each[1]]
+        if not found:
+            return None
+        names = ", ".join(dict.fromkeys(found))
+        message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
+        return Failure(FailureKind.CRASHED, message)
 
     def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
         checkpoints, config = directory / CHECKPOINTS, json.dumps(dict(job.config))

@@ -12,11 +12,13 @@ import logging
 import numbers
 import operator
 import queue
+import reprlib
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +166,7 @@ class FunctionObjective:
         device: Handed on as ``trial.device``.
 
     Raises:
-        ObjectiveError: it is a coroutine function.
+        ObjectiveError: it is a coroutine function, or cannot be called with one argument.
     """
 
     def __init__(self, function: Callable[[Trial], Any], metric: str, device: str) -> None:
@@ -173,6 +175,7 @@ class FunctionObjective:
                 f"'{function.__name__}' is an `async def`, which nothing here awaits.",
                 "Call it from a plain one: def train(trial): return asyncio.run(...)",
             )
+        _demand_one_argument(function)
         self._function = function
         self._metric = metric
         self._device = device
@@ -239,8 +242,23 @@ class FunctionObjective:
                 raise TypeError("the function returned nothing and reported nothing")
             return {}
         if isinstance(value, Mapping):
-            return _numbers(value)
+            return _numbers(value, self._metric)
         return _numbers({self._metric: value})
+
+
+def _demand_one_argument(function: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some that are written in C have none
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        name = getattr(function, "__name__", repr(function))
+        raise ObjectiveError(
+            f"'{name}{signature}' is called with one argument, the trial: {error}.",
+            f"Take what it needs from there: def {name}(trial): ... trial.learning_rate",
+        ) from None
 
 
 def find_function(name: str, folder: Path) -> Callable[[Trial], Any]:
@@ -259,15 +277,31 @@ def _refuse_report(_: Report) -> None:
     raise TypeError("a generator yields its metrics; do not call trial.report in it")
 
 
-def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Metrics as floats; a tensor or array of one element counts as a number."""
-    numbers_ = {}
+def _numbers(metrics: Mapping[str, Any], demanded: str | None = None) -> dict[str, float]:
+    """Those metrics that are numbers, as floats; of others it is told that they are left out.
+
+    Raises:
+        TypeError: none is a number, or the one that is demanded is none.
+    """
+    found = {str(name): _number(value) for name, value in metrics.items()}
+    kept = {name: number for name, number in found.items() if number is not None}
     for name, value in metrics.items():
-        if isinstance(value, numbers.Real):
-            numbers_[str(name)] = float(value)
-            continue
-        try:
-            numbers_[str(name)] = float(value.item())
-        except (AttributeError, TypeError, ValueError, RuntimeError):
-            raise TypeError(f"metric '{name}' should be a number, not {value!r}") from None
-    return numbers_
+        if found[str(name)] is None:
+            if not kept or name == demanded:
+                raise TypeError(f"metric '{name}' should be a number, not {value!r}")
+            _note_left_out(str(name), reprlib.repr(value))
+    return kept
+
+
+def _number(value: Any) -> float | None:
+    """A float; of a tensor or array its only element; None if it is no number."""
+    if isinstance(value, numbers.Real):
+        return float(value)
+    with suppress(AttributeError, TypeError, ValueError, RuntimeError):
+        return float(value.item())
+    return None
+
+
+@lru_cache(maxsize=100)
+def _note_left_out(name: str, value: str) -> None:
+    _log.warning("'%s' is not a number, and is not kept (told once): %s", name, value)

@@ -13,6 +13,7 @@ from hpo.places import CHECKPOINTS
 from hpo.spec import Plan, source_of
 from hpo.trainers import CodeError, ConfigError, DataError, Goals
 from hpo.trainers.checkpoints import Checkpoints
+from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data import load_data
 from hpo.trainers.data.parts import Data
 from hpo.trainers.devices import choose
@@ -60,9 +61,12 @@ class TrainerObjective:
             "checkpoints": self._checkpoints(job),
             "folder": self._folder,
         }
+        # A default is no reason to refuse a small set of data.
+        least = min(len(data.train) for data in self.folds)
+        config = {"batch_size": min(TrainerConfig.batch_size, least), **job.config}
         if len(self.folds) == 1:
-            return fit(job.config, self.folds[0], **settings)  # type: ignore[arg-type]
-        return fit_folds(job.config, self.folds, **settings)  # type: ignore[arg-type]
+            return fit(config, self.folds[0], **settings)  # type: ignore[arg-type]
+        return fit_folds(config, self.folds, **settings)  # type: ignore[arg-type]
 
     def drain(self) -> None:
         """Makes a checkpoint due at the end of the running epoch."""

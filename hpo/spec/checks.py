@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from hpo import baselines, search_spaces
-from hpo.errors import Mistake, SpecError, nearest
+from hpo.errors import Mistake, SpecError
 from hpo.places import TRAIN_FRACTION
 from hpo.requirements import requirement
 from hpo.search_spaces import Parameter, Scalar, SearchSpace
@@ -26,6 +26,7 @@ from hpo.templates import command_problems, file_problem, pattern_problems
 from hpo.trainers import goals
 from hpo.trainers.config import FIELDS, check_value
 from hpo.trainers.data import BUILT_IN, mistakes_of
+from hpo.trainers.errors import did_you_mean
 from hpo.trainers.fields import is_code
 from hpo.words import counted
 
@@ -293,7 +294,7 @@ def _name_mistakes(file: StudyFile, objective: ObjectiveSpec, space: object) -> 
             message = f"trial.{name} means something else already; choose another name."
             found.append(file.mistake(path, message))
         elif objective.trainer and name not in FIELDS and name not in RESERVED and not own_model:
-            help_ = nearest(str(name), FIELDS)
+            help_ = did_you_mean(name, FIELDS)
             found.append(file.mistake(path, f"the trainer has no field '{name}'. {help_}"))
     return found
 

@@ -13,7 +13,7 @@ from hpo import studyfile
 from hpo.places import TRAIN_FRACTION
 from hpo.search_spaces import Fixed, Scalar, SearchSpace
 from hpo.spec import checks
-from hpo.spec.model import RULE_OPTIONS, StudySpec
+from hpo.spec.model import OF_PROCESSES, RULE_OPTIONS, StudySpec
 from hpo.studyfile import StudyFile
 
 DEFAULT_TRIALS = 50
@@ -130,6 +130,9 @@ class Plan:
             key, _, value = override.partition("=")
             rule = value.strip() if key == "stopping.rule" else rule
         values["stopping"] = _of_rule(values["stopping"], rule)
+        of_processes = {f"run.{key}" for key in OF_PROCESSES}
+        if any(override.partition("=")[0].strip() in of_processes for override in overrides):
+            values["run"].pop("executor", None)  # it follows from them, where it is not overridden
         name = f"study {self.spec.name}"
         return check(studyfile.from_values(values, name, self.folder, overrides))
 

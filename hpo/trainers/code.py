@@ -10,6 +10,8 @@ from typing import Any
 
 from hpo.trainers.errors import CodeError, did_you_mean
 
+_LEVELS = 3  # folders above the study file's, where a package is looked for, to name it
+
 
 def find(name: str, folder: Path) -> Callable[..., Any]:
     """Imports ``package.module:name``, looking in `folder` first.
@@ -19,6 +21,9 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
     """
     module_name, _, attribute = name.partition(":")
     package = module_name.partition(".")[0]
+    if module_name.endswith(".py"):
+        module = module_name.removesuffix(".py")
+        raise CodeError(f"'{name}' names a file; name the module: {module}:{attribute}.")
     if package == "hpo":
         raise CodeError(
             f"'{module_name}' in {folder} would be a part of hpo itself.",
@@ -29,16 +34,25 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         cause = f"{type(error).__name__}: {error}"
-        raise CodeError(
-            f"cannot import '{module_name}' (looked in {folder}): {cause}.",
-            f"Try it by itself: python -c 'import {module_name}'",
-        ) from error
+        message = f"cannot import '{module_name}' (looked in {folder}): {cause}."
+        raise CodeError(message, _how_to_import(module_name, folder)) from error
     found = getattr(module, attribute, None)
     if not callable(found):
         known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
         message = f"'{module_name}' has nothing to call named '{attribute}'."
         raise CodeError(message, did_you_mean(attribute, known) if known else "")
     return found  # type: ignore[no-any-return]  # whatever it is, it can be called
+
+
+def _how_to_import(module_name: str, folder: Path) -> str:
+    """What to type next: where the package is found, or how to see what is wrong with it."""
+    package = module_name.partition(".")[0]
+    if not _is_in(folder, package):
+        near = [folder, *list(folder.parents)[:_LEVELS]]
+        for place in [part for above in near for part in (above / "src", above)]:
+            if _is_in(place, package):
+                return f"It is in {place}: pip install -e it, or set PYTHONPATH={place}"
+    return f"Try it by itself: cd {folder} && python -c 'import {module_name}'"
 
 
 def _is_in(folder: Path, package: str) -> bool:

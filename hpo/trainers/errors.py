@@ -13,6 +13,29 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+# What other libraries call our fields.
+_ELSEWHERE = {
+    "accumulate_grad_batches": "micro_batch",
+    "bs": "batch_size",
+    "dropout_rate": "dropout",
+    "grad_clip": "clip_norm",
+    "gradient_accumulation": "micro_batch",
+    "gradient_accumulation_steps": "micro_batch",
+    "gradient_clip_val": "clip_norm",
+    "hidden_dim": "width",
+    "hidden_size": "width",
+    "lr": "learning_rate",
+    "lr_schedule": "schedule",
+    "lr_scheduler": "schedule",
+    "max_epochs": "epochs",
+    "max_grad_norm": "clip_norm",
+    "n_layers": "depth",
+    "num_layers": "depth",
+    "opt": "optimizer",
+    "scheduler": "schedule",
+    "wd": "weight_decay",
+}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -77,5 +100,6 @@ class Diverged(ArithmeticError):  # noqa: N818 - what happened to the trial, not
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the nearest known one, else all of them."""
     known = tuple(known)
-    near = get_close_matches(str(name), known, n=1)
+    elsewhere = _ELSEWHERE.get(str(name))
+    near = [elsewhere] if elsewhere in known else get_close_matches(str(name), known, n=1)
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known)}."

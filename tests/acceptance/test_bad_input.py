@@ -316,6 +316,54 @@ def test_packages_of_the_users_have_what_names_they_like(
     assert folder.states("s") == {"COMPLETE": 2}
 
 
+@pytest.mark.parametrize("layout", ["src/", ""])
+def test_where_a_package_that_is_not_on_the_path_is_found_is_told(
+    folder: Folder, layout: str
+) -> None:
+    (folder.path / layout / "mypkg").mkdir(parents=True)
+    (folder.path / "configs").mkdir()
+    folder.write(f"{layout}mypkg/code.py", "def train(trial): return trial.x\n")
+    text = FUNCTION.replace("objectives:train", "mypkg.code:train")
+    folder.write("configs/study.yaml", text)
+
+    error = explained(folder.hpo("run", "configs/study.yaml"))
+
+    place = str(folder.path / layout).rstrip("/")
+    assert f"It is in {place}: pip install -e it, or set PYTHONPATH={place}" in error
+
+
+def test_a_function_by_its_file_is_told_the_modules_name(folder: Folder) -> None:
+    folder.write("study.yaml", FUNCTION.replace("objectives:train", "objectives.py:train"))
+
+    error = explained(folder.hpo("run", "study.yaml"))
+
+    assert "'objectives.py:train' names a file; name the module: objectives:train." in error
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [("lr", "learning_rate"), ("gradient_accumulation", "micro_batch")]
+)
+def test_what_other_libraries_call_a_field_has_its_name(
+    folder: Folder, name: str, field: str
+) -> None:
+    folder.write("study.yaml", STUDY.replace("  learning_rate:", f"  {name}:"))
+
+    assert f"Did you mean '{field}'?" in explained(folder.hpo("run", "study.yaml"))
+
+
+def test_a_time_limit_may_come_with_a_resumption(folder: Folder) -> None:
+    folder.write("objectives.py", "def train(trial): return trial.x\n")
+    folder.write("study.yaml", FUNCTION)
+    assert folder.hpo("run", "study.yaml").code == 0
+
+    more = ("--set", "run.trial_timeout=1m", "--set", "search.trials=3")
+    assert folder.hpo("resume", "s", *more).code == 0
+    refused = folder.hpo("resume", "s", *more, "--set", "run.executor=inline")
+
+    assert folder.states("s") == {"COMPLETE": 3}
+    assert "`executor: inline` knows no `trial_timeout`" in explained(refused)
+
+
 def test_a_file_of_hpos_own_name_is_refused(folder: Folder) -> None:
     folder.write("hpo.py", "def train(trial): return trial.x\n")
     folder.write("study.yaml", FUNCTION.replace("objectives:train", "hpo:train"))

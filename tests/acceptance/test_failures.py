@@ -48,6 +48,10 @@ def returns_text(trial):
     return "good"
 
 
+def returns_text_beside(trial):
+    return {"loss": "good", "accuracy": 0.5}
+
+
 def returns_none(trial):
     return {"loss": None}
 
@@ -120,9 +124,10 @@ WAYS_TO_FAIL = {
     "returns_nothing": ("CRASHED", "returned nothing"),
     "returns_text": ("CRASHED", "should be a number, not 'good'"),
     "returns_none": ("CRASHED", "should be a number, not None"),
+    "returns_text_beside": ("CRASHED", "metric 'loss' should be a number, not 'good'"),
+    "takes_no_argument": ("CRASHED", "takes 0 positional arguments"),
     "gives_another_metric": ("CRASHED", "'loss' was reported; reported was: accuracy"),
     "has_no_memory": ("OUT_OF_MEMORY", "nothing left"),
-    "takes_no_argument": ("CRASHED", "takes 0 positional arguments"),
     "misspells": ("CRASHED", "no 'lerning_rate' in this configuration: way"),
 }
 

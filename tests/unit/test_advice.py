@@ -80,10 +80,21 @@ def test_a_parameter_that_a_command_line_does_not_have_is_noted() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["python train.py {args}", "python train.py {config}", "python t.py {lr} {width}"],
+    [
+        "python train.py {args}",
+        "python train.py {flags}",
+        "python train.py {config}",
+        "python t.py {lr} {width:*}",
+    ],
 )
 def test_a_command_that_has_all_parameters_is_not_noted(command: str) -> None:
     assert of_command(command) == []
+
+
+def test_epochs_that_a_command_line_does_not_have_are_noted() -> None:
+    (found,) = of_command("python t.py {lr} {width}", epochs=3)
+    assert "it has no {epochs} and no {args}" in found.message
+    assert of_command("python t.py {lr} {width} {epochs}", epochs=3) == []
 
 
 def test_a_shells_words_without_a_shell_are_noted() -> None:

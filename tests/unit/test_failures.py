@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 import hpo
@@ -91,6 +92,19 @@ def test_a_failure_outside_of_the_users_code_is_placed_in_its_library() -> None:
     assert Failure(FailureKind.CRASHED, "", text).place.startswith(
         'File "/x/lib/python3.12/site-packages'
     )
+
+
+def test_a_network_that_embeds_floats_is_told_of_them() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.nn.Embedding(3, 2)(torch.ones(2))
+
+    assert Failure.of(caught.value).message.endswith("so a network embeds `x.long()`")
+
+
+def test_what_a_dataclass_generates_is_nobodys_line() -> None:
+    lines = ('"train.py", line 3, in f', '"<string>", line 57, in __init__')
+    text = "Traceback ...\n" + "".join(f"  File {line}\n" for line in lines)
+    assert Failure(FailureKind.CRASHED, "", text).place == f"File {lines[0]}"
 
 
 def test_what_was_typed_into_python_is_the_users() -> None:

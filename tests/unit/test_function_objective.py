@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +57,42 @@ def test_a_coroutine_function_is_refused_with_what_to_write() -> None:
     for function in (train, steps):
         with pytest.raises(ObjectiveError, match=r"is an `async def`.*return asyncio\.run"):
             FunctionObjective(function, "loss", "cpu")
+
+
+@pytest.mark.parametrize("function", [lambda: 1.0, lambda x, y: x + y, lambda *, x: x])
+def test_a_function_that_does_not_take_the_trial_alone_is_refused(function: Any) -> None:
+    with pytest.raises(ObjectiveError, match=r"is called with one argument, the trial: .*argument"):
+        FunctionObjective(function, "loss", "cpu")
+
+
+def test_functions_that_take_a_trial_in_some_way_are_taken() -> None:
+    class Trainer:
+        def fit(self, trial: Any, epochs: int = 3) -> float:
+            return float(trial.lr * epochs)
+
+        def __call__(self, trial: Any) -> float:
+            return float(trial.lr)
+
+    for function in (Trainer().fit, Trainer(), partial(Trainer.fit, Trainer()), lambda *_: 1, abs):
+        FunctionObjective(function, "loss", "cpu")
+
+
+def test_what_is_no_number_is_left_out_and_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def train(trial: Any) -> dict[str, Any]:
+        for step in (1, 2):
+            trial.report(step, loss=0.5, note_7="hi", all_of_it={"a": 1.0}, none_of_it=None)
+        return {"loss": torch.tensor(0.25), "note_7": "bye"}
+
+    objective = FunctionObjective(train, "loss", "cpu")
+    steps = objective(Job(trial=0, config={}, seed=0, directory=tmp_path))
+    reports = [next(steps), next(steps)]
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+
+    assert [report.metrics for report in reports] == [{"loss": 0.5}] * 2
+    assert end.value.value == {"loss": 0.25}
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(text.startswith("'all_of_it' is not a number") for text in said) == 1
+    assert any("'note_7' is not a number, and is not kept (told once): 'hi'" in t for t in said)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 
 from hpo.errors import ObjectiveError
-from hpo.objectives.trainer import folds_of
+from hpo.objectives.trainer import TrainerObjective, folds_of
 from hpo.spec import load
+from hpo.trainers import ConfigError
+from hpo.trial import Job
 
 
 def test_what_is_wrong_with_data_is_a_sentence_with_one_end(tmp_path: Path) -> None:
@@ -19,3 +21,22 @@ def test_what_is_wrong_with_data_is_a_sentence_with_one_end(tmp_path: Path) -> N
     assert str(caught.value) == (
         "cannot load 'breast_cancer': positive: there is no class 'begnin'. Did you mean 'benign'?"
     )
+
+
+def test_a_default_batch_size_is_no_reason_to_refuse_a_small_set(tmp_path: Path) -> None:
+    rows = "\n".join(f"{x},{'yes' if x > 9 else 'no'}" for x in range(20))
+    (tmp_path / "small.csv").write_text(f"x,y\n{rows}\n")
+    text = (
+        "objective: {trainer: classifier, data: small.csv, target: y, metric: val_loss}\n"
+        "run: {device: cpu}\n"
+    )
+    for space, fits in (("{width: [1, 2]}", True), ("{batch_size: [64]}", False)):
+        (tmp_path / "study.yaml").write_text(f"{text}space: {space}\n")
+        trial = TrainerObjective(load(tmp_path / "study.yaml"))
+        config = {"batch_size": 64} if not fits else {"width": 1}
+        job = Job(trial=0, config={**config, "epochs": 2}, seed=0, directory=tmp_path)
+        if fits:
+            assert [report.step for report in trial(job)] == [1, 2]
+        else:
+            with pytest.raises(ConfigError, match="64 is more than the 12 training examples"):
+                next(trial(job))
