@@ -42,6 +42,7 @@ N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
 CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
 
 
+_WANTS_WHOLE_NUMBERS = "'indices' to have one of the following scalar types"  # of an embedding
 _OF_FLOATS = "; a trainer's features are float32, so a network embeds `x.long()`"
 _OURS = f"{Path(__file__).parent}{os.sep}"
 _OF_A_DATACLASS = re.compile(r'File "<string>", line \d+, in __init__')  # what it generates
