@@ -401,6 +401,12 @@ class TrainerConfig:
         high=1,
         high_open=True,
     )
+    class_weight: str = _setting(
+        "none",
+        str,
+        "what a class counts in the loss: as often as it occurs, or all classes alike (balanced)",
+        allowed=("none", "balanced"),
+    )
     mixup: float = _setting(
         0.0,
         float,

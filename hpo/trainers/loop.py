@@ -175,6 +175,8 @@ def unfit(config: TrainerConfig, data: Data) -> Iterator[Problem]:
         yield Problem(("batch_size",), sentence)
     if config.label_smoothing and data.task == "regression":
         yield Problem(("label_smoothing",), "there are no labels to smooth in regression.")
+    if config.class_weight != "none" and data.task == "regression":
+        yield Problem(("class_weight",), "there are no classes to balance in regression.")
 
 
 def _means(latest: Mapping[int, Mapping[str, float]]) -> dict[str, float]:

@@ -30,6 +30,7 @@ class Stepper:
         task: What for.
         randomness: Draws augmentation and mixup; dropout draws by itself.
         device: The model's.
+        class_weights: What classes count in the loss, (n_classes,); None is alike.
 
     Attributes:
         optimizer: The one that the configuration names.
@@ -44,13 +45,14 @@ class Stepper:
         task: Task,
         randomness: Randomness,
         device: torch.device,
+        class_weights: torch.Tensor | None = None,
     ) -> None:
         self.config = config
         self._device = device
         self.randomness = randomness
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._dtype = number_type(config, device)
-        self._loss = loss_of(task, config.label_smoothing)
+        self._loss = loss_of(task, config.label_smoothing, class_weights)
         self._channels_last = config.channels_last
         if self._channels_last is None:
             self._channels_last = device.type == "cpu" or self._dtype is not None

@@ -21,6 +21,7 @@ from hpo.trainers.devices import deterministic
 from hpo.trainers.errors import ConfigError, Problem
 from hpo.trainers.fields import is_code
 from hpo.trainers.goals import Goals
+from hpo.trainers.losses import balanced
 from hpo.trainers.optimizers import set_learning_rate, set_momentum
 from hpo.trainers.randomness import Randomness
 from hpo.trainers.report import Report
@@ -69,7 +70,8 @@ class Training:
         generator = self._randomness.generator
         self.model = models.build(config, data.shape, data.n_outputs, generator, folder)
         _refuse_newton(config, metrics.n_parameters(self.model))
-        self._stepper = Stepper(config, self.model, data.task, self._randomness, device)
+        weights = _class_weights(config, self._data, device)
+        self._stepper = Stepper(config, self.model, data.task, self._randomness, device, weights)
         self._sizes = batch_sizes(config, len(self._data.train))
         self._schedule = Schedule.of(vars(config), steps_per_epoch=len(self._sizes))
         self.reports: list[Report] = []
@@ -246,6 +248,12 @@ def batch_sizes(config: TrainerConfig, n: int) -> list[int]:
     if (own or config.has_batch_norm) and len(sizes) > 1 and sizes[-1] == 1:
         sizes[-2:] = [config.batch_size + 1]
     return sizes
+
+
+def _class_weights(config: TrainerConfig, data: Data, device: torch.device) -> torch.Tensor | None:
+    if config.class_weight == "none" or data.task == "regression":
+        return None
+    return balanced(data.train.targets, data.n_outputs).to(device)
 
 
 def _refuse_newton(config: TrainerConfig, n_parameters: int) -> None:

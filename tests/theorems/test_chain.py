@@ -46,7 +46,12 @@ def examples(shape: tuple[int, ...], n_outputs: int, n: int = 7) -> tuple[Tensor
 def losses(n_outputs: int) -> list[Loss]:
     if n_outputs == 1:
         return [loss_of("regression", 0.0)]
-    return [loss_of("classification", smoothing) for smoothing in (0.0, 0.1)]
+    weights = torch.tensor([0.5, 3.0, 1.0], dtype=torch.float64, device=HERE)
+    return [
+        loss_of("classification", smoothing, some)
+        for smoothing in (0.0, 0.1)
+        for some in (None, weights)
+    ]
 
 
 @pytest.mark.parametrize("n_outputs", [1, 3])

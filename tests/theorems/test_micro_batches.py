@@ -18,14 +18,16 @@ ROOT = Path(__file__).parents[2]
 HERE = torch.device(DEVICE)
 
 
-def made(config: TrainerConfig) -> tuple[Stepper, nn.Module, Randomness]:
+def made(
+    config: TrainerConfig, weights: torch.Tensor | None = None
+) -> tuple[Stepper, nn.Module, Randomness]:
     randomness = Randomness(0, HERE, borrows=False)
     model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double().to(HERE)
     drawn = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=drawn, dtype=p.dtype))
-    return Stepper(config, model, "classification", randomness, HERE), model, randomness
+    return Stepper(config, model, "classification", randomness, HERE, weights), model, randomness
 
 
 def examples(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -40,14 +42,16 @@ def gradients(model: nn.Module) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("micro", [1, 3, 4, 6, 12, 100])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, [0.5, 3.0, 1.0]], ids=["alike", "weighted"])
 def test_micro_batches_equal_or_not_give_the_gradient_of_the_batch(
-    micro: int, smoothing: float
+    micro: int, smoothing: float, weights: list[float] | None
 ) -> None:
     x, y = examples(12)
-    stepper, model, _ = made(TrainerConfig(label_smoothing=smoothing))
+    w = None if weights is None else torch.tensor(weights, dtype=x.dtype, device=HERE)
+    stepper, model, _ = made(TrainerConfig(label_smoothing=smoothing), w)
     loss = stepper.gradient([(x, y)], 12)
     whole = gradients(model)
-    cut, same, _ = made(TrainerConfig(label_smoothing=smoothing, micro_batch=micro))
+    cut, same, _ = made(TrainerConfig(label_smoothing=smoothing, micro_batch=micro), w)
     assert cut.gradient([(x, y)], 12).item() == pytest.approx(loss.item(), abs=1e-12)
     assert len(whole) == len(gradients(same)) == 4
     for one, other in zip(whole, gradients(same), strict=True):

@@ -326,6 +326,7 @@ ALWAYS: Mapping[str, tuple[object, object]] = {
     "init": ("glorot_uniform", "he_normal"),
     "last_init": ("same", "zeros"),
     "label_smoothing": (0, 0.1),
+    "class_weight": ("none", "balanced"),
     "mixup": (0, 1.0),
     "flip": (False, True),
     "crop": (0, 1),
