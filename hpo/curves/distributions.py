@@ -47,7 +47,7 @@ class Distribution:
         Args:
             x: One number, or one for each, shape (m,).
         """
-        at = np.broadcast_to(np.asarray(x, float), (len(self.edges),))
+        at = self._each(x)
         return np.array(
             [
                 np.interp(v, edges, below, left=0.0, right=1.0)
@@ -81,7 +81,7 @@ class Distribution:
         Args:
             x: One number, or one for each, shape (m,).
         """
-        at = np.broadcast_to(np.asarray(x, float), (len(self.edges),))
+        at = self._each(x)
         inside = (self.edges[:, :-1] <= at[:, None]) & (at[:, None] <= self.edges[:, 1:])
         heights = self.masses / np.maximum(np.diff(self.edges), 1e-300)
         found: Array = np.where(inside, heights, 0.0).max(axis=1)
@@ -95,7 +95,7 @@ class Distribution:
         Args:
             x: What happened; one number, or one for each, shape (m,).
         """
-        at = np.broadcast_to(np.asarray(x, float), (len(self.edges),))[:, None]
+        at = self._each(x)[:, None]
         low, width = self.edges[:, :-1], np.diff(self.edges)
         share = np.clip((at - low) / np.maximum(width, 1e-300), 0, 1)
         a, b = self.below[:, :-1], self.below[:, 1:]
@@ -107,6 +107,13 @@ class Distribution:
         beyond = np.maximum(at - self.edges[:, -1:], 0) + np.maximum(self.edges[:, :1] - at, 0)
         scores: Array = inside + beyond[:, 0]
         return scores
+
+    def _each(self, x: ArrayLike) -> Array:
+        """One number for each of the m, shape (m,)."""
+        given, m = np.asarray(x, float), len(self.edges)
+        if given.shape not in ((), (1,), (m,)):
+            raise ValueError(f"one number is needed, or {m}, one for each; not {given.shape}")
+        return np.broadcast_to(given, (m,))
 
     @property
     def below(self) -> Array:

@@ -42,17 +42,15 @@ class Forecast(Distribution):
         n = len(self.steps)
         ahead = f"; {n} steps" if n > 1 else ""
         return (
-            f"Forecast(at step {self.steps[-1]:g}: {median:.4g}, "
+            f"Forecast(at step {self.steps.max():g}: {median:.4g}, "
             f"90% interval {low:.4g} to {high:.4g}{ahead})"
         )
 
     @property
     def final(self) -> Forecast:
-        """The forecast of the last step alone."""
-        last = slice(-1, None)
-        return replace(
-            self, edges=self.edges[last], masses=self.masses[last], steps=self.steps[last]
-        )
+        """The forecast of the latest step alone."""
+        at = [int(np.argmax(self.steps))]
+        return replace(self, edges=self.edges[at], masses=self.masses[at], steps=self.steps[at])
 
     def prob_better_than(self, x: ArrayLike) -> Array:
         """Probability to be better than x, not just as good, shape (m,)."""

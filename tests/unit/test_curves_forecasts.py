@@ -198,6 +198,20 @@ def test_where_no_bound_tells_how_good_it_may_get_intervals_are_wide_enough(
     assert np.mean((low <= ends) & (ends <= high)) > 0.75
 
 
+def test_the_end_of_a_forecast_is_its_latest_step_in_whatever_order() -> None:
+    found = hpo.forecast(1 / _T[:10], 100, at=[80, 20])
+    assert found.final.steps.tolist() == [80]
+    assert found.final.mean == found.mean[0]
+
+
+def test_numbers_that_fit_no_distribution_are_refused() -> None:
+    found = hpo.forecast(1 / _T[:10], 100, at=[20, 80])
+    for method in (found.cdf, found.density, found.crps, found.prob_better_than):
+        assert method([0.1, 0.2]).shape == method(0.1).shape == (2,)
+        with pytest.raises(ValueError, match="one number is needed, or 2, one for each"):
+            method([0.1, 0.2, 0.3])
+
+
 def test_a_mixture_is_drawn_from_each_of_its_parts_alike() -> None:
     one = Distribution(np.array([[0.0, 1.0]]), np.array([[1.0]]))
     other = Distribution(np.array([[0.5, 2.5, 4.5]]), np.array([[0.5, 0.5]]))
