@@ -328,6 +328,26 @@ def test_own_codes_accuracy_may_be_in_per_cent(folder: Folder) -> None:
     assert "at best 100)" in told[()]["diagnosis"]["sentence"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "target", "said"),
+    [
+        ("val_accuracy", "105", "val_accuracy cannot be 105; it is between 0 and 100."),
+        ("val_error", "-1", "val_error cannot be -1; it is between 0 and 1."),
+    ],
+)
+def test_a_target_that_own_codes_metric_cannot_have_is_refused_once_it_was_measured(
+    folder: Folder, metric: str, target: str, said: str
+) -> None:
+    folder.write("own.py", IN_PER_CENT if metric == "val_accuracy" else OWN)
+    wanted = ("--examples", "1000", "--seeds", "1", "--target", target)
+
+    done = folder.hpo("data-needs", folder.study(own(metric=metric)), *wanted)
+
+    assert done.code == 1
+    assert said in done.err
+    assert done.out == ""
+
+
 def test_a_metric_without_bounds_gets_no_diagnosis_but_by_a_target_or_bounds(
     folder: Folder,
 ) -> None:
