@@ -1,4 +1,4 @@
-"""Which way is better of a metric, as far as its name tells: the one place that guesses."""
+"""What a metric's name tells: which way is better, and how far it goes. Nothing else guesses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from hpo.trainers import goals
 from hpo.trainers.goals import Direction
 
-__all__ = ["Direction", "is_known", "natural"]
+__all__ = ["Direction", "bounds", "is_known", "natural"]
 
 _NAMES: Mapping[Direction, str] = {
     "maximize": """acc accuracy ap auc auprc auroc bleu coverage dice elbo em f1 hit hits iou
@@ -20,6 +20,9 @@ _NAMES: Mapping[Direction, str] = {
         perplexity ppl regret residual rmse rmsle runtime seconds smape ter time wer""",
 }
 _LARGER, _SMALLER = (frozenset(_NAMES[way].split()) for way in ("maximize", "minimize"))
+_OF_SHARES = """acc accuracy ap auc auprc auroc coverage dice f1 iou jaccard map miou precision
+    recall sensitivity specificity"""
+_SHARES = frozenset(_OF_SHARES.split())
 _LARGER_ALONE = frozenset(["score", "scores"])  # but a brier_score is a Brier score
 _TURNED = frozenset(["neg", "negative", "minus"])
 
@@ -51,6 +54,18 @@ def natural(metric: str) -> Direction | None:
     if larger == smaller:
         return None
     return "maximize" if larger != bool(words & _TURNED) else "minimize"
+
+
+def bounds(metric: str) -> tuple[float, float] | None:
+    """Its lowest and highest value; None where its name does not tell.
+
+    Of what is a share by its name, such as ``val_acc``, 0 and 1; own code may say it in per cent.
+    """
+    known = goals.bounds(metric)
+    if known or is_known(metric):
+        return known
+    tells = natural(metric) == "maximize" and not _TURNED & set(_words(metric))
+    return (0.0, 1.0) if tells and _SHARES & set(_words(metric)) else None
 
 
 def _words(metric: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from optuna.trial import FrozenTrial
 
+from hpo import directions
 from hpo.pruners import optunas
 from hpo.pruners.base import Rule
 from hpo.pruners.decisions import (
@@ -23,7 +24,6 @@ from hpo.pruners.decisions import (
 from hpo.pruners.forecast import ForecastPruner, audits, curve, stretch
 from hpo.search_spaces import Fixed
 from hpo.spec import Plan, StoppingSpec
-from hpo.trainers import goals
 
 __all__ = [
     "Decision",
@@ -104,7 +104,7 @@ def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
         min_steps=stopping.min_steps,
         horizon=horizon,
         ends_early=ends_early(plan),
-        bounds=goals.bounds(plan.spec.objective.metrics[0]),
+        bounds=directions.bounds(plan.spec.objective.metrics[0]),
         seed=plan.spec.search.seed,
         unit=unit(plan),
     )

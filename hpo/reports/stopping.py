@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from hpo import directions
 from hpo.catalog import SPEC, StudyRecord
 from hpo.directions import Direction
 from hpo.pruners import (
@@ -23,7 +24,6 @@ from hpo.pruners import (
     unit,
 )
 from hpo.spec import Plan
-from hpo.trainers import goals
 from hpo.trial import TrialRecord
 from hpo.words import counted
 
@@ -96,7 +96,7 @@ def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, An
     direction: Direction = "maximize" if study.maximize else "minimize"
     judged = list(audits(finished))
     held = [decision.holds(value) for decision, value in judged]
-    again = _held_from_half(finished, direction, goals.bounds(study.metric))
+    again = _held_from_half(finished, direction, directions.bounds(study.metric))
     return {
         "audited": len(judged),
         "wrongly_condemned": sum(d.beats_incumbent(value, direction) for d, value in judged),

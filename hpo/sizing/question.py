@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from hpo import directions
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
 from hpo.curves.measurements import natural_best
@@ -74,7 +75,7 @@ class Question:
         """Bounds as values confirm them: own code's `val_accuracy` may be in per cent."""
         if self.bounds:
             return self.bounds
-        named = goals.bounds(self.metric)
+        named = directions.bounds(self.metric)
         measured = confirmed(named, values)
         if self.target is None or measured is None:
             return measured

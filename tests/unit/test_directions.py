@@ -10,7 +10,7 @@ import pytest
 
 from hpo import catalog, spec, studyfile
 from hpo.advice import advise
-from hpo.directions import natural
+from hpo.directions import bounds, natural
 from hpo.errors import StudyChangedError
 from hpo.storage import open_storage
 
@@ -35,6 +35,29 @@ def test_less_is_better_of_the_usual_losses(name: str) -> None:
 @pytest.mark.parametrize("name", UNTOLD.split())
 def test_other_names_do_not_tell(name: str) -> None:
     assert natural(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("val_accuracy", (0, 1)),
+        ("test_error", (0, 1)),
+        ("val_loss", (0, float("inf"))),
+        ("val_r2", (-float("inf"), 1)),
+        ("acc", (0, 1)),
+        ("mIoU", (0, 1)),
+        ("mAP@0.5", (0, 1)),
+        ("top1_acc", (0, 1)),
+        ("neg_accuracy", None),
+        ("accuracy_loss", None),
+        ("reward", None),
+        ("bleu", None),
+        ("my_error", None),
+        ("x", None),
+    ],
+)
+def test_a_share_is_known_by_its_name(name: str, expected: tuple[float, float] | None) -> None:
+    assert bounds(name) == expected
 
 
 def plan_of(folder: Path, **objective: Any) -> spec.Plan:
