@@ -109,7 +109,7 @@ class Exported:
             DataError: If they cannot be read, or are not of the kind that was trained on.
         """
         if not path.exists():
-            raise DataError(f"There is no file {str(path)!r}.")
+            raise DataError(f"there is no file {str(path)!r}.")
         of_images = path.is_dir() or path.suffix.lower() in IMAGES
         if self.form == "images" and of_images:
             yield from read_images(path, self.shape, self.image_size)
@@ -144,7 +144,7 @@ class Exported:
         as_image = isinstance(self.transformer, Channels) and x.ndim in (3, 4)
         if (images(x) if as_image else x).shape[1:] != trained:
             raise DataError(
-                f"An example has the shape {x.shape[1:]}; the network was trained on {trained}."
+                f"an example has the shape {x.shape[1:]}; the network was trained on {trained}."
             )
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:

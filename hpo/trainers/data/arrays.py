@@ -81,7 +81,7 @@ def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
     try:
         x, y = (np.concatenate(each) for each in zip(*with_parts.values(), strict=True))
     except ValueError as error:
-        raise DataError(f"The parts of {source.name!r} differ in shape: {error}.") from error
+        raise DataError(f"the parts of {source.name!r} differ in shape: {error}.") from error
     return assemble(source, InMemory(x, fit_array), y, seed=seed, given=given_rows(lengths))
 
 

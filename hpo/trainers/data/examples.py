@@ -56,7 +56,7 @@ class InMemory:
             x = np.asarray(x if transformer is None else transformer.transform(x), dtype=np.float32)
         if not np.isfinite(x).all():
             raise DataError(
-                "Some features are too large to calculate with: beyond 1e38, or so far apart that "
+                "some features are too large to calculate with: beyond 1e38, or so far apart that "
                 "their variance is. Rescale them."
             )
         x = x.reshape(len(x), *(self.shape or x.shape[1:]))

@@ -107,7 +107,7 @@ def describe(name: str) -> Description:
         DataError: If there is no such data set.
     """
     if name not in BUILT_IN:
-        raise DataError(f"There is no data set {name!r}. {did_you_mean(name, BUILT_IN)}")
+        raise DataError(f"there is no data set {name!r}. {did_you_mean(name, BUILT_IN)}")
     return BUILT_IN[name]
 
 
@@ -178,10 +178,10 @@ def _not_there(source: Source) -> str:
     is_path = source.form is not None or Path(source.name).name != source.name
     if source.name and is_path:
         there = "" if guess.startswith("Known") else f" {guess}"
-        return f"There is no file {source.name!r} (looked in {source.folder}).{there}"
+        return f"there is no file {source.name!r} (looked in {source.folder}).{there}"
     if guess.startswith("Known"):
         guess = f"{did_you_mean('', BUILT_IN)} Others are given by their path."
-    return f"There is no data set {source.name!r}. {guess}"
+    return f"there is no data set {source.name!r}. {guess}"
 
 
 def header(source: Source) -> list[str]:
@@ -276,7 +276,7 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
         for name, path in classes.items():
             if not any(images_in(path)):
                 known = ", ".join(IMAGES)
-                raise DataError(f"The folder '{where}/{name}' has no images. Known: {known}.")
+                raise DataError(f"the folder '{where}/{name}' has no images. Known: {known}.")
     return parts
 
 

@@ -115,7 +115,7 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
         others = _others(frame[name], kind)
         if len(others):
             raise DataError(
-                f"The column {name!r} of {str(path)!r} has {others.iloc[0]!r} in row "
+                f"the column {name!r} of {str(path)!r} has {others.iloc[0]!r} in row "
                 f"{others.index[0]}; it had {_CALLED[kind]} in training. Correct it, or leave it "
                 "empty."
             )
@@ -167,10 +167,10 @@ def _check(what: str, x: pd.DataFrame) -> None:
             if infinite.any():
                 row = found.index[infinite.argmax()]
                 where = f"in {int(infinite.sum())} rows, the first of them row {row}"
-                raise DataError(f"The column {name!r} of {what!r} is infinite {where}.")
+                raise DataError(f"the column {name!r} of {what!r} is infinite {where}.")
         elif not types.is_bool_dtype(column) and types.infer_dtype(found) in _STRANGE:
             raise DataError(
-                f"The column {name!r} of {what!r} has values such as {found.iloc[0]!r}; "
+                f"the column {name!r} of {what!r} has values such as {found.iloc[0]!r}; "
                 "a feature is a number, a date, or text."
             )
 
@@ -193,7 +193,7 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
     for column in train:
         _warn_of_separators(name, train[column])
         if reason := _useless(train[column]):
-            _warn_once(f"The column {column!r} of {name!r} is left out: {reason}.")
+            _warn_once(f"the column {column!r} of {name!r} is left out: {reason}.")
         else:
             columns[_kind(train[column])].append(column)
     if not any(columns.values()):
@@ -301,7 +301,7 @@ def _warn_of_separators(name: str, column: pd.Series) -> None:
     with_comma = found[found.str.contains(",")]
     if len(with_comma) and found.str.fullmatch(_WITH_SEPARATORS).all():
         _warn_once(
-            f"The column {column.name!r} of {name!r} has numbers such as {with_comma.iloc[0]!r}, "
+            f"the column {column.name!r} of {name!r} has numbers such as {with_comma.iloc[0]!r}, "
             "which are taken as words: write 1234.5, or 1234,5 between semicolons."
         )
 

@@ -32,7 +32,7 @@ def encode(
         DataError: If they are not of that task; if some are missing; if there is one class only;
             or if the positive one is none of them.
     """
-    what = f"The target {source.target!r} of" if source.target else "The target of"
+    what = f"the target {source.target!r} of" if source.target else "the target of"
     what = f"{what} {source.name!r}"
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -59,7 +59,7 @@ def missing(source: Source, n_missing: int, n: int) -> DataError:
     said = " In text, ?, NA, None, null and the like say so; a class needs another name."
     said = said if in_text and source.task == "classification" else ""
     return DataError(
-        f"The target {source.target!r} of {source.name!r} is missing in {n_missing} of {n} rows. "
+        f"the target {source.target!r} of {source.name!r} is missing in {n_missing} of {n} rows. "
         f"Fill them in, or leave them out.{said}"
     )
 
