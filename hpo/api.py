@@ -28,7 +28,7 @@ from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
 from hpo.trial import TrialRecord
-from hpo.winners import DrawWinner, KeepWeights
+from hpo.winners import DiscardWeights, DrawWinner
 
 _log = logging.getLogger(__name__)
 
@@ -307,7 +307,7 @@ def _run_on(
         ),
         pruners.build(plan),
         executor,
-        [*listeners, *_keepers(plan), *mirrors],
+        [*listeners, *_network_listeners(plan), *mirrors],
     )
     try:
         outcome = study.run()
@@ -341,11 +341,11 @@ def _demand_best(result: Result) -> TrialRecord:
     raise HpoError(f"no trial of '{name}' was completed{why}.{last}")
 
 
-def _keepers(plan: Plan) -> list[Listener]:
-    """Who looks after the networks that a built-in trainer leaves."""
+def _network_listeners(plan: Plan) -> list[Listener]:
+    """The listeners that look after the networks that a built-in trainer leaves."""
     if plan.spec.objective.trainer is None:
         return []
-    return [KeepWeights(plan.spec.run.keep_weights), DrawWinner()]
+    return [DiscardWeights(plan.spec.run.keep_weights), DrawWinner()]
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -1,7 +1,7 @@
 """What trials trained: the networks' weights, their export, and the test of the best.
 
-Weights are kept of a study's best trial (`KeepWeights`). Where there are none, the trial is
-trained again: equal configurations and seeds give equal networks.
+Weights are kept of a study's best trial (`DiscardWeights` deletes the others). Where there are
+none, the trial is trained again: equal configurations and seeds give equal networks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
 from hpo.spec import source_of
+from hpo.trainers.fit_files import delete_all, weights_files
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -34,8 +35,6 @@ CURVE = "precision_recall.svg"
 
 _AT_ONCE = 512
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
-
-WEIGHTS = "model.safetensors"
 
 
 class Winner:
@@ -190,10 +189,7 @@ class Winner:
 
     def _files(self, directory: Path) -> list[Path]:
         """Where a trial in `directory` leaves its weights, one file for each fold."""
-        home, n = directory / CHECKPOINTS, len(self._trainer.folds)
-        if n == 1:
-            return [home / WEIGHTS]
-        return [home / f"fold-{i}" / WEIGHTS for i in range(1, n + 1)]
+        return weights_files(directory / CHECKPOINTS, len(self._trainer.folds))
 
     def _restored(self, directory: Path) -> list[nn.Module]:
         from hpo.trainers import DataError
@@ -251,7 +247,7 @@ def _judged(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) 
     return EstimatorObjective(study.plan).test(job_of(study, trial))
 
 
-class KeepWeights(Listener):
+class DiscardWeights(Listener):
     """Deletes weights that nobody will ask for: all but the best trials'.
 
     Args:
@@ -287,12 +283,8 @@ class KeepWeights(Listener):
     def _delete(self, number: int) -> None:
         """Deletes what the trainer has written for a trial, and nothing of anybody else's."""
         folder = self._study.directory_of(number)
-        if folder is None:
-            return
-        home = folder / CHECKPOINTS
-        for pattern in ("checkpoint-*.pt", WEIGHTS):
-            for file in [*home.glob(pattern), *home.glob(f"fold-*/{pattern}")]:
-                file.unlink(missing_ok=True)
+        if folder is not None:
+            delete_all(folder / CHECKPOINTS)
 
 
 class DrawWinner(Listener):

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hpo.trainers import metrics, models
-from hpo.trainers.checkpoints import DATA, WEIGHTS, weights_of, write
+from hpo.trainers.checkpoints import DATA, weights_of, write
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.arrays import Channels, images, read_examples
 from hpo.trainers.data.images import images_at, read_images
@@ -32,6 +32,7 @@ from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
 from hpo.trainers.data.tables import read_rows
 from hpo.trainers.errors import DataError
 from hpo.trainers.fields import is_code
+from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import Goals
 
 CONFIG, TRANSFORMER, SCRIPT, ONNX = (
