@@ -65,10 +65,7 @@ class _Look:
     @cached_property
     def configs(self) -> list[dict[str, Scalar]]:
         """Some configurations, as they may be drawn."""
-        rng = random.Random(0)
-        space = self.plan.space
-        drawn = (space.free_params(space.sample(rng)) for _ in range(_SAMPLES))
-        return [self.plan.flat_config(params) for params in drawn]
+        return [self.plan.flat_config(params) for params in self.plan.sample_params(_SAMPLES)]
 
     def domain_of(self, name: str) -> Domain | None:
         """The domain of a parameter; None where the space does not have it."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-import random
 import time
 import warnings
 from collections import defaultdict
@@ -99,7 +98,7 @@ class EstimatorObjective:
         names = [name for name in wanted.names if name not in _deviations(plan)]
         self._scorers = [name for name in names if name in get_scorer_names()]
         self._goals = replace(wanted, names=tuple(n for n in names if n not in self._scorers))
-        configs = [*_drawn(plan)]
+        configs = [plan.config(params) for params in plan.sample_params(_SAMPLES)]
         task = _task(objective.estimator, self._factory, configs[0])
         if problems := [
             *estimator_problems(objective.estimator, plan.folder, configs),
@@ -249,13 +248,6 @@ def _seeded(estimator: Any, seed: int, config: Mapping[str, Any]) -> Any:
         if name.rpartition("__")[2] == "random_state" and value is None and name not in config
     ]
     return estimator.set_params(**dict.fromkeys(sorted(unseeded), seed))
-
-
-def _drawn(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Some configurations, as they may be drawn."""
-    rng, space = random.Random(0), plan.space
-    for _ in range(_SAMPLES):
-        yield plan.config(space.free_params(space.sample(rng)))
 
 
 def _task(name: str, factory: Callable[..., Any], config: Mapping[str, Any]) -> Task:

@@ -180,6 +180,10 @@ class SearchSpace:
             raise SpaceError([self._never_met(linked)])
         return self._walk(self.plain, lambda p: linked[p.name] if p.name in linked else draw(p))
 
+    def sample_params(self, rng: Random, *, by_prior: bool = True) -> dict[str, Scalar]:
+        """The sampled part of a configuration that is drawn as `sample` draws it."""
+        return self.free_params(self.sample(rng, by_prior=by_prior))
+
     @cached_property
     def _linked(self) -> tuple[Parameter, ...]:
         """The parameters that requirements name, and all that depend on them or they on."""
