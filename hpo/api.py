@@ -14,6 +14,7 @@ from typing import Any
 from hpo import catalog, executors, gates, pruners, samplers, spec, studyfile
 from hpo.advice import unsaid
 from hpo.catalog import StudyRecord
+from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.executors import Executor
 from hpo.gates import Verdict
@@ -23,7 +24,7 @@ from hpo.objectives.function import FunctionObjective
 from hpo.places import storage_url, tracking_uri
 from hpo.search_spaces import SearchSpace
 from hpo.sizing import BUDGET_SECONDS, SEEDS, Answer, ask, measure, subject_of
-from hpo.spec import Plan
+from hpo.spec import Plan, RuleName, SamplerName
 from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
@@ -96,13 +97,13 @@ def search(
     space: SearchSpace | Mapping[str, Any],
     trials: int = spec.DEFAULT_TRIALS,
     metric: str | Sequence[str] = "value",
-    direction: str | Sequence[str] | None = None,
+    direction: Direction | Sequence[Direction] | None = None,
     constraints: Mapping[str, str] | None = None,
     name: str | None = None,
-    sampler: str = "bayesian",
+    sampler: SamplerName = "bayesian",
     seed: int = 0,
     baseline: Mapping[str, Any] | None = None,
-    stopping: str | Mapping[str, Any] = "none",
+    stopping: RuleName | Mapping[str, Any] = "none",
     timeout: float | str | None = None,
     storage: str | None = None,
     tracking: str | None = None,

@@ -22,8 +22,8 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
     module_name, _, attribute = name.partition(":")
     package = module_name.partition(".")[0]
     if module_name.endswith(".py"):
-        module = module_name.removesuffix(".py")
-        raise CodeError(f"'{name}' names a file; name the module: {module}:{attribute}.")
+        meant = module_name.removesuffix(".py")
+        raise CodeError(f"'{name}' names a file; name the module: {meant}:{attribute}.")
     if package == "hpo":
         raise CodeError(
             f"'{module_name}' in {folder} would be a part of hpo itself.",
