@@ -65,7 +65,7 @@ class StudyRuns:
             The run's id.
 
         Raises:
-            LookupError: The run was deleted in MLflow after a part of the trial was written.
+            LookupError: the run was deleted in MLflow after a part of the trial was written.
         """
         trial, ended = pending.trial, pending.ended
         if not pending.in_mlflow:

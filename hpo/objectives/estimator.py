@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 class _Fold:
     """One split, as scikit-learn takes it: classes by number, targets in their own unit.
 
-    Attributes:
+    Args:
         data: Where it is from.
         x: Features to fit on, (n_train, n_features), standardised.
         y: Targets to fit on, (n_train,).

@@ -23,7 +23,7 @@ _WIDEST = 30.0  # how many times below the least measured value an interval is s
 class ScalingChart:
     """A metric over training-set size, measured and expected.
 
-    Attributes:
+    Args:
         metric: Its name.
         unit: What sizes are.
         sizes: Of the measurements, shape (k,).

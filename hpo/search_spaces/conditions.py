@@ -38,9 +38,9 @@ _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 class Comparison:
     """One side of an order, `>= 3`, or all values but one, `!= sgd`.
 
-    Attributes:
-        operator: one of >=, <=, >, < and !=.
-        bound: what it is compared with.
+    Args:
+        operator: One of >=, <=, >, < and !=.
+        bound: What it is compared with.
 
     Raises:
         ValueError: the operator is another one.
@@ -81,9 +81,9 @@ def _scalar(text: str) -> Scalar:
 class Condition:
     """Which values of a parent meet one entry of `when`.
 
-    Attributes:
-        parent: its domain.
-        accepted: values of it, and comparisons; any of them will do. All are settled.
+    Args:
+        parent: Its domain.
+        accepted: Values of it, and comparisons; any of them will do. All are settled.
     """
 
     parent: Domain
@@ -213,9 +213,9 @@ def _span_faults(name: str, domain: Domain, accepted: tuple[Accepted, ...]) -> l
 class Values:
     """Finitely many values of a domain: all of them, or those of its grid.
 
-    Attributes:
-        domain: whose they are.
-        listed: the values; None for all, which may be too many to list.
+    Args:
+        domain: Whose they are.
+        listed: The values; None for all, which may be too many to list.
     """
 
     domain: Domain

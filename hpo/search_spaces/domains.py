@@ -270,14 +270,14 @@ class Float(Sampled):
     Coordinates have 53 bits, about 16 digits, so each such value is found again exactly, and
     people read 0.0316 where full precision would print 0.031600000000000003.
 
-    Attributes:
-        low: the smallest value.
-        high: the largest value; with `step`, lowered to the last multiple that fits.
-        log: equal ratios are equally likely, rather than equal differences.
-        step: only `low + k * step`, in decimal arithmetic as Optuna does it: 0.3, not 0.1 + 0.2.
-        points: how many values `grid` lists; the range stays continuous.
-        prior: where the user believes that good values lie.
-        spread: how sure they are: about two draws in three fall within `prior` plus or minus
+    Args:
+        low: The smallest value.
+        high: The largest value; with `step`, lowered to the last multiple that fits.
+        log: Equal ratios are equally likely, rather than equal differences.
+        step: Only `low + k * step`, in decimal arithmetic as Optuna does it: 0.3, not 0.1 + 0.2.
+        points: How many values `grid` lists; the range stays continuous.
+        prior: Where the user believes that good values lie.
+        spread: How sure they are: about two draws in three fall within `prior` plus or minus
             it, or with `log` between `prior` divided and multiplied by it. None is 0.15 of the
             range.
     """
@@ -425,16 +425,16 @@ class Float(Sampled):
 class Int(Sampled):
     """A range of integers, both ends included.
 
-    Attributes:
-        low: the smallest value; with `powers_of`, raised to the first power.
-        high: the largest value; lowered to the last multiple of `step`, or the last power.
-        log: equal ratios are equally likely, rather than equal differences.
-        step: only `low + k * step`.
-        powers_of: only the powers of this base that lie in the range.
+    Args:
+        low: The smallest value; with `powers_of`, raised to the first power.
+        high: The largest value; lowered to the last multiple of `step`, or the last power.
+        log: Equal ratios are equally likely, rather than equal differences.
+        step: Only `low + k * step`.
+        powers_of: Only the powers of this base that lie in the range.
         points: `grid` lists at most so many of the values, evenly spread (evenly in the
             logarithm with `log`); sampling still draws from all of them.
-        prior: where the user believes that good values lie.
-        spread: how sure they are; as in `Float`, and with `powers_of` as with `log`.
+        prior: Where the user believes that good values lie.
+        spread: How sure they are; as in `Float`, and with `powers_of` as with `log`.
     """
 
     low: int
@@ -575,12 +575,12 @@ class Choice(Sampled):
     Two options that are equal to Python, such as 1 and true, cannot stand in one choice:
     Optuna's storage finds an option by `==` and would record one for the other.
 
-    Attributes:
-        options: text, numbers, booleans or None, at least one.
-        ordered: the options stand in an order, which models may learn from and conditions may
+    Args:
+        options: Text, numbers, booleans or None, at least one.
+        ordered: The options stand in an order, which models may learn from and conditions may
             compare by.
-        prior: the option that the user believes in.
-        spread: the share of draws that goes to the other options; None is half of what they
+        prior: The option that the user believes in.
+        spread: The share of draws that goes to the other options; None is half of what they
             would have without a prior.
     """
 
@@ -694,8 +694,8 @@ class Fixed(Domain):
 class Form:
     """A domain and what stands beside it, for spaces that are written in Python.
 
-    Attributes:
-        domain: the values.
+    Args:
+        domain: The values.
         beside: `when`, `per`, `taper` and `why`, as in YAML.
     """
 

@@ -76,8 +76,8 @@ class Requirement:
 
     Where one of its parameters is not active, it says nothing and counts as met.
 
-    Attributes:
-        text: as the user wrote it.
+    Args:
+        text: As the user wrote it.
 
     Raises:
         SpaceError: it is not such a sentence.
@@ -144,8 +144,8 @@ class Requirement:
         """A sentence about names and kinds that do not fit, or "".
 
         Args:
-            kinds: of the values of each known parameter.
-            options: texts that stand somewhere in the space as options.
+            kinds: Of the values of each known parameter.
+            options: Texts that stand somewhere in the space as options.
         """
         for name in self.names:
             if name in kinds:

@@ -41,7 +41,7 @@ _TRIAL_ATTRIBUTES = ("checkpoint_dir", "config", "device", "directory", "number"
 class Parts(NamedTuple):
     """What a study file without a mistake says.
 
-    Attributes:
+    Args:
         spec: The file as written.
         space: Its search space, ready-made parts merged in.
         baseline: The params of the baseline, if there is one.

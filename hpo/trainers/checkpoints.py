@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints of one fit, in a folder of their own.
 
-    Attributes:
+    Args:
         directory: The folder; it is made when something is written.
         every_epochs: A checkpoint is due after so many epochs; None is never.
         every_seconds: A checkpoint is due after so many seconds; None is never.

@@ -17,7 +17,7 @@ def choose(name: str = "auto") -> torch.device:
         name: "auto", "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
-        ConfigError: If this machine has no such device.
+        ConfigError: this machine has no such device.
     """
     if name == "auto":
         return torch.device(next(device for device in ("cuda", "mps", "cpu") if _count(device)))

@@ -286,8 +286,8 @@ def build(
         folder: Where the user's own code is looked for first.
 
     Raises:
-        CodeError: If the user's own code cannot be found.
-        ConfigError: If it returns something else than a module. What it raises itself, passes.
+        CodeError: the user's own code cannot be found.
+        ConfigError: it returns something else than a module. What it raises itself, passes.
     """
     if config.model in MODELS:
         return MODELS[config.model](config, shape, n_outputs, generator)

@@ -50,7 +50,7 @@ class Training:
         reports: All reports so far.
 
     Raises:
-        ConfigError: If the network cannot be trained as asked.
+        ConfigError: the network cannot be trained as asked.
     """
 
     def __init__(

@@ -35,7 +35,7 @@ class Examples(Protocol):
 class InMemory:
     """Examples in memory.
 
-    Attributes:
+    Args:
         x: A data frame, or an array (n, ...).
         fit: Makes a transformer of rows of `x`; None leaves `x` as it is.
         shape: What the features of an example become; None leaves the transformer's.
@@ -70,7 +70,7 @@ class InMemory:
 class OnDisk:
     """Examples that are read when they are needed.
 
-    Attributes:
+    Args:
         dataset: See `Stream`.
         fit: Makes a transformer with `scale` of rows of the dataset; None leaves them.
     """
@@ -108,7 +108,7 @@ def assemble(
         classes: See `encode`.
 
     Raises:
-        DataError: If they cannot be split, or the targets are not of the task.
+        DataError: they cannot be split, or the targets are not of the task.
     """
     targets, names = encode(y, source, classes)
     found = []

@@ -99,7 +99,7 @@ def read_images(
         Images in the order of `images_at`, up to 256 at once, (n, *shape).
 
     Raises:
-        DataError: If there are none, one cannot be read, or one is of another size.
+        DataError: there are none, one cannot be read, or one is of another size.
     """
     channels, height, width = shape
     paths = images_at(path)

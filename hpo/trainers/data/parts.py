@@ -73,7 +73,7 @@ def _grouped(sizes: Sequence[int], most: int) -> list[list[int]]:
 class Tensors:
     """Examples that live on the device.
 
-    Attributes:
+    Args:
         x: Features, float32, (n, *shape).
         y: Targets, (n,).
     """
@@ -127,7 +127,7 @@ class Tensors:
 class HostTensors:
     """Examples in the host's memory, too many for the device that the minibatches go to.
 
-    Attributes:
+    Args:
         x: Features, float32, (n, *shape), on the CPU.
         y: Targets, (n,), on the CPU.
         device: Where minibatches come.
@@ -170,7 +170,7 @@ class HostTensors:
 class Data:
     """A data set in three parts.
 
-    Attributes:
+    Args:
         name: What it is called.
         task: What it is for.
         train: What weights are trained on.

@@ -40,7 +40,7 @@ def splits(
         Three disjoint index arrays that together are all rows.
 
     Raises:
-        DataError: If there are too few examples, or too few of a class.
+        DataError: there are too few examples, or too few of a class.
     """
     given = given or {}
     # A bit generator, unlike RandomState(seed), takes seeds beyond 32 bits.

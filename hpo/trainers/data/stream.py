@@ -141,8 +141,8 @@ def read(loader: DataLoader[Any]) -> Iterator[Any]:
     """What a loader gives.
 
     Raises:
-        DataError: If an example cannot be read; in one sentence, wherever it was raised.
-        Exception: Any other error of the dataset; a worker's has its traceback in its text.
+        DataError: an example cannot be read; in one sentence, wherever it was raised.
+        Exception: any other error of the dataset; a worker's has its traceback in its text.
     """
     # PyTorch's own frames hold an exception that holds them, and with them the workers: such a
     # circle is found late, and then PyTorch waits five seconds for each worker.

@@ -58,8 +58,8 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
         as_text: Columns of a CSV file that are text whatever they look like.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is something else.
+        OSError: it cannot be read.
+        ValueError: it is something else.
     """
     if path.suffix.lower() == ".parquet":
         return pd.read_parquet(path).rename(columns=str)
@@ -103,8 +103,8 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
         The columns that were trained on.
 
     Raises:
-        DataError: If the file cannot be read, has no rows, lacks a column, or if a column has a
-            value of another kind.
+        DataError: the file cannot be read, has no rows, lacks a column, or has a value of another
+            kind in one.
     """
     kinds = _kinds(transformer)
     frame = _read(Source(str(path)), [name for name, kind in kinds.items() if kind == "words"])
@@ -158,7 +158,7 @@ def _check(what: str, x: pd.DataFrame) -> None:
     """Refuses what cannot be a feature: infinity, and values that are no words, numbers or dates.
 
     Raises:
-        DataError: With the column and the first such value.
+        DataError: with the column and the first such value.
     """
     for name, column in x.items():
         found = column.dropna()
@@ -187,7 +187,7 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
         train: The rows, without the target.
 
     Raises:
-        DataError: If no column is of use.
+        DataError: no column is of use.
     """
     columns: dict[str, list[str]] = {"numbers": [], "dates": [], "words": []}
     for column in train:

@@ -29,8 +29,8 @@ def encode(
         numbers if they are; in regression float64.
 
     Raises:
-        DataError: If they are not of that task; if some are missing; if there is one class only;
-            or if the positive one is none of them.
+        DataError: they are not of that task; some are missing; there is one class only; or the
+            positive one is none of them.
     """
     what = f"the target {source.target!r} of" if source.target else "the target of"
     what = f"{what} {source.name!r}"
