@@ -386,8 +386,8 @@ def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
         "note",
         "stopping.rule",
         f"schedules run over {length}, whether {rule} lets the trial get there or not. A stopped "
-        "trial never saw its low learning rates, so its last value is no fair match for a "
-        "finished one's"
+        "trial never saw its low learning rates, so its last value is not a fair match for "
+        "a finished one's"
         + (
             "; and at one epoch, schedules that fall late look worse than they end. "
             if mixed

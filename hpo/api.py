@@ -121,9 +121,9 @@ def search(
         direction: minimize or maximize, or one of them for each metric; None is what is better as
             far as a metric's name tells, such as val_acc or rmse, and else minimize.
         constraints: What a trial must keep to be the best: ``{"latency_ms": "<= 5"}``.
-        name: Of the study; the same name again goes on with it. Made up when None.
+        name: The study's; the same name again goes on with it. Made up when None.
         sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
-        seed: Of everything random.
+        seed: It seeds everything random.
         baseline: What you would run without a search: trial 0.
         stopping: Name of a rule, or what stands under ``stopping:`` in a study file.
         timeout: In seconds, or as "30m". A function that is running then ends at its next

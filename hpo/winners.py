@@ -46,7 +46,7 @@ class Winner:
         say: Called with a sentence before something that takes long.
 
     Raises:
-        HpoError: it was no built-in trainer's.
+        HpoError: it was not a built-in trainer's.
     """
 
     def __init__(self, study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> None:
@@ -67,7 +67,7 @@ class Winner:
         self._config = TrainerConfig.from_mapping(self._plan.config(trial.params))
 
     def test(self) -> dict[str, float]:
-        """Its metrics on the test part, means over folds; the networks are looked at once."""
+        """The trial's metrics on the test part, means over folds; the part is looked at once."""
         import torch
 
         from hpo.trainers.exports import judge
@@ -80,10 +80,10 @@ class Winner:
         return {name: fmean(each[name] for each in judged) for name in judged[0]}
 
     def precision_over_recall(self) -> Chart:
-        """Of the validation part, of all folds together.
+        """Precision over recall on the validation part, all folds together.
 
         Raises:
-            HpoError: it is no classifier.
+            HpoError: it is not a classifier.
         """
         import torch
 
@@ -155,7 +155,7 @@ class Winner:
 
     @property
     def example(self) -> str:
-        """The name of a file that its export might answer for."""
+        """The name of a file that the export might answer for."""
         from hpo.trainers.exports import example
 
         form = self._source.form
@@ -172,7 +172,7 @@ class Winner:
 
     @property
     def has_weights(self) -> bool:
-        """Whether they were kept."""
+        """Whether the trial's weights were kept."""
         return all(file.exists() for file in self._files(self._directory))
 
     def _networks(self) -> list[nn.Module]:

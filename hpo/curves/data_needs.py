@@ -262,7 +262,7 @@ class DataNeeds:
         return self.told(lambda size: f"n = {size:,.0f}")
 
     def told(self, place: Callable[[float], str]) -> str:
-        """The answer in one sentence, for sizes that are no numbers of examples.
+        """The answer in one sentence, for sizes that are not numbers of examples.
 
         Args:
             place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.

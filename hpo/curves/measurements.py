@@ -123,7 +123,7 @@ def places(n: ArrayLike) -> Array:
     """Numbers of examples that something is asked for at.
 
     Raises:
-        ValueError: there are none, or some are no numbers of examples.
+        ValueError: there are none, or some are not numbers of examples.
     """
     sizes = numbers(n, "numbers of examples")
     if sizes.ndim != 1 or not len(sizes):

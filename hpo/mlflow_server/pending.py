@@ -76,7 +76,7 @@ class Pending:
         closed: How the study was closed, once it was.
         trials: What is to be written of each trial, those whose turn comes first in front.
         points: Metrics of the parent run not yet written.
-        beside: Runs that are no trials, not yet written.
+        beside: Runs that are not trials, not yet written.
         left_behind: Trials given up; the driver has to send them again, whole.
     """
 

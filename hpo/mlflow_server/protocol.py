@@ -93,7 +93,7 @@ class StudyMetric:
 
 @dataclass(frozen=True)
 class BesideRun:
-    """A run of the study's that is no trial, whole; it takes the place of an earlier one.
+    """A run of the study's that is not a trial, whole; it takes the place of an earlier one.
 
     Args:
         name: What it is called.

@@ -88,7 +88,7 @@ class StudyRuns:
         self._client.log_batch(self.run_id, _metrics(points))
 
     def write_beside(self, beside: BesideRun) -> None:
-        """Writes a run that is no trial, whole, in place of an earlier one of its key."""
+        """Writes a run that is not a trial, whole, in place of an earlier one of its key."""
         key = f"tags.`hpo.beside` = '{self._study.uid}/{beside.key}'"
         for run in self._client.search_runs([self.experiment_id], key):
             self._client.delete_run(run.info.run_id)

@@ -127,7 +127,7 @@ class EstimatorObjective:
         return means
 
     def test(self, job: Job) -> dict[str, float]:
-        """Fits it again, and judges it by the test part; means over folds."""
+        """Fits the estimator again, and judges it by the test part; means over folds."""
         judged = []
         for whole in self._folds:
             with threadpool_limits(self._threads), self._counting_warnings(job.trial):
@@ -148,10 +148,10 @@ class EstimatorObjective:
         return [fold.data for fold in self._folds]
 
     def drain(self) -> None:
-        """Nothing: an estimator leaves no checkpoint."""
+        """Does nothing: an estimator leaves no checkpoint."""
 
     def stop(self) -> None:
-        """Nothing: an estimator ends with its fold."""
+        """Does nothing: an estimator ends with its fold."""
 
     @contextmanager
     def _counting_warnings(self, trial: int) -> Iterator[None]:
@@ -292,7 +292,7 @@ def _folds(plan: Plan, task: Task) -> list[_Fold]:
 
 
 def _cut(fold: _Fold, fraction: float, seed: int) -> _Fold:
-    """The same fold with a share of what is fitted on."""
+    """The fold with a share of what is fitted on."""
     if fraction >= 1:
         return fold
     order = nested_rows(fold.y, n_classes=len(fold.data.classes), seed=seed)
@@ -301,7 +301,7 @@ def _cut(fold: _Fold, fraction: float, seed: int) -> _Fold:
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration is the estimator's: all but what is ours."""
+    """The part of a configuration that is the estimator's: all but what is ours."""
     return {name: value for name, value in config.items() if name != FRACTION}
 
 

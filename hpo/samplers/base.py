@@ -91,7 +91,7 @@ class SpaceSampler(BaseSampler):
         return taken
 
     def _key(self, trial: FrozenTrial) -> str | None:
-        """A trial's identity; None if it was made elsewhere and is no point of the space."""
+        """A trial's identity; None if it was made elsewhere and is not a point of the space."""
         if trial._trial_id in self._keys:
             return self._keys[trial._trial_id]
         # Somebody's own objective may suggest more than the space has.

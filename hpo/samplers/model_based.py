@@ -143,7 +143,7 @@ class SkoptSampler(SpaceSampler):
     """scikit-optimize's `Optimizer`, told the finished trials and asked for one point.
 
     It sees every parameter as a number in [0, 1] on the parameter's own scale (its prior's
-    quantile), or as a category. A parameter that is not active in every configuration is no part
+    quantile), or as a category. A parameter that is not active in every configuration is not part
     of that point: once the others are chosen, a second model, of the trials in which the same
     parameters were active, chooses these. So no model is ever told a value that nobody used.
 

@@ -47,7 +47,7 @@ class Random(Protocol):
     """A source of numbers, uniform in [0, 1): `random.Random` or NumPy's `Generator`."""
 
     def random(self) -> float:
-        """The next one."""
+        """The next number."""
         ...
 
 
@@ -150,7 +150,7 @@ class Domain(ABC):
         return self.from_unit(self._prior.position(_unit(q)) if self._prior else q)
 
     def to_quantile(self, value: object) -> float:
-        """The way back: `from_quantile` gives the value again, a continuous one to 9 digits.
+        """The inverse: `from_quantile` gives the value again, a continuous one to 9 digits.
 
         Raises:
             ValueError: the value is not in the domain.
@@ -252,10 +252,10 @@ class Sampled(Domain):
         """The value that is the nearest to a number, the greater one of two.
 
         Raises:
-            ValueError: the values are no numbers.
+            ValueError: the values are not numbers.
         """
         if not self.is_numeric():
-            raise ValueError(f"{self} has values that are no numbers.")
+            raise ValueError(f"{self} has values that are not numbers.")
         places = {value: self.rank(value) for value in self.grid()}
         # Far outside, all would be equally far in floating point.
         inside = min(max(number, min(places.values())), max(places.values()))
@@ -661,7 +661,7 @@ class Fixed(Domain):
 
     @property
     def size(self) -> int:
-        """One."""
+        """How many values there are: one."""
         return 1
 
     def to_dict(self) -> dict[str, object]:
@@ -703,17 +703,17 @@ class Form:
     beside: Mapping[str, object] = field(default_factory=dict)
 
     def when(self, **conditions: object) -> Form:
-        """Active only where parents have certain values; several calls add up."""
+        """The form, active only where parents have certain values; several calls add up."""
         given = self.beside.get("when", {})
         assert isinstance(given, dict)  # noqa: S101 - made here
         return self._with(when={**given, **conditions})
 
     def per(self, count: str, taper: str | Sequence[str] = ()) -> Form:
-        """A value for each of what a parameter counts, by a taper rule if one is given."""
+        """The form with a value for each that a parameter counts, by a taper rule if given."""
         return self._with(per=count, taper=taper) if taper else self._with(per=count)
 
     def because(self, why: str) -> Form:
-        """A word to people."""
+        """The form with a word to people."""
         return self._with(why=why)
 
     def _with(self, **more: object) -> Form:

@@ -288,7 +288,7 @@ def vectors_of(parameters: Sequence[Parameter]) -> dict[str, str]:
 
 
 def possible_names(parameters: Sequence[Parameter], others: Iterable[str]) -> list[str]:
-    """All that a requirement may name in a space that is not sound, so that all of it is told."""
+    """All that a requirement may name in an unsound space, so that every mistake is told."""
     names = [*(p.name for p in parameters), *others]
     for vector in (p for p in parameters if p.per is not None):
         names.append(vectors.taper_name(vector.name))

@@ -148,7 +148,7 @@ class _Merged:
         parameters[:] = kept.values()
 
     def requirements(self, problems: list[Problem]) -> dict[int, Requirement]:
-        """Those that can be read, by their places; without the library's on what was dropped."""
+        """The readable ones, by their places; without the library's on what was dropped."""
         found = {}
         for place, (text, fragment) in enumerate(self.require):
             read = _attempt(partial(Requirement.of, text), problems, "require", place)

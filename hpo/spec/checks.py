@@ -381,7 +381,7 @@ def _requirement_mistakes(
     found = []
     for metric, text in requirements.items() if isinstance(requirements, dict) else ():
         if not isinstance(text, str) or requirement(text) is None:
-            message = f"{text!r} is no requirement; write '<= 0.03' or '>= 0.9', in quotes."
+            message = f"{text!r} is not a requirement; write '<= 0.03' or '>= 0.9', in quotes."
             found.append(file.mistake((key, str(metric)), message))
         if problem := _unknown_metric(file, objective, str(metric)):
             found.append(file.mistake((key, str(metric)), problem))

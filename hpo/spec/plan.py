@@ -74,7 +74,7 @@ class Plan:
         return {**self.space.arranged(self.space.complete(params)), **self._given}
 
     def flat_config(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
-        """The same with a name for each element of a vector, as it is searched and shown."""
+        """The configuration with a name for each element of a vector, as is searched and shown."""
         return {**self.space.complete(params), **self._given}
 
     def sample_params(self, n: int) -> list[dict[str, Scalar]]:

@@ -52,7 +52,7 @@ def number_type(config: TrainerConfig, device: torch.device) -> torch.dtype | No
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - what it is called
-    """Within, GPUs calculate the same bits each time, if wanted.
+    """A context in which GPUs calculate the same bits each time, if wanted.
 
     Raises:
         RuntimeError: torch's own, where an operation cannot.

@@ -262,7 +262,7 @@ class _Answers:
 
     @cached_property
     def _counts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each class, the right answers, all answers, and the truths; each (n_classes,)."""
+        """The right answers, all answers, and the truths of each class; each (n_classes,)."""
         zeros = self.outputs.new_zeros(self.outputs.shape[1], dtype=torch.int64)
         right = (self._answers == self.targets).long()
         counts = (

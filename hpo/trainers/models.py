@@ -63,7 +63,7 @@ class Pixels(nn.Module):
     """An image's numbers in a row, pixel by pixel: as they lie where channels lie last."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """From (n, c, h, w) to (n, h w c)."""
+        """Maps (n, c, h, w) to (n, h w c)."""
         return x.permute(0, 2, 3, 1).flatten(1)
 
 

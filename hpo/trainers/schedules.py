@@ -75,7 +75,7 @@ class Terms:
     peak: float
 
     def a(self, k: int) -> float:
-        """Of the horizon, the share that lies behind: a = min(k / tau, 1)."""
+        """The share of the horizon that lies behind: a = min(k / tau, 1)."""
         return min(k / self.tau, 1.0)
 
 

@@ -287,7 +287,7 @@ def folder(tmp_path: Path) -> Path:
         (Source("m:f", target="x"), "target",
          "'m:f' has its own targets; `target` is for tables and arrays. Remove it."),
         (Source("digits", image_size=8), "image_size",
-         "'digits' is no folder of images, which `image_size` is for. Remove it."),
+         "'digits' is not a folder of images, which `image_size` is for. Remove it."),
         (Source("diabetes"), "data", ("'diabetes' is for regression. For classification there is: "
          "breast_cancer, digits, iris, wine.")),
         (Source("digits", "regression"), "data",

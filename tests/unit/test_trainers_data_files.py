@@ -333,7 +333,7 @@ def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tupl
         ({"y": ["yes"] * 30}, {},
          "the target 'y' of 'a.parquet' is always 'yes'; two classes are the least."),
         ({"y": np.arange(30) / 4}, {},
-         ("the target 'y' of 'a.parquet' has numbers such as 0.25, which are no classes. To "
+         ("the target 'y' of 'a.parquet' has numbers such as 0.25, which are not classes. To "
          "predict numbers use `trainer: regressor`.")),
         ({"y": np.arange(30)}, {},
          ("the target 'y' of 'a.parquet' has 30 different numbers in 30 examples, too many for "

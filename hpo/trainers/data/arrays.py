@@ -108,7 +108,7 @@ def read_examples(path: Path, target: str | None) -> NDArray[Any]:
         target: What the targets' array is called; None is `y`.
 
     Raises:
-        DataError: they cannot be read, or are no numbers.
+        DataError: they cannot be read, or are not numbers.
     """
     source = Source(str(path), target=target)
     arrays = _arrays(source, alone=True)

@@ -46,11 +46,11 @@ class InMemory:
     shape: tuple[int, ...] | None = None
 
     def fitted(self, train: Rows) -> Any:
-        """As `Examples` says."""
+        """See `Examples.fitted`."""
         return self.fit(self._rows(train)) if self.fit else None
 
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Tensors:
-        """As `Examples` says."""
+        """See `Examples.part`."""
         x = self._rows(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # told right below
             x = np.asarray(x if transformer is None else transformer.transform(x), dtype=np.float32)
@@ -79,11 +79,11 @@ class OnDisk:
     fit: Callable[[Dataset[Any], Rows], Any] | None = None
 
     def fitted(self, train: Rows) -> Any:
-        """As `Examples` says."""
+        """See `Examples.fitted`."""
         return self.fit(self.dataset, train) if self.fit else None
 
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Stream:
-        """As `Examples` says."""
+        """See `Examples.part`."""
         scale = None if transformer is None else transformer.scale
         return Stream(self.dataset, y, torch.from_numpy(rows), scale=scale)
 

@@ -21,7 +21,7 @@ ARRAYS = (".npz", ".pt")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")
 _SHOWN = 20
-"""Of how many columns or files a message tells the names."""
+"""How many columns or files a message names."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """Of a file or folder."""
+        """The path of a file or folder."""
         return self.folder / self.name
 
     @property
@@ -129,7 +129,7 @@ def mistakes_of(source: Source) -> Iterator[Problem]:
         message = f"{name!r} has its own targets; `target` is for tables and arrays. Remove it."
         yield Problem(("target",), message)
     if source.image_size is not None and form != "images":
-        message = f"{name!r} is no folder of images, which `image_size` is for. Remove it."
+        message = f"{name!r} is not a folder of images, which `image_size` is for. Remove it."
         yield Problem(("image_size",), message)
     if form == "built-in" and BUILT_IN[name].task != source.task:
         others = ", ".join(each for each, known in BUILT_IN.items() if known.task == source.task)

@@ -155,7 +155,7 @@ def _read(source: Source, as_text: Collection[str] = ()) -> pd.DataFrame:
 
 
 def _check(what: str, x: pd.DataFrame) -> None:
-    """Refuses what cannot be a feature: infinity, and values that are no words, numbers or dates.
+    """Refuses what cannot be a feature: infinity, and values that are not words, numbers or dates.
 
     Raises:
         DataError: with the column and the first such value.
@@ -289,7 +289,7 @@ def _truth(value: object) -> bool | None:
 
 
 def _text(value: object) -> str:
-    """As it would stand in a file; 12.0 is 12, which gaps in its column have made a float."""
+    """A value as it would stand in a file; 12.0 is 12, which gaps in its column made a float."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 

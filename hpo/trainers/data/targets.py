@@ -54,7 +54,7 @@ def encode(
 
 
 def missing(source: Source, n_missing: int, n: int) -> DataError:
-    """The error of a target with gaps."""
+    """The error that tells of a target with gaps."""
     in_text = source.path.suffix.lower() != ".parquet"
     said = " In text, ?, NA, None, null and the like say so; a class needs another name."
     said = said if in_text and source.task == "classification" else ""
@@ -79,7 +79,7 @@ def _classes(y: NDArray[Any], what: str) -> tuple[NDArray[np.int64], tuple[str, 
         fractions = y[y != np.floor(y)]
         if len(fractions):
             raise DataError(
-                f"{what} has numbers such as {fractions[0]:g}, which are no classes. "
+                f"{what} has numbers such as {fractions[0]:g}, which are not classes. "
                 "To predict numbers use `trainer: regressor`."
             )
         y = y.astype(np.int64)
