@@ -65,10 +65,7 @@ class _Look:
     @cached_property
     def configs(self) -> list[dict[str, Scalar]]:
         """Some configurations, as they may be drawn."""
-        rng = random.Random(0)
-        space = self.plan.space
-        drawn = (space.free_params(space.sample(rng)) for _ in range(_SAMPLES))
-        return [self.plan.flat_config(params) for params in drawn]
+        return [self.plan.flat_config(params) for params in self.plan.sample_params(_SAMPLES)]
 
     def domain_of(self, name: str) -> Domain | None:
         """The domain of a parameter; None where the space does not have it."""
@@ -389,8 +386,8 @@ def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
         "note",
         "stopping.rule",
         f"schedules run over {length}, whether {rule} lets the trial get there or not. A stopped "
-        "trial never saw its low learning rates, so its last value is no fair match for a "
-        "finished one's"
+        "trial never saw its low learning rates, so its last value is not a fair match for "
+        "a finished one's"
         + (
             "; and at one epoch, schedules that fall late look worse than they end. "
             if mixed

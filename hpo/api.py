@@ -14,6 +14,7 @@ from typing import Any
 from hpo import catalog, executors, gates, pruners, samplers, spec, studyfile
 from hpo.advice import unsaid
 from hpo.catalog import StudyRecord
+from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.executors import Executor
 from hpo.gates import Verdict
@@ -23,12 +24,12 @@ from hpo.objectives.function import FunctionObjective
 from hpo.places import storage_url, tracking_uri
 from hpo.search_spaces import SearchSpace
 from hpo.sizing import BUDGET_SECONDS, SEEDS, Answer, ask, measure, subject_of
-from hpo.spec import Plan
+from hpo.spec import Plan, RuleName, SamplerName
 from hpo.storage import open_storage
 from hpo.study import Study
 from hpo.tracking import MlflowListener
 from hpo.trial import TrialRecord
-from hpo.winners import DrawWinner, KeepWeights
+from hpo.winners import DiscardWeights, DrawWinner
 
 _log = logging.getLogger(__name__)
 
@@ -96,13 +97,13 @@ def search(
     space: SearchSpace | Mapping[str, Any],
     trials: int = spec.DEFAULT_TRIALS,
     metric: str | Sequence[str] = "value",
-    direction: str | Sequence[str] | None = None,
+    direction: Direction | Sequence[Direction] | None = None,
     constraints: Mapping[str, str] | None = None,
     name: str | None = None,
-    sampler: str = "bayesian",
+    sampler: SamplerName = "bayesian",
     seed: int = 0,
     baseline: Mapping[str, Any] | None = None,
-    stopping: str | Mapping[str, Any] = "none",
+    stopping: RuleName | Mapping[str, Any] = "none",
     timeout: float | str | None = None,
     storage: str | None = None,
     tracking: str | None = None,
@@ -120,9 +121,9 @@ def search(
         direction: minimize or maximize, or one of them for each metric; None is what is better as
             far as a metric's name tells, such as val_acc or rmse, and else minimize.
         constraints: What a trial must keep to be the best: ``{"latency_ms": "<= 5"}``.
-        name: Of the study; the same name again goes on with it. Made up when None.
+        name: The study's; the same name again goes on with it. Made up when None.
         sampler: grid, random, sobol, tpe, gp, skopt or bayesian.
-        seed: Of everything random.
+        seed: It seeds everything random.
         baseline: What you would run without a search: trial 0.
         stopping: Name of a rule, or what stands under ``stopping:`` in a study file.
         timeout: In seconds, or as "30m". A function that is running then ends at its next
@@ -307,7 +308,7 @@ def _run_on(
         ),
         pruners.build(plan),
         executor,
-        [*listeners, *_keepers(plan), *mirrors],
+        [*listeners, *_network_listeners(plan), *mirrors],
     )
     try:
         outcome = study.run()
@@ -341,11 +342,11 @@ def _demand_best(result: Result) -> TrialRecord:
     raise HpoError(f"no trial of '{name}' was completed{why}.{last}")
 
 
-def _keepers(plan: Plan) -> list[Listener]:
-    """Who looks after the networks that a built-in trainer leaves."""
+def _network_listeners(plan: Plan) -> list[Listener]:
+    """The listeners that look after the networks that a built-in trainer leaves."""
     if plan.spec.objective.trainer is None:
         return []
-    return [KeepWeights(plan.spec.run.keep_weights), DrawWinner()]
+    return [DiscardWeights(plan.spec.run.keep_weights), DrawWinner()]
 
 
 def _name_of(function: Callable[..., Any]) -> str:

@@ -74,17 +74,17 @@ class StudyRecord:
 
     @property
     def id(self) -> int:
-        """Its row in the database."""
+        """The study's row in the database."""
         return self.frozen._study_id
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The study's name."""
         return self.frozen.study_name
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What hpo has noted about it."""
+        """What hpo has noted about the study."""
         return self.frozen.system_attrs
 
     @property
@@ -99,16 +99,16 @@ class StudyRecord:
 
     @property
     def directory(self) -> Path | None:
-        """Folder of its trials' metrics; None for a study that plain Optuna made."""
+        """The folder of the trials' metrics; None for a study that plain Optuna made."""
         return Path(self.attrs[DIRECTORY]) if DIRECTORY in self.attrs else None
 
     def directory_of(self, trial: int) -> Path | None:
-        """Folder of the trial of that number; None for a study that plain Optuna made."""
+        """The folder of the trial of that number; None for a study that plain Optuna made."""
         return None if self.directory is None else self.directory / f"trial-{trial:05d}"
 
     @cached_property
     def plan(self) -> Plan:
-        """Its study file, as it was run last.
+        """The study file, as it was run last.
 
         Raises:
             ObjectiveError: the study was not made by hpo.
@@ -133,7 +133,7 @@ class StudyRecord:
 
     @cached_property
     def aims(self) -> Aims:
-        """What it is after, and so which of its trials are better."""
+        """What the study is after, and so which of its trials are better."""
         spec = self.attrs.get(SPEC, {})
         directions = tuple(direction.name.lower() for direction in self.frozen.directions)
         names = spec.get("objective", {}).get("metric") or self.attrs.get(METRIC_NAMES)
@@ -157,7 +157,7 @@ class StudyRecord:
         return self.aims.read(self.storage.get_trial(trial_id))
 
     def trials(self) -> list[TrialRecord]:
-        """Its trials, by number."""
+        """The study's trials, by number."""
         return [self.aims.read(trial) for trial in self.frozen_trials()]
 
     def counts(self) -> dict[str, int]:
@@ -220,7 +220,7 @@ class StudyRecord:
 
     @property
     def state_reason(self) -> str:
-        """Why it is in that state; empty where there is nothing to say."""
+        """Why the study is in that state; empty where there is nothing to say."""
         state, noted = self.state, self.attrs.get(STATE, {})
         if state == "running":
             drivers = self.drivers()
@@ -259,7 +259,7 @@ class StudyRecord:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it was deleted, or the file of its database was."""
+        """Whether the study was deleted, or the file of its database was."""
         return not self.storage.is_there or not self.storage.has_study(self.id)
 
     def lapsed(self) -> list[tuple[Lease, Driver | None]]:
@@ -272,7 +272,7 @@ class StudyRecord:
 
     @property
     def seconds_driven(self) -> float:
-        """How long any driver was at work on it, by the database's clock."""
+        """How long any driver was at work on the study, by the database's clock."""
         total, until = 0.0, -math.inf
         for driver in self.storage.leases.drivers(self.id):
             end = driver.beat if driver.ended is None else driver.ended

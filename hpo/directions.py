@@ -32,7 +32,7 @@ _F_SCORE = re.compile(r"f(beta|\d+(\.\d+)?)")
 
 
 def is_known(metric: str) -> bool:
-    """Whether it is one of the trainers' metrics, with or without its part."""
+    """Whether a metric is one of the trainers', with or without its part."""
     return (goals.metric(metric) or goals.OF_PART.get(metric)) is not None
 
 

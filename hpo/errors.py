@@ -107,7 +107,7 @@ class StorageError(HpoError):
 
 
 class ExportFileError(HpoError):
-    """A file to import is no export of a study, or damaged, cut off, or of a newer hpo."""
+    """A file to import is not an export of a study, or damaged, cut off, or of a newer hpo."""
 
 
 class RunDirectoryError(HpoError):

@@ -36,7 +36,7 @@ class Verdict:
 
     @property
     def excess(self) -> float:
-        """By how much it is missed in all; 0 where it is passed."""
+        """By how much the gate is missed in all; 0 where it is passed."""
         return sum(check.excess for check in self.checks if not check.passed)
 
     @property

@@ -42,7 +42,7 @@ class _Theirs:
         return cls(time.monotonic() + left if left else math.inf, interval, handler)
 
     def next(self, now: float) -> _Theirs:
-        """The same when it has rung."""
+        """The timer when it has rung."""
         return replace(self, due=now + self.interval if self.interval else math.inf)
 
     def ring(self, number: int, frame: FrameType | None) -> None:
@@ -152,7 +152,7 @@ class Interrupts:
         self._drain(why)
 
     def settle(self) -> None:
-        """Nothing is left that would have to end: no alarm will ring."""
+        """Notes that nothing is left to end: no alarm will ring."""
         self._set_alarm(0)
         self._in_grace = self._is_over = False
 

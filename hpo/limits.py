@@ -61,7 +61,7 @@ class Limits:
         self._ended = _Ended(Counter(), -math.inf, 0.0)
 
     def begin(self) -> float:
-        """From now on the study is driven; gives the seconds that it has left, of its timeout."""
+        """Notes that the study is driven from now on; gives the seconds left of its timeout."""
         if self._search.timeout is None:
             return math.inf
         left = self._search.timeout - self._record.seconds_driven
@@ -115,7 +115,7 @@ class Limits:
         return None
 
     def over(self, reason: str = "", limit: str = "") -> Outcome:
-        """How it ends in peace, and why it does if it has not all of its trials."""
+        """How the study ends in peace, and why, if it does not have all of its trials."""
         counts = self._record.storage.counts(self._record.id)
         failed = counts[TrialState.FAIL]
         if failed and failed == sum(counts.values()):

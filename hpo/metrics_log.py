@@ -98,7 +98,7 @@ def _whole_lines(log: Path) -> list[tuple[bytes, dict[str, Any]]]:
 
 
 def _number(log: Path) -> int:
-    """Of ``metrics-12.jsonl`` the 12."""
+    """The 12 in ``metrics-12.jsonl``."""
     return int(log.stem.partition("-")[2])
 
 

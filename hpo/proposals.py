@@ -36,7 +36,7 @@ class Proposal:
 
     @property
     def id(self) -> int:
-        """Its row in the database, or what stands for one until it is written."""
+        """The trial's row in the database, or what stands for one until it is written."""
         return self.trial._trial_id
 
 

@@ -45,7 +45,7 @@ class Check:
 
     @property
     def excess(self) -> float:
-        """By how much it is missed, as a share of the threshold (of 1 where that is 0).
+        """By how much the threshold is missed, as a share of the threshold (of 1 where that is 0).
 
         At most 0 where it is kept, infinite where the metric is not there.
         """
@@ -57,7 +57,7 @@ class Check:
         return min(share, 0.0) if self.passed else max(share, _LEAST)
 
     def as_json(self) -> dict[str, Any]:
-        """Its stable keys."""
+        """The check under keys that stay."""
         return {
             "metric": self.metric,
             "requirement": self.requirement,

@@ -37,7 +37,7 @@ def put_back(storage: Storage, trial_id: int, why: str, gpu_seconds: float = 0.0
 
 
 def fail(storage: Storage, trial_id: int, failure: Failure) -> None:
-    """Fails a trial; where as many have failed as may, it is put back."""
+    """Fails a trial; where no more may fail, it is put back."""
     if not _is_failed(storage, trial_id, failure):
         put_back(storage, trial_id, f"{failure.summary}, when the study had failed already")
 
@@ -71,7 +71,7 @@ def retry(
 
 
 def _is_failed(storage: Storage, trial_id: int, failure: Failure) -> bool:
-    """Fails a trial, unless as many have failed as may; returns whether it has."""
+    """Fails a trial, unless no more may fail; returns whether it has."""
     storage.set_trial_system_attr(trial_id, FAILURE, asdict(failure))
     try:
         storage.set_trial_state_values(trial_id, TrialState.FAIL)

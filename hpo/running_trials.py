@@ -89,7 +89,7 @@ class RunningTrials:
 
     @property
     def gpu_seconds(self) -> dict[int, float]:
-        """What each has taken of GPUs, by number."""
+        """What each running trial has taken of GPUs, by number."""
         return {number: running.gpu_seconds for number, running in self._trials.items()}
 
     def start(self, proposal: Proposal) -> None:
@@ -287,7 +287,7 @@ class _RunningTrial:
 
     @property
     def gpu_seconds(self) -> float:
-        """Of its GPUs, a share of one counts as that share."""
+        """GPUs times seconds so far; a share of a GPU counts as that share."""
         n_gpus = self.where.get("n_gpus", 0.0)
         assert isinstance(n_gpus, (int, float))  # noqa: S101 - executors say so
         return n_gpus * self.wall_seconds

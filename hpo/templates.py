@@ -108,7 +108,7 @@ def file_problem(file: str) -> str | None:
 def pattern_problems(
     patterns: Mapping[str, str], metrics: Sequence[str]
 ) -> Iterator[tuple[str | None, str]]:
-    """What is wrong with patterns that find metrics: of which one, and a sentence."""
+    """What is wrong with patterns that find metrics: which one, and a sentence."""
     for name, pattern in patterns.items():
         try:
             n_groups = re.compile(pattern).groups

@@ -154,7 +154,7 @@ class MlflowListener(Listener):
             )
 
     def tell(self, run: BesideRun) -> None:
-        """Writes a run that is no trial."""
+        """Writes a run that is not a trial."""
         self._send(run)
 
     def kill(self) -> None:
@@ -197,7 +197,7 @@ class MlflowListener(Listener):
 
 
 def log_beside(study: StudyRecord, uri: str, run: BesideRun, warn: Callable[[str], None]) -> None:
-    """Writes a run that is no trial into a study's experiment; no failure of MLflow's is raised.
+    """Writes a run that is not a trial into a study's experiment; no failure of MLflow's is raised.
 
     Args:
         study: The study, whose trials MLflow is told of, too, if it misses some.

@@ -124,7 +124,7 @@ def import_study(
         source: What to call the lines in messages: their file.
 
     Raises:
-        ExportFileError: the lines are no export, of a newer format, damaged or cut off.
+        ExportFileError: the lines are not an export, of a newer format, damaged or cut off.
         HpoError: there is a study of that name, or the name is none.
         StorageError: the database cannot be written.
     """
@@ -278,7 +278,7 @@ class _Export:
         """All further lines, as what `of` makes of them.
 
         Raises:
-            ExportFileError: a line is no JSON object, or not what `of` expects; where.
+            ExportFileError: a line is not a JSON object, or not what `of` expects; where.
         """
         for number, line in self._lines:
             try:
@@ -461,17 +461,17 @@ def _as_time(text: str | None) -> datetime | None:
 
 def _integer(value: object) -> int:
     if type(value) is not int:
-        raise TypeError(f"{value!r} is no whole number")
+        raise TypeError(f"{value!r} is not a whole number")
     return value
 
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return float(value)
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise ValueError(f"{value!r} is no name")
+        raise ValueError(f"{value!r} is not a name")
     return value

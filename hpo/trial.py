@@ -105,14 +105,14 @@ class Failure:
 
     @classmethod
     def without(cls, metric: str, metrics: Iterable[str]) -> Failure:
-        """Of a trial that ended without a metric, and reported others, or none."""
+        """The failure of a trial that ended without a metric, and reported others, or none."""
         reported = ", ".join(metrics) or "nothing"
         message = f"no metric '{metric}' was reported; reported was: {reported}"
         return cls(FailureKind.CRASHED, message)
 
     @classmethod
     def diverged(cls, metric: str, value: float, step: int | None = None) -> Failure:
-        """Of a trial whose metric became NaN or infinite."""
+        """The failure of a trial whose metric became NaN or infinite."""
         where = "" if step is None else f" at step {step}"
         return cls(FailureKind.DIVERGED, f"{metric} became {value}{where}")
 

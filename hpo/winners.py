@@ -1,7 +1,7 @@
 """What trials trained: the networks' weights, their export, and the test of the best.
 
-Weights are kept of a study's best trial (`KeepWeights`). Where there are none, the trial is
-trained again: equal configurations and seeds give equal networks.
+Weights are kept of a study's best trial (`DiscardWeights` deletes the others). Where there are
+none, the trial is trained again: equal configurations and seeds give equal networks.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
 from hpo.spec import source_of
+from hpo.trainers.fit_files import delete_all, weights_files
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ CURVE = "precision_recall.svg"
 _AT_ONCE = 512
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
 
-WEIGHTS = "model.safetensors"
-
 
 class Winner:
     """A trial of a built-in trainer.
@@ -47,7 +46,7 @@ class Winner:
         say: Called with a sentence before something that takes long.
 
     Raises:
-        HpoError: it was no built-in trainer's.
+        HpoError: it was not a built-in trainer's.
     """
 
     def __init__(self, study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> None:
@@ -68,7 +67,7 @@ class Winner:
         self._config = TrainerConfig.from_mapping(self._plan.config(trial.params))
 
     def test(self) -> dict[str, float]:
-        """Its metrics on the test part, means over folds; the networks are looked at once."""
+        """The trial's metrics on the test part, means over folds; the part is looked at once."""
         import torch
 
         from hpo.trainers.exports import judge
@@ -81,10 +80,10 @@ class Winner:
         return {name: fmean(each[name] for each in judged) for name in judged[0]}
 
     def precision_over_recall(self) -> Chart:
-        """Of the validation part, of all folds together.
+        """Precision over recall on the validation part, all folds together.
 
         Raises:
-            HpoError: it is no classifier.
+            HpoError: it is not a classifier.
         """
         import torch
 
@@ -156,7 +155,7 @@ class Winner:
 
     @property
     def example(self) -> str:
-        """The name of a file that its export might answer for."""
+        """The name of a file that the export might answer for."""
         from hpo.trainers.exports import example
 
         form = self._source.form
@@ -173,7 +172,7 @@ class Winner:
 
     @property
     def has_weights(self) -> bool:
-        """Whether they were kept."""
+        """Whether the trial's weights were kept."""
         return all(file.exists() for file in self._files(self._directory))
 
     def _networks(self) -> list[nn.Module]:
@@ -190,10 +189,7 @@ class Winner:
 
     def _files(self, directory: Path) -> list[Path]:
         """Where a trial in `directory` leaves its weights, one file for each fold."""
-        home, n = directory / CHECKPOINTS, len(self._trainer.folds)
-        if n == 1:
-            return [home / WEIGHTS]
-        return [home / f"fold-{i}" / WEIGHTS for i in range(1, n + 1)]
+        return weights_files(directory / CHECKPOINTS, len(self._trainer.folds))
 
     def _restored(self, directory: Path) -> list[nn.Module]:
         from hpo.trainers import DataError
@@ -251,7 +247,7 @@ def _judged(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) 
     return EstimatorObjective(study.plan).test(job_of(study, trial))
 
 
-class KeepWeights(Listener):
+class DiscardWeights(Listener):
     """Deletes weights that nobody will ask for: all but the best trials'.
 
     Args:
@@ -287,12 +283,8 @@ class KeepWeights(Listener):
     def _delete(self, number: int) -> None:
         """Deletes what the trainer has written for a trial, and nothing of anybody else's."""
         folder = self._study.directory_of(number)
-        if folder is None:
-            return
-        home = folder / CHECKPOINTS
-        for pattern in ("checkpoint-*.pt", WEIGHTS):
-            for file in [*home.glob(pattern), *home.glob(f"fold-*/{pattern}")]:
-                file.unlink(missing_ok=True)
+        if folder is not None:
+            delete_all(folder / CHECKPOINTS)
 
 
 class DrawWinner(Listener):

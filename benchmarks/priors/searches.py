@@ -12,6 +12,7 @@ import optuna
 from benchmarks.priors.beliefs import believed
 from benchmarks.priors.problems import problem
 from hpo import samplers
+from hpo.spec import SamplerName
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Search:
         tables: Where the tables of real networks are.
     """
 
-    sampler: str
+    sampler: SamplerName
     problem: str
     belief: str
     seed: int

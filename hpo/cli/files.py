@@ -103,10 +103,11 @@ def _examples(plan: Plan) -> list[dict[str, object]]:
             space.walk(lambda p: values[p.name][rng.integers(len(values[p.name]))])
             for _ in range(_DRAWS)
         )
-        drawn = list(islice(filter(space.allows, points), _EXAMPLES))
+        allowed = islice(filter(space.allows, points), _EXAMPLES)
+        drawn = [space.free_params(config) for config in allowed]
     else:
-        drawn = [space.sample(rng) for _ in range(_EXAMPLES)]
-    return [plan.config(space.free_params(config)) for config in drawn]
+        drawn = [space.sample_params(rng) for _ in range(_EXAMPLES)]
+    return [plan.config(params) for params in drawn]
 
 
 def _plan_lines(plan: Plan) -> list[str]:
@@ -242,7 +243,7 @@ def _tried(plan: Plan) -> _Tried:
 
     rng = np.random.default_rng(plan.spec.search.seed)
     # The baseline is what is sure to make sense.
-    params = plan.baseline or plan.space.free_params(plan.space.sample(rng))
+    params = plan.baseline or plan.space.sample_params(rng)
     with tempfile.TemporaryDirectory() as folder, _told_to_wait():
         # A command that logs to MLflow does so in there, too.
         mlflow = f"sqlite:///{folder}/mlflow.db" if tracking_uri(plan.spec.tracking) else "none"

@@ -61,13 +61,13 @@ _POWER = re.compile(r"\b(\d(?:\.\d+)?)e([-+])0(\d)\b")
 class _Shown:
     """A space and what is known of it.
 
-    Attributes:
-        name: what was asked for.
-        space: what may be searched.
-        use: the ready-made spaces that it joins.
-        about: what else there is to say, by its name: why, source.
-        is_trainers: whether the built-in trainer reads it.
-        epochs: length of a run.
+    Args:
+        name: What was asked for.
+        space: What may be searched.
+        use: The ready-made spaces that it joins.
+        about: What else there is to say, by its name: why, source.
+        is_trainers: Whether the built-in trainer reads it.
+        epochs: Length of a run.
     """
 
     name: str

@@ -88,7 +88,7 @@ class DataNeeds:
             whose measurements missed the target, or else the smallest that was measured.
 
         Raises:
-            ValueError: There is no target, or q is not between 0 and 1.
+            ValueError: there is no target, or q is not between 0 and 1.
         """
         wanted = np.reshape(numbers(q, "probabilities"), np.shape(q))
         if not np.all((wanted >= 0) & (wanted <= 1)):
@@ -151,7 +151,7 @@ class DataNeeds:
             Distributions of m numbers.
 
         Raises:
-            ValueError: There is no number, or one is below 1 or not finite.
+            ValueError: there is no number, or one is below 1 or not finite.
         """
         sizes = places(n)
         return self._distribution(*self.posterior.moments(sizes, noise=noise))
@@ -235,7 +235,7 @@ class DataNeeds:
                 examples.
 
         Raises:
-            ValueError: There are no candidates, or seconds do not fit them or are not positive.
+            ValueError: there are no candidates, or seconds do not fit them or are not positive.
         """
         sizes = places(candidates)
         cost = sizes if seconds is None else numbers(seconds, "seconds")
@@ -262,7 +262,7 @@ class DataNeeds:
         return self.told(lambda size: f"n = {size:,.0f}")
 
     def told(self, place: Callable[[float], str]) -> str:
-        """The answer in one sentence, for sizes that are no numbers of examples.
+        """The answer in one sentence, for sizes that are not numbers of examples.
 
         Args:
             place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
@@ -359,7 +359,7 @@ def data_needs(
         Sizes needed, errors at any size, the floor, a verdict and a sentence.
 
     Raises:
-        ValueError: Sizes and errors do not fit; a size is below 1 or not finite; an error is
+        ValueError: sizes and errors do not fit; a size is below 1 or not finite; an error is
             infinite or outside the bounds, or none is a number; the target is not finite or
             outside the bounds; the confidence is not between 0 and 1.
     """

@@ -185,16 +185,16 @@ def diagnose(
 def _at_largest(
     n: Array, bias: Array, gap: Array
 ) -> tuple[tuple[float, float], tuple[float, float], int]:
-    """Means at the largest size with their standard errors; degrees of freedom of these."""
+    """The means at the largest size, their standard errors, and the degrees of freedom."""
     at = n == n.max()
     (se_bias, dof), (se_gap, _) = _standard_error(n, bias), _standard_error(n, gap)
     return (float(bias[at].mean()), se_bias), (float(gap[at].mean()), se_gap), dof
 
 
 def _standard_error(n: Array, values: Array) -> tuple[float, int]:
-    """Of the mean at the largest size, from the spread within sizes near it; degrees of freedom.
+    """The standard error of the mean at the largest size, by the spread near it.
 
-    Small sizes differ by more.
+    Small sizes differ by more. Its degrees of freedom come second.
     """
     near = n >= n.max() / _NEAR
     n, values = n[near], values[near]

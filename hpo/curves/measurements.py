@@ -58,7 +58,7 @@ def read(
     """Checks and sorts measurements, and averages those of one size.
 
     Raises:
-        ValueError: Something is wrong with them; see `hpo.data_needs`.
+        ValueError: something is wrong with them; see `hpo.data_needs`.
     """
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction is 'minimize' or 'maximize', not {direction!r}")
@@ -81,7 +81,7 @@ def number(value: object, name: str, such_as: float) -> float:
     """One number.
 
     Raises:
-        ValueError: It is none.
+        ValueError: it is not a number.
     """
     if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
         return float(value)
@@ -108,7 +108,7 @@ def numbers(values: ArrayLike, name: str) -> Array:
     """Numbers as an array, of at least one dimension.
 
     Raises:
-        ValueError: They are none, or in rows of different lengths.
+        ValueError: they are not numbers, or in rows of different lengths.
     """
     try:
         return np.atleast_1d(np.asarray(values, float))
@@ -123,7 +123,7 @@ def places(n: ArrayLike) -> Array:
     """Numbers of examples that something is asked for at.
 
     Raises:
-        ValueError: There are none, or some are no numbers of examples.
+        ValueError: there are none, or some are not numbers of examples.
     """
     sizes = numbers(n, "numbers of examples")
     if sizes.ndim != 1 or not len(sizes):

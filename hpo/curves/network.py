@@ -25,7 +25,7 @@ Weights = Mapping[str, Floats]
 N_BINS = 128
 WIDTH, WIDTH_OF_PAIR = 256, 64
 REACH = 7.15
-"""Of the bins, as asinh(3.18 / FINEST): a curve may fall from 1 to -2."""
+"""The end of the bins, as asinh(3.18 / FINEST): a curve may fall from 1 to -2."""
 RIMS: Array = features.FINEST * np.sinh(np.linspace(-REACH, REACH, N_BINS + 1))
 """Rims of the bins, as differences from the last value: narrow around it, wide far away."""
 KERNELS = (1.0, 3.0, 7.0)

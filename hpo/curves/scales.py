@@ -45,7 +45,7 @@ class Scale:
         return clipped
 
     def reaching(self, value: float) -> Scale:
-        """The same, stretched so far that a value is told from others as bad."""
+        """The same scale, stretched so far that a value is told from others as bad."""
         below = -float(self._squeezed(np.array([value]))[0])
         if self.has_floor or not -LOWEST < below < np.inf:
             return self

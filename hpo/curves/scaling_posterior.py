@@ -100,7 +100,7 @@ class Posterior:
         return self.a[:, None] + self.laws.log_error(t), variance
 
     def floor_moments(self) -> tuple[Array, Array]:
-        """The same at infinitely many examples, each of shape (S, 1)."""
+        """The moments at infinitely many examples, each of shape (S, 1)."""
         variance = self.var_a + (SPREAD * self.q) ** 2 * roughness(np.array(np.inf))
         return (self.a + self.laws.log_floor())[:, None], variance[:, None]
 

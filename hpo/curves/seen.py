@@ -87,10 +87,10 @@ def check_times(seen: Sequence[Seen], horizon: float, wanted: Array) -> None:
 
 
 def listed(curves: object, name: str) -> list[Curve]:
-    """Curves as a list: of a table its rows.
+    """Curves as a list; those of a table are its rows.
 
     Raises:
-        ValueError: they are none.
+        ValueError: they are not curves.
     """
     rows = curves.to_numpy() if hasattr(curves, "to_numpy") else curves  # of pandas
     if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
@@ -103,7 +103,7 @@ def bounds_of(curves: Sequence[Seen], bounds: object) -> tuple[float, float] | N
     """Bounds that hold all values; one that is beyond all measure is none.
 
     Raises:
-        ValueError: they are no bounds, or a value lies outside.
+        ValueError: they are not bounds, or a value lies outside.
     """
     if bounds is None:
         return None
@@ -128,7 +128,7 @@ def step_of(horizon: object) -> float:
     """The horizon as a number.
 
     Raises:
-        ValueError: it is none, or infinite.
+        ValueError: it is not a number, or infinite.
     """
     step = np.nan
     if not isinstance(horizon, str | bytes):

@@ -25,7 +25,7 @@ from hpo.curves.prior import Prior
 from hpo.curves.scales import LOWEST
 
 N_CURVES, N_QUERIES = 16, 3
-"""Of each study in a batch that are forecast; future steps of each, the first is the last one."""
+"""Curves forecast of each study in a batch; future steps of each, the first is the last one."""
 SMALL, LARGE = (32, 16), (12, 51)
 """Studies in a batch, and trials in each."""
 CRPS_WEIGHT = 10.0

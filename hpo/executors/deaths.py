@@ -68,7 +68,7 @@ class OomKills:
 
     @property
     def any(self) -> bool:
-        """Whether there were any."""
+        """Whether the kernel has ended any process since."""
         return self._count() > self._before
 
     def _count(self) -> int:

@@ -17,6 +17,6 @@ def end_of(trial: int, raised: BaseException) -> Ended | Drained:
 
 
 def ran_out_of_memory(event: Event | None) -> bool:
-    """Whether that is how a trial has ended."""
+    """Whether a trial has ended for want of memory."""
     failure = event.result if isinstance(event, Ended) else None
     return isinstance(failure, Failure) and failure.kind is FailureKind.OUT_OF_MEMORY

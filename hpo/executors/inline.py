@@ -38,7 +38,7 @@ class InlineExecutor:
         """Starts a job; it runs while `events` waits for it.
 
         Raises:
-            ObjectiveError: The trial before has left CUDA in this process unusable.
+            ObjectiveError: the trial before has left CUDA in this process unusable.
         """
         if self._broken is not None:
             raise self._broken

@@ -332,7 +332,7 @@ class _Alarm:
         return self._read.fileno()
 
     def ring(self) -> None:
-        """Makes it readable; once is enough."""
+        """Wakes up `wait`; once is enough."""
         with suppress(OSError):
             self._write.send(b"!")
 
@@ -349,7 +349,7 @@ class _Alarm:
 
 
 def _lost(running: RunningJob | None, failure: Failure) -> Lost | None:
-    """What is told of a job whose worker is no more."""
+    """What is told of a job whose worker has died."""
     if running is None or running.is_stopping:
         return None
     return Lost(running.job.trial, failure)

@@ -191,7 +191,7 @@ def divide(
 
 
 def visible(gpus: Sequence[Gpu], allowed: str | None) -> list[Gpu]:
-    """Those of a machine's GPUs that CUDA_VISIBLE_DEVICES allows, under the names it has for them.
+    """The machine's GPUs that CUDA_VISIBLE_DEVICES allows, under the names it has for them.
 
     Args:
         gpus: All of the machine, by index.

@@ -48,12 +48,12 @@ class RunningJob:
 
     @property
     def deadline(self) -> float:
-        """When it is to be ended."""
+        """When the job is to be ended."""
         return self.started + self.timeout
 
     @property
     def is_stopping(self) -> bool:
-        """Whether nobody wants to hear of it any more."""
+        """Whether nobody wants to hear of the job any more."""
         return self.stops_by < math.inf
 
 
@@ -101,12 +101,12 @@ class WorkerProcess:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it can be given a job."""
+        """Whether the worker can be given a job."""
         return self.is_ready and self.running is None
 
     @property
     def due(self) -> float:
-        """When it is to be ended, by the monotonic clock."""
+        """When the worker is to be ended, by the monotonic clock."""
         if self.running is None:
             return math.inf
         return self.running.stops_by if self.running.is_stopping else self.running.deadline

@@ -37,7 +37,7 @@ class Point(NamedTuple):
 class PendingTrial:
     """What is to be written of one trial.
 
-    Attributes:
+    Args:
         trial: Its number.
         started: How it started, if this driver said so.
         ended: How it ended, once it has.
@@ -71,12 +71,12 @@ class PendingTrial:
 class Pending:
     """Everything still to be written.
 
-    Attributes:
+    Args:
         opened: The study, once the driver has said which.
         closed: How the study was closed, once it was.
         trials: What is to be written of each trial, those whose turn comes first in front.
         points: Metrics of the parent run not yet written.
-        beside: Runs that are no trials, not yet written.
+        beside: Runs that are not trials, not yet written.
         left_behind: Trials given up; the driver has to send them again, whole.
     """
 

@@ -23,7 +23,7 @@ Param: TypeAlias = str | int | float | bool | None
 class StudyOpened:
     """The first message: which study this is.
 
-    Attributes:
+    Args:
         study: Its name; the experiment and the parent run are called so.
         uid: What tells it from another study of the same name, for good.
         tags: Tags of the parent run.
@@ -42,7 +42,7 @@ class StudyOpened:
 class TrialStarted:
     """A trial begins, or goes on.
 
-    Attributes:
+    Args:
         trial: Its number in the study.
         params: What was sampled.
         started_ms: When.
@@ -93,9 +93,9 @@ class StudyMetric:
 
 @dataclass(frozen=True)
 class BesideRun:
-    """A run of the study's that is no trial, whole; it takes the place of an earlier one.
+    """A run of the study's that is not a trial, whole; it takes the place of an earlier one.
 
-    Attributes:
+    Args:
         name: What it is called.
         key: Tells it from the study's other such runs.
         params: What was asked.

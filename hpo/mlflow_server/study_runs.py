@@ -65,7 +65,7 @@ class StudyRuns:
             The run's id.
 
         Raises:
-            LookupError: The run was deleted in MLflow after a part of the trial was written.
+            LookupError: the run was deleted in MLflow after a part of the trial was written.
         """
         trial, ended = pending.trial, pending.ended
         if not pending.in_mlflow:
@@ -88,7 +88,7 @@ class StudyRuns:
         self._client.log_batch(self.run_id, _metrics(points))
 
     def write_beside(self, beside: BesideRun) -> None:
-        """Writes a run that is no trial, whole, in place of an earlier one of its key."""
+        """Writes a run that is not a trial, whole, in place of an earlier one of its key."""
         key = f"tags.`hpo.beside` = '{self._study.uid}/{beside.key}'"
         for run in self._client.search_runs([self.experiment_id], key):
             self._client.delete_run(run.info.run_id)

@@ -55,7 +55,7 @@ def obstacle(uri: str) -> str | None:
 
 
 def run_url(uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Returns where a server shows the run; None where the tracking URI is no server."""
+    """Returns where a server shows the run; None where the tracking URI is not a server."""
     if not uri.startswith(("http://", "https://")):
         return None
     server = re.sub(r"(?<=://).*@", "", uri).rstrip("/")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import inspect
 import logging
 import pickle
-import random
 import time
 import warnings
 from collections import defaultdict
@@ -53,7 +52,7 @@ _log = logging.getLogger(__name__)
 class _Fold:
     """One split, as scikit-learn takes it: classes by number, targets in their own unit.
 
-    Attributes:
+    Args:
         data: Where it is from.
         x: Features to fit on, (n_train, n_features), standardised.
         y: Targets to fit on, (n_train,).
@@ -99,7 +98,7 @@ class EstimatorObjective:
         names = [name for name in wanted.names if name not in _deviations(plan)]
         self._scorers = [name for name in names if name in get_scorer_names()]
         self._goals = replace(wanted, names=tuple(n for n in names if n not in self._scorers))
-        configs = [*_drawn(plan)]
+        configs = [plan.config(params) for params in plan.sample_params(_SAMPLES)]
         task = _task(objective.estimator, self._factory, configs[0])
         if problems := [
             *estimator_problems(objective.estimator, plan.folder, configs),
@@ -128,7 +127,7 @@ class EstimatorObjective:
         return means
 
     def test(self, job: Job) -> dict[str, float]:
-        """Fits it again, and judges it by the test part; means over folds."""
+        """Fits the estimator again, and judges it by the test part; means over folds."""
         judged = []
         for whole in self._folds:
             with threadpool_limits(self._threads), self._counting_warnings(job.trial):
@@ -149,10 +148,10 @@ class EstimatorObjective:
         return [fold.data for fold in self._folds]
 
     def drain(self) -> None:
-        """Nothing: an estimator leaves no checkpoint."""
+        """Does nothing: an estimator leaves no checkpoint."""
 
     def stop(self) -> None:
-        """Nothing: an estimator ends with its fold."""
+        """Does nothing: an estimator ends with its fold."""
 
     @contextmanager
     def _counting_warnings(self, trial: int) -> Iterator[None]:
@@ -251,13 +250,6 @@ def _seeded(estimator: Any, seed: int, config: Mapping[str, Any]) -> Any:
     return estimator.set_params(**dict.fromkeys(sorted(unseeded), seed))
 
 
-def _drawn(plan: Plan) -> Iterator[dict[str, Any]]:
-    """Some configurations, as they may be drawn."""
-    rng, space = random.Random(0), plan.space
-    for _ in range(_SAMPLES):
-        yield plan.config(space.free_params(space.sample(rng)))
-
-
 def _task(name: str, factory: Callable[..., Any], config: Mapping[str, Any]) -> Task:
     """What an estimator is for."""
     try:
@@ -300,7 +292,7 @@ def _folds(plan: Plan, task: Task) -> list[_Fold]:
 
 
 def _cut(fold: _Fold, fraction: float, seed: int) -> _Fold:
-    """The same fold with a share of what is fitted on."""
+    """The fold with a share of what is fitted on."""
     if fraction >= 1:
         return fold
     order = nested_rows(fold.y, n_classes=len(fold.data.classes), seed=seed)
@@ -309,7 +301,7 @@ def _cut(fold: _Fold, fraction: float, seed: int) -> _Fold:
 
 
 def _own(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration is the estimator's: all but what is ours."""
+    """The part of a configuration that is the estimator's: all but what is ours."""
     return {name: value for name, value in config.items() if name != FRACTION}
 
 

@@ -187,10 +187,10 @@ class FunctionObjective:
         return self._called(job)
 
     def drain(self) -> None:
-        """Nothing: what a function leaves to its next attempt, it leaves by itself."""
+        """Does nothing: a function leaves by itself what its next attempt needs."""
 
     def stop(self) -> None:
-        """Nothing: a function ends at its next report."""
+        """Does nothing: a function ends at its next report."""
 
     def _generated(self, job: Job) -> Steps:
         trial = Trial(job, self._device, _refuse_report)
@@ -278,10 +278,10 @@ def _refuse_report(_: Report) -> None:
 
 
 def _numbers(metrics: Mapping[str, Any], demanded: str | None = None) -> dict[str, float]:
-    """Those metrics that are numbers, as floats; of others it is told that they are left out.
+    """The metrics that are numbers, as floats; a warning names the others.
 
     Raises:
-        TypeError: none is a number, or the one that is demanded is none.
+        TypeError: none is a number, or the one that is demanded is not.
     """
     found = {str(name): _number(value) for name, value in metrics.items()}
     kept = {name: number for name, number in found.items() if number is not None}
@@ -294,7 +294,7 @@ def _numbers(metrics: Mapping[str, Any], demanded: str | None = None) -> dict[st
 
 
 def _number(value: Any) -> float | None:
-    """A float; of a tensor or array its only element; None if it is no number."""
+    """A value as a float, of a tensor or array its only element; None if it is not a number."""
     if isinstance(value, numbers.Real):
         return float(value)
     with suppress(AttributeError, TypeError, ValueError, RuntimeError):

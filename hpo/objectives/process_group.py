@@ -155,7 +155,7 @@ class ProcessGroup:
             self._end_guard()
 
     def kill(self) -> None:
-        """Ends them now; `end` is still to be called, or running in another thread."""
+        """Ends all of the group now; `end` is still to be called, or running in another thread."""
         if not self._has_ended:
             self._send(signal.SIGKILL, self._strays())
 
@@ -187,7 +187,7 @@ class ProcessGroup:
         return found
 
     def _lives(self) -> bool:
-        """Whether anything of it still runs; what has ended and awaits burial does not."""
+        """Whether anything of the group still runs; what has ended and awaits burial does not."""
         if self.code is None:
             return True
         try:

@@ -216,7 +216,8 @@ def _of_json(text: str) -> Reading | None:
 def _say_that_steps_are_whole() -> None:
     """Once in a process: who writes such a step writes many."""
     _log.warning(
-        "a command printed a 'step' that is no whole number from 0 to %d; it is left out", MAX_STEP
+        "a command printed a 'step' that is not a whole number from 0 to %d; it is left out",
+        MAX_STEP,
     )
 
 

@@ -73,7 +73,7 @@ class TrainerObjective:
         self._draining = True
 
     def stop(self) -> None:
-        """Nothing: training ends at the end of its epoch."""
+        """Does nothing: training ends at the end of its epoch."""
 
     def _checkpoints(self, job: Job) -> Checkpoints:
         every = self._run.checkpoint_every

@@ -152,7 +152,7 @@ class Decision:
         return self.low <= value <= self.high
 
     def as_json(self) -> dict[str, Any]:
-        """Its fields, to be kept with the trial."""
+        """The decision's fields, to be kept with the trial."""
         return asdict(self)
 
     @classmethod

@@ -279,7 +279,7 @@ def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
-    """Of trials that were condemned and run to their end, what was expected, and how they ended."""
+    """What was expected of trials that were condemned and run on, and how they ended."""
     for trial in finished:
         if is_audit(trial) and trial.state is TrialState.COMPLETE:
             yield Decision.from_json(trial.system_attrs[FORECAST]), end(trial)

@@ -24,10 +24,10 @@ _ESCAPES = re.compile(r"\x1b\[[\d;]*m")
 class Curve:
     """A line through points.
 
-    Attributes:
-        name: what the legend calls it.
-        x: ascending.
-        y: as many, finite.
+    Args:
+        name: What the legend calls it.
+        x: Ascending.
+        y: As many, finite.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Curve:
 class Chart:
     """Curves over one pair of axes.
 
-    Attributes:
-        x_label: what x is.
-        y_label: what y is.
-        curves: at least one, each with at least one point.
-        note: what else a reader must know.
+    Args:
+        x_label: What x is.
+        y_label: What y is.
+        curves: At least one, each with at least one point.
+        note: What else a reader must know.
     """
 
     x_label: str

@@ -23,7 +23,7 @@ _WIDEST = 30.0  # how many times below the least measured value an interval is s
 class ScalingChart:
     """A metric over training-set size, measured and expected.
 
-    Attributes:
+    Args:
         metric: Its name.
         unit: What sizes are.
         sizes: Of the measurements, shape (k,).
@@ -151,7 +151,7 @@ def _of_training(chart: ScalingChart) -> str:
 
 
 def round_numbers(low: float, high: float) -> list[float]:
-    """Of 1, 2, 5, 10, ... those from low to high; only powers of ten where they are many."""
+    """The numbers 1, 2, 5, 10, ... from low to high; only powers of ten where they are many."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5)]
     seen = [x for x in every if low * (1 - 1e-9) <= x <= high * (1 + 1e-9)]

@@ -62,7 +62,7 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
 
 
 def sentence(study: StudyRecord) -> str:
-    """The same in one sentence, without its full stop; empty where nothing can be said."""
+    """What stopping did, in a sentence without its full stop; empty where nothing can be said."""
     told = early_stopping(study)
     if told is None:
         return ""

@@ -42,7 +42,7 @@ def trials_table(trials: Sequence[TrialRecord], metrics: Sequence[str]) -> Table
 
 
 def trials_list(trials: Sequence[TrialRecord], metrics: Sequence[str]) -> Group:
-    """The same where a terminal is too narrow: parameters, and why, in lines below each trial."""
+    """All trials for narrow terminals: parameters, and why, in lines below each trial."""
     head = ["trial", "state", *map(escape, metrics), "steps", "seconds"]
     rows = [_trial_cells(trial, metrics) for trial in trials]
     texts = [[Text.from_markup(cell) for cell in row] for row in [head, *rows]]

@@ -83,7 +83,7 @@ def _outlook(study: StudyRecord, trial: FrozenTrial) -> dict[str, Any] | None:
 
 
 def why_table(study: StudyRecord, told: Mapping[str, Any]) -> Table:
-    """The same for people."""
+    """What `why` tells, for people."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -23,7 +23,7 @@ _GP_METRICS = 3  # Optuna's takes a second to suggest a point for two metrics, a
 
 
 def build(
-    name: str,
+    name: SamplerName,
     space: SearchSpace | Mapping[str, Any],
     *,
     seed: int = 0,
@@ -63,7 +63,7 @@ def build(
 
 
 def _build(
-    name: str,
+    name: SamplerName,
     space: SearchSpace,
     seed: int,
     startup_trials: int,
@@ -85,7 +85,7 @@ def _build(
     raise HpoError(f"unknown sampler '{name}'.", nearest(name, NAMES))
 
 
-def _bayesian(space: SearchSpace, trials: int | None, metrics: int) -> str:
+def _bayesian(space: SearchSpace, trials: int | None, metrics: int) -> SamplerName:
     flat = not any(parameter.when for parameter in space.free)
     small = len(space.free) <= _GP_DIMENSIONS and metrics <= _GP_METRICS
     few = trials is not None and trials <= _GP_TRIALS

@@ -91,7 +91,7 @@ class SpaceSampler(BaseSampler):
         return taken
 
     def _key(self, trial: FrozenTrial) -> str | None:
-        """A trial's identity; None if it was made elsewhere and is no point of the space."""
+        """A trial's identity; None if it was made elsewhere and is not a point of the space."""
         if trial._trial_id in self._keys:
             return self._keys[trial._trial_id]
         # Somebody's own objective may suggest more than the space has.
@@ -189,7 +189,7 @@ class SpaceSampler(BaseSampler):
     def _draw_anywhere(self, seed: int) -> dict[str, Any]:
         """A configuration drawn as if nobody believed anything."""
         rng = np.random.default_rng(seed)
-        return self.space.free_params(self.space.sample(rng, by_prior=False))
+        return self.space.sample_params(rng, by_prior=False)
 
     @cached_property
     def _has_priors(self) -> bool:
@@ -213,7 +213,7 @@ class SpaceSampler(BaseSampler):
             raise self._give_up()
         for _ in range(_TRIES):  # a space this large is hardly ever half tried
             try:
-                params = self.space.free_params(self.space.sample(rng))
+                params = self.space.sample_params(rng)
             except SpaceError:
                 break
             if self.size is None or self.space.key(params) not in taken:

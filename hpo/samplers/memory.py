@@ -42,7 +42,7 @@ class Memory:
         self._drawn: list[_Placed] = []
 
     def recall(self, trials: list[FrozenTrial], direction: StudyDirection) -> list[FrozenTrial]:
-        """Those that a model is to see, by number; all of them while they are few.
+        """The trials that a model is to see, by number; all of them while they are few.
 
         Args:
             trials: All of a study.

@@ -82,7 +82,7 @@ class OptunaSampler(SpaceSampler):
         )
         seen = study.get_trials(deepcopy=False, states=_LEARNT_FROM)
         if len(seen) < self._startup_trials:
-            return self.space.free_params(self.space.sample(np.random.default_rng(seed)))
+            return self.space.sample_params(np.random.default_rng(seed))
         sampler = self._make(seed)
         known = {
             name: distribution
@@ -143,7 +143,7 @@ class SkoptSampler(SpaceSampler):
     """scikit-optimize's `Optimizer`, told the finished trials and asked for one point.
 
     It sees every parameter as a number in [0, 1] on the parameter's own scale (its prior's
-    quantile), or as a category. A parameter that is not active in every configuration is no part
+    quantile), or as a category. A parameter that is not active in every configuration is not part
     of that point: once the others are chosen, a second model, of the trials in which the same
     parameters were active, chooses these. So no model is ever told a value that nobody used.
 
@@ -175,7 +175,7 @@ class SkoptSampler(SpaceSampler):
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         history = self._history(study)
         rng = np.random.default_rng(seed)
-        by_chance = self.space.free_params(self.space.sample(rng))
+        by_chance = self.space.sample_params(rng)
         if len(history) < self._startup_trials or not self.space.free:
             return by_chance
         with warnings.catch_warnings():

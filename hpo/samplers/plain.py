@@ -69,7 +69,7 @@ class RandomSampler(SpaceSampler):
 
     def draw(self, study: Study, trial: FrozenTrial, seed: int) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
-        return self.space.free_params(self.space.sample(rng))
+        return self.space.sample_params(rng)
 
 
 class SobolSampler(SpaceSampler):
@@ -87,7 +87,9 @@ class SobolSampler(SpaceSampler):
         allowed = filter(self.space.allows, points)
         config = next(islice(allowed, trial.number - start, None), None)
         # Where hardly any point is allowed, chance goes on.
-        return self.space.free_params(config or self.space.sample(np.random.default_rng(seed)))
+        if config is None:
+            return self.space.sample_params(np.random.default_rng(seed))
+        return self.space.free_params(config)
 
     def _configs(self, start: int) -> Iterator[dict[str, Scalar]]:
         """The configurations at the points of the sequence."""

@@ -30,7 +30,7 @@ def nearest_allowed(
     Raises:
         search_spaces.SpaceError: hardly any configuration meets the requirements.
     """
-    candidates = [space.free_params(space.sample(rng)) for _ in range(_CANDIDATES)]
+    candidates = [space.sample_params(rng) for _ in range(_CANDIDATES)]
     nearest = min(candidates, key=lambda params: _distance(space, params, wanted))
     low, high = 0.0, 1.0  # shares of the way: allowed, and not
     for _ in range(_HALVINGS):

@@ -38,9 +38,9 @@ _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 class Comparison:
     """One side of an order, `>= 3`, or all values but one, `!= sgd`.
 
-    Attributes:
-        operator: one of >=, <=, >, < and !=.
-        bound: what it is compared with.
+    Args:
+        operator: One of >=, <=, >, < and !=.
+        bound: What it is compared with.
 
     Raises:
         ValueError: the operator is another one.
@@ -81,9 +81,9 @@ def _scalar(text: str) -> Scalar:
 class Condition:
     """Which values of a parent meet one entry of `when`.
 
-    Attributes:
-        parent: its domain.
-        accepted: values of it, and comparisons; any of them will do. All are settled.
+    Args:
+        parent: Its domain.
+        accepted: Values of it, and comparisons; any of them will do. All are settled.
     """
 
     parent: Domain
@@ -119,7 +119,7 @@ class Condition:
 
     @cached_property
     def _by_place(self) -> bool:
-        """Whether the parent's options have places in an order: they are no numbers."""
+        """Whether the parent's values are compared by their places in an order, not as numbers."""
         parent = self.parent
         return isinstance(parent, Choice) and parent.ordered and not parent.is_numeric()
 
@@ -179,8 +179,8 @@ def _value_fault(name: str, domain: Domain, value: Accepted) -> str:
     if isinstance(value, str) and (equation := _EQUATION.fullmatch(value)):
         if value.lstrip().startswith(("=>", "=<")):
             turned = f"{value.strip()[1]}= {value.strip()[2:].strip()}"
-            return f"{flow(value)} is no comparison; write {flow(turned)}."
-        return f"{flow(value)} is no comparison; for one value write just that: {equation[1]}."
+            return f"{flow(value)} is not a comparison; write {flow(turned)}."
+        return f"{flow(value)} is not a comparison; for one value write just that: {equation[1]}."
     if isinstance(value, str) and domain.contains(_scalar(value)):
         return f"{name!r} is a number and never the text {flow(value)}; remove the quotes: {value}."
     if domain.size is None and is_number(value):
@@ -198,7 +198,7 @@ def _value_fault(name: str, domain: Domain, value: Accepted) -> str:
 
 
 def _span_faults(name: str, domain: Domain, accepted: tuple[Accepted, ...]) -> list[str]:
-    """About `[">= 2", "< 5"]`, which people may take for a span."""
+    """Sentences about `[">= 2", "< 5"]`, which people may take for a span."""
     comparisons = [each for each in accepted if isinstance(each, Comparison)]
     if len(comparisons) < 2 or not always(domain, Condition(domain, accepted)):
         return []
@@ -213,9 +213,9 @@ def _span_faults(name: str, domain: Domain, accepted: tuple[Accepted, ...]) -> l
 class Values:
     """Finitely many values of a domain: all of them, or those of its grid.
 
-    Attributes:
-        domain: whose they are.
-        listed: the values; None for all, which may be too many to list.
+    Args:
+        domain: Whose they are.
+        listed: The values; None for all, which may be too many to list.
     """
 
     domain: Domain
@@ -223,7 +223,7 @@ class Values:
 
     @property
     def n(self) -> int:
-        """How many there are."""
+        """How many values there are."""
         if self.listed is not None:
             return len(self.listed)
         assert self.domain.size is not None  # noqa: S101 - all of finitely many

@@ -28,10 +28,10 @@ def build(
     """Makes a space in Python; the same as writing it in YAML.
 
     Args:
-        use: names of ready-made spaces, merged from left to right.
-        require: what must hold between parameters.
-        **parameters: domains (`Float(1e-4, 1, log=True)`, and `.when(...)`, `.per(...)` of them),
-            or what stands in YAML: lists, scalars, `{"float": [0, 1]}`.
+        use: Names of ready-made spaces, merged from left to right.
+        require: What must hold between parameters.
+        **parameters: Domains (`Float(1e-4, 1, log=True)`, and `.when(...)`, `.per(...)` of them),
+            or what stands in YAML: Lists, scalars, `{"float": [0, 1]}`.
 
     Raises:
         SpaceError: with every problem.

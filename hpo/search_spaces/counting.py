@@ -29,9 +29,9 @@ class Count:
     first of them is given each of its values in turn, those together that make no difference;
     what that decides is struck out and the rest is counted anew, or remembered.
 
-    Attributes:
-        values: of each parameter.
-        steps: how often a parameter was given a value so far, or was struck out by one.
+    Args:
+        values: Of each parameter.
+        steps: How often a parameter was given a value so far, or was struck out by one.
     """
 
     values: Mapping[str, Values]
@@ -48,9 +48,9 @@ class Count:
         """The number of configurations.
 
         Args:
-            conditions: of the parameters that have no value yet.
-            require: what is not decided yet.
-            given: the values of parameters that an undecided requirement names.
+            conditions: Of the parameters that have no value yet.
+            require: What is not decided yet.
+            given: The values of parameters that an undecided requirement names.
 
         Raises:
             TooManyToCountError: it would take too long.

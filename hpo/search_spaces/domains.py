@@ -47,7 +47,7 @@ class Random(Protocol):
     """A source of numbers, uniform in [0, 1): `random.Random` or NumPy's `Generator`."""
 
     def random(self) -> float:
-        """The next one."""
+        """The next number."""
         ...
 
 
@@ -150,7 +150,7 @@ class Domain(ABC):
         return self.from_unit(self._prior.position(_unit(q)) if self._prior else q)
 
     def to_quantile(self, value: object) -> float:
-        """The way back: `from_quantile` gives the value again, a continuous one to 9 digits.
+        """The inverse: `from_quantile` gives the value again, a continuous one to 9 digits.
 
         Raises:
             ValueError: the value is not in the domain.
@@ -252,10 +252,10 @@ class Sampled(Domain):
         """The value that is the nearest to a number, the greater one of two.
 
         Raises:
-            ValueError: the values are no numbers.
+            ValueError: the values are not numbers.
         """
         if not self.is_numeric():
-            raise ValueError(f"{self} has values that are no numbers.")
+            raise ValueError(f"{self} has values that are not numbers.")
         places = {value: self.rank(value) for value in self.grid()}
         # Far outside, all would be equally far in floating point.
         inside = min(max(number, min(places.values())), max(places.values()))
@@ -270,14 +270,14 @@ class Float(Sampled):
     Coordinates have 53 bits, about 16 digits, so each such value is found again exactly, and
     people read 0.0316 where full precision would print 0.031600000000000003.
 
-    Attributes:
-        low: the smallest value.
-        high: the largest value; with `step`, lowered to the last multiple that fits.
-        log: equal ratios are equally likely, rather than equal differences.
-        step: only `low + k * step`, in decimal arithmetic as Optuna does it: 0.3, not 0.1 + 0.2.
-        points: how many values `grid` lists; the range stays continuous.
-        prior: where the user believes that good values lie.
-        spread: how sure they are: about two draws in three fall within `prior` plus or minus
+    Args:
+        low: The smallest value.
+        high: The largest value; with `step`, lowered to the last multiple that fits.
+        log: Equal ratios are equally likely, rather than equal differences.
+        step: Only `low + k * step`, in decimal arithmetic as Optuna does it: 0.3, not 0.1 + 0.2.
+        points: How many values `grid` lists; the range stays continuous.
+        prior: Where the user believes that good values lie.
+        spread: How sure they are: about two draws in three fall within `prior` plus or minus
             it, or with `log` between `prior` divided and multiplied by it. None is 0.15 of the
             range.
     """
@@ -425,16 +425,16 @@ class Float(Sampled):
 class Int(Sampled):
     """A range of integers, both ends included.
 
-    Attributes:
-        low: the smallest value; with `powers_of`, raised to the first power.
-        high: the largest value; lowered to the last multiple of `step`, or the last power.
-        log: equal ratios are equally likely, rather than equal differences.
-        step: only `low + k * step`.
-        powers_of: only the powers of this base that lie in the range.
+    Args:
+        low: The smallest value; with `powers_of`, raised to the first power.
+        high: The largest value; lowered to the last multiple of `step`, or the last power.
+        log: Equal ratios are equally likely, rather than equal differences.
+        step: Only `low + k * step`.
+        powers_of: Only the powers of this base that lie in the range.
         points: `grid` lists at most so many of the values, evenly spread (evenly in the
             logarithm with `log`); sampling still draws from all of them.
-        prior: where the user believes that good values lie.
-        spread: how sure they are; as in `Float`, and with `powers_of` as with `log`.
+        prior: Where the user believes that good values lie.
+        spread: How sure they are; as in `Float`, and with `powers_of` as with `log`.
     """
 
     low: int
@@ -575,12 +575,12 @@ class Choice(Sampled):
     Two options that are equal to Python, such as 1 and true, cannot stand in one choice:
     Optuna's storage finds an option by `==` and would record one for the other.
 
-    Attributes:
-        options: text, numbers, booleans or None, at least one.
-        ordered: the options stand in an order, which models may learn from and conditions may
+    Args:
+        options: Text, numbers, booleans or None, at least one.
+        ordered: The options stand in an order, which models may learn from and conditions may
             compare by.
-        prior: the option that the user believes in.
-        spread: the share of draws that goes to the other options; None is half of what they
+        prior: The option that the user believes in.
+        spread: The share of draws that goes to the other options; None is half of what they
             would have without a prior.
     """
 
@@ -661,7 +661,7 @@ class Fixed(Domain):
 
     @property
     def size(self) -> int:
-        """One."""
+        """How many values there are: one."""
         return 1
 
     def to_dict(self) -> dict[str, object]:
@@ -694,8 +694,8 @@ class Fixed(Domain):
 class Form:
     """A domain and what stands beside it, for spaces that are written in Python.
 
-    Attributes:
-        domain: the values.
+    Args:
+        domain: The values.
         beside: `when`, `per`, `taper` and `why`, as in YAML.
     """
 
@@ -703,17 +703,17 @@ class Form:
     beside: Mapping[str, object] = field(default_factory=dict)
 
     def when(self, **conditions: object) -> Form:
-        """Active only where parents have certain values; several calls add up."""
+        """The form, active only where parents have certain values; several calls add up."""
         given = self.beside.get("when", {})
         assert isinstance(given, dict)  # noqa: S101 - made here
         return self._with(when={**given, **conditions})
 
     def per(self, count: str, taper: str | Sequence[str] = ()) -> Form:
-        """A value for each of what a parameter counts, by a taper rule if one is given."""
+        """The form with a value for each that a parameter counts, by a taper rule if given."""
         return self._with(per=count, taper=taper) if taper else self._with(per=count)
 
     def because(self, why: str) -> Form:
-        """A word to people."""
+        """The form with a word to people."""
         return self._with(why=why)
 
     def _with(self, **more: object) -> Form:

@@ -20,9 +20,9 @@ _LISTED = 30  # known names in a message
 class Problem:
     """One thing that is wrong, and what to do about it.
 
-    Attributes:
-        path: where, from the root of the space: `("learning_rate", "float")`.
-        message: a whole sentence with the value at fault and the next right thing.
+    Args:
+        path: Where, from the root of the space: `("learning_rate", "float")`.
+        message: A whole sentence with the value at fault and the next right thing.
     """
 
     path: tuple[str | int, ...]

@@ -26,6 +26,6 @@ def flow(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    """In double quotes; what is no letter, such as U+0085, by its number, as YAML demands."""
+    """Text in double quotes; unprintable characters, such as U+0085, by number, as YAML demands."""
     quoted = json.dumps(text, ensure_ascii=False)
     return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)

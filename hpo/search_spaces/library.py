@@ -19,11 +19,11 @@ _FOLDER = Path(__file__).parent / "library"
 class Fragment:
     """A named part of a space.
 
-    Attributes:
-        name: what `use` calls it.
-        why: one line on what it is good for.
-        source: where its ranges come from.
-        space: what it adds to the `space:` of a study file.
+    Args:
+        name: What `use` calls it.
+        why: One line on what it is good for.
+        source: Where its ranges come from.
+        space: What it adds to the `space:` of a study file.
     """
 
     name: str

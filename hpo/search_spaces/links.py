@@ -26,14 +26,14 @@ RESERVED = {
 class Parameter:
     """One hyperparameter.
 
-    Attributes:
-        name: its key in configurations.
-        domain: the values it may have.
-        when: its conditions, (parent, accepted values) each. It is active where every parent is
+    Args:
+        name: Its key in configurations.
+        domain: The values it may have.
+        when: Its conditions, (parent, accepted values) each. It is active where every parent is
             active and has one of the values; where it is not, a configuration lacks it.
-        per: the parameter that says how many values it has, if it is a vector.
-        taper: of a vector, the rules by which all values follow from the first.
-        why: a word to people; it changes nothing.
+        per: The parameter that says how many values it has, if it is a vector.
+        taper: Of a vector, the rules by which all values follow from the first.
+        why: A word to people; it changes nothing.
     """
 
     name: str
@@ -78,8 +78,8 @@ def problems_of(
     """Everything wrong with the names, conditions and vectors of a space.
 
     Args:
-        parameters: of the space, in any order.
-        broken: the conditions of those whose domain could not be read; what depends on them
+        parameters: Of the space, in any order.
+        broken: The conditions of those whose domain could not be read; what depends on them
             is not judged.
     """
     broken = broken or {}
@@ -205,7 +205,7 @@ def _never_active(parameters: Sequence[Parameter]) -> Iterator[tuple[str, str]]:
     """Each parameter that is never active, with a parent that cannot have what that needs.
 
     Args:
-        parameters: parents first.
+        parameters: Parents first.
     """
     by_name = {parameter.name: parameter for parameter in parameters}
     domains = {parameter.name: parameter.domain for parameter in parameters}
@@ -264,7 +264,7 @@ def plain(parameters: Sequence[Parameter]) -> tuple[Parameter, ...]:
     """The parameters that are sampled one by one: each vector in its elements.
 
     Args:
-        parameters: sound, parents first.
+        parameters: Sound, parents first.
     """
     if all(parameter.per is None for parameter in parameters):
         return tuple(parameters)
@@ -288,7 +288,7 @@ def vectors_of(parameters: Sequence[Parameter]) -> dict[str, str]:
 
 
 def possible_names(parameters: Sequence[Parameter], others: Iterable[str]) -> list[str]:
-    """All that a requirement may name in a space that is not sound, so that all of it is told."""
+    """All that a requirement may name in an unsound space, so that every mistake is told."""
     names = [*(p.name for p in parameters), *others]
     for vector in (p for p in parameters if p.per is not None):
         names.append(vectors.taper_name(vector.name))
@@ -305,10 +305,10 @@ def requirement_problems(
     """Requirements that name what is not there, or compare what cannot be compared.
 
     Args:
-        require: of a space.
-        kinds: of all that they may name.
-        options: texts that stand somewhere in the space as options.
-        lists: the vectors that are searched value by value, with the name of a value of each.
+        require: Of a space.
+        kinds: Of all that they may name.
+        options: Texts that stand somewhere in the space as options.
+        lists: The vectors that are searched value by value, with the name of a value of each.
     """
     lists = lists or {}
     for place, each in enumerate(require):

@@ -51,9 +51,9 @@ def parse(
     what must hold between parameters.
 
     Args:
-        mapping: what stands under `space:`.
-        library: finds a ready-made space by its name.
-        known: values that come from elsewhere and that requirements may name.
+        mapping: What stands under `space:`.
+        library: Finds a ready-made space by its name.
+        known: Values that come from elsewhere and that requirements may name.
 
     Raises:
         SpaceError: with every problem, its path relative to the mapping.
@@ -109,11 +109,11 @@ def _placed(problem: Problem, places: Sequence[int]) -> Problem:
 class _Merged:
     """A space and the ready-made ones that it uses, in one.
 
-    Attributes:
-        forms: of all parameters.
-        source: of those that come from the library, the name of the fragment.
-        require: all requirements, the mapping's own ones first, each with its fragment if any.
-        dropped: parameters from the library that could never be active, with their fragments.
+    Args:
+        forms: Of all parameters.
+        source: Of those that come from the library, the name of the fragment.
+        require: All requirements, the mapping's own ones first, each with its fragment if any.
+        dropped: Parameters from the library that could never be active, with their fragments.
     """
 
     forms: dict[str, object]
@@ -148,7 +148,7 @@ class _Merged:
         parameters[:] = kept.values()
 
     def requirements(self, problems: list[Problem]) -> dict[int, Requirement]:
-        """Those that can be read, by their places; without the library's on what was dropped."""
+        """The readable ones, by their places; without the library's on what was dropped."""
         found = {}
         for place, (text, fragment) in enumerate(self.require):
             read = _attempt(partial(Requirement.of, text), problems, "require", place)

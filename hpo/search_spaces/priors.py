@@ -47,7 +47,7 @@ class Bump(Prior):
 
     F(u) = (1 - d) (Phi((u - m)/s) - Phi(-m/s)) / (Phi((1 - m)/s) - Phi(-m/s)) + d u
 
-    Attributes:
+    Args:
         centre: m, in [0, 1].
         width: s, above 0; brought into the range in which the arithmetic is exact.
     """
@@ -98,8 +98,8 @@ class Bump(Prior):
 class Weights(Prior):
     """Equal cells with unequal probabilities: an option that is likelier than the others.
 
-    Attributes:
-        shares: the probability of each cell, above 0; they sum to 1.
+    Args:
+        shares: The probability of each cell, above 0; they sum to 1.
     """
 
     shares: Sequence[float]

@@ -76,8 +76,8 @@ class Requirement:
 
     Where one of its parameters is not active, it says nothing and counts as met.
 
-    Attributes:
-        text: as the user wrote it.
+    Args:
+        text: As the user wrote it.
 
     Raises:
         SpaceError: it is not such a sentence.
@@ -100,7 +100,8 @@ class Requirement:
         """
         if isinstance(text, str):
             return cls(str(text))
-        sentence = f'{flow(text)} is no requirement; write text such as "warmup_epochs < epochs".'
+        example = 'write text such as "warmup_epochs < epochs".'
+        sentence = f"{flow(text)} is not a requirement; {example}"
         raise SpaceError([Problem((), sentence)])
 
     def __reduce__(self) -> tuple[type[Requirement], tuple[str]]:
@@ -144,8 +145,8 @@ class Requirement:
         """A sentence about names and kinds that do not fit, or "".
 
         Args:
-            kinds: of the values of each known parameter.
-            options: texts that stand somewhere in the space as options.
+            kinds: Of the values of each known parameter.
+            options: Texts that stand somewhere in the space as options.
         """
         for name in self.names:
             if name in kinds:
@@ -250,7 +251,7 @@ def _meaning(node: ast.expr) -> Meaning:
 
 
 def _meaning_of_comparison(node: ast.Compare) -> Meaning:
-    """Of a < b < c: a < b and b < c."""
+    """The meaning of a < b < c: a < b and b < c."""
     compared = [_COMPARISONS[type(op)] for op in node.ops]
     first, *others = [_meaning(part) for part in (node.left, *node.comparators)]
     if len(others) == 1:
@@ -306,7 +307,7 @@ def _kind_of_comparison(node: ast.Compare, kinds: Mapping[str, Kind]) -> Kind:
 
 
 def _refuse_different(left: ast.expr, right: ast.expr, kinds: Mapping[str, Kind]) -> None:
-    """Of kinds that are never equal: a number and a text."""
+    """Refuses a comparison of kinds that are never equal: a number and a text."""
     one, two = _kind(left, kinds), _kind(right, kinds)
     if one != two and "other" not in (one, two):
         raise TypeError(

@@ -48,10 +48,10 @@ class SearchSpace:
     are the part of it that was sampled. Every way to make one goes through `walk`. A vector is
     in them as its elements; `arranged` makes lists of these.
 
-    Attributes:
-        parameters: in the user's order, except that parents come before their children.
-        require: what must hold between parameters.
-        known: values that requirements may name and that come from elsewhere, such as `epochs`.
+    Args:
+        parameters: In the user's order, except that parents come before their children.
+        require: What must hold between parameters.
+        known: Values that requirements may name and that come from elsewhere, such as `epochs`.
 
     Raises:
         SpaceError: with every problem of the parameters' names, conditions and requirements.
@@ -160,8 +160,8 @@ class SearchSpace:
         """A configuration, each parameter of it drawn by its prior, or uniform on its scale.
 
         Args:
-            rng: where the numbers come from.
-            by_prior: whether priors are heeded.
+            rng: Where the numbers come from.
+            by_prior: Whether priors are heeded.
 
         Raises:
             SpaceError: none of many draws met the requirements.
@@ -179,6 +179,10 @@ class SearchSpace:
         else:
             raise SpaceError([self._never_met(linked)])
         return self._walk(self.plain, lambda p: linked[p.name] if p.name in linked else draw(p))
+
+    def sample_params(self, rng: Random, *, by_prior: bool = True) -> dict[str, Scalar]:
+        """The sampled part of a configuration that is drawn as `sample` draws it."""
+        return self.free_params(self.sample(rng, by_prior=by_prior))
 
     @cached_property
     def _linked(self) -> tuple[Parameter, ...]:
@@ -375,7 +379,7 @@ class SearchSpace:
         """The canonical YAML form: `parse` makes an equal space of it.
 
         Args:
-            hints: whether with what only guides a search or a reader: priors and reasons.
+            hints: Whether with what only guides a search or a reader: priors and reasons.
         """
         forms: dict[str, object] = {}
         for parameter in self.parameters:

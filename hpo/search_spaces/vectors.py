@@ -38,10 +38,10 @@ def taper_name(name: str) -> str:
 class Count:
     """The parameter that says how many values a vector has.
 
-    Attributes:
-        name: of the parameter.
-        domain: its own, of whole numbers.
-        always: whether every configuration has it.
+    Args:
+        name: Of the parameter.
+        domain: Its own, of whole numbers.
+        always: Whether every configuration has it.
     """
 
     name: str
@@ -62,11 +62,11 @@ def elements(
     """The plain parameters of a vector: their names, domains and conditions.
 
     Args:
-        name: of the vector.
-        domain: of each of its values.
-        when: its conditions.
-        count: says how many values it has.
-        taper: rules by which all values follow from the first; none gives each its own.
+        name: Of the vector.
+        domain: Of each of its values.
+        when: Its conditions.
+        count: Says how many values it has.
+        taper: Rules by which all values follow from the first; none gives each its own.
     """
     if not taper:
         for place in range(1, max(lengths(count.domain)) + 1):
@@ -119,11 +119,11 @@ def problems(
     """Everything wrong with a vector.
 
     Args:
-        name: of the vector.
-        domain: of its values, if that is sound.
-        per: what is given as the name of the parameter that counts.
-        taper: what is given as rules.
-        others: the domains of the space's parameters; None for those that are vectors.
+        name: Of the vector.
+        domain: Of its values, if that is sound.
+        per: What is given as the name of the parameter that counts.
+        taper: What is given as rules.
+        others: The domains of the space's parameters; None for those that are vectors.
     """
     yield from _count_problems(name, per, taper, others)
     for place, rule in enumerate(taper):

@@ -35,7 +35,7 @@ class Fit:
     failure: Failure | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the file and in ``--json``."""
+        """The fit as it stands in the file and in ``--json``."""
         failure = self.failure
         return {
             "size": self.size,
@@ -104,7 +104,7 @@ class FitsLog:
 
 
 def _read(line: bytes) -> Fit | None:
-    """One line; None of a fit that failed, which may do better now, and of half a line."""
+    """The fit in a line; None for one that failed, which may do better now, and for half a line."""
     try:
         entry = json.loads(line)
         if entry["failure"] is not None:

@@ -236,7 +236,7 @@ class Sizing:
             del self._running[running.job.trial]
 
     def _give_up_after_many(self) -> None:
-        """Ends it all where nothing succeeds.
+        """Ends all fits where nothing succeeds.
 
         Raises:
             HpoError: with the last failure.

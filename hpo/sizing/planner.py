@@ -57,7 +57,7 @@ class Planner:
 
     @property
     def n_fits(self) -> int:
-        """How many there can be in all."""
+        """How many fits there can be in all."""
         return self._seeds * len(self._sizes)
 
     def is_done(self, fits: Sequence[Fit], taken: Iterable[Place]) -> bool:
@@ -119,7 +119,7 @@ def _at(cost: tuple[float, float], size: int) -> float:
 
 
 def _spread(sizes: Sequence[int], ratio: float) -> list[int]:
-    """Of rising sizes the last, and those below it by about such a ratio, down to the first."""
+    """The last of rising sizes, and those below it by about such a ratio, down to the first."""
     n = max(1, round(math.log(sizes[-1] / sizes[0], ratio)))
     wanted = np.geomspace(sizes[0], sizes[-1], n + 1)
     return sorted({min(sizes, key=lambda size: abs(math.log(size / w))) for w in wanted})

@@ -88,12 +88,12 @@ class Question:
 
     @property
     def is_ours(self) -> bool:
-        """Whether hpo trains it, and so measures what it likes."""
+        """Whether hpo trains the model, and so measures what it likes."""
         return self.plan.spec.objective.kind in OURS
 
     @property
     def train_metric(self) -> str | None:
-        """The same of the training part; None where there is none."""
+        """The metric's counterpart on the training part; None where there is none."""
         part, _, base = self.metric.partition("_")
         if part != "val":
             return None
@@ -121,7 +121,7 @@ class Question:
 
     @property
     def directory(self) -> Path:
-        """Where its fits are kept."""
+        """Where the fits are kept."""
         assert self.study.directory is not None  # noqa: S101 - a study with a plan has one
         return self.study.directory / DATA_NEEDS / self.key
 

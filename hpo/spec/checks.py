@@ -41,7 +41,7 @@ _TRIAL_ATTRIBUTES = ("checkpoint_dir", "config", "device", "directory", "number"
 class Parts(NamedTuple):
     """What a study file without a mistake says.
 
-    Attributes:
+    Args:
         spec: The file as written.
         space: Its search space, ready-made parts merged in.
         baseline: The params of the baseline, if there is one.
@@ -381,7 +381,7 @@ def _requirement_mistakes(
     found = []
     for metric, text in requirements.items() if isinstance(requirements, dict) else ():
         if not isinstance(text, str) or requirement(text) is None:
-            message = f"{text!r} is no requirement; write '<= 0.03' or '>= 0.9', in quotes."
+            message = f"{text!r} is not a requirement; write '<= 0.03' or '>= 0.9', in quotes."
             found.append(file.mistake((key, str(metric)), message))
         if problem := _unknown_metric(file, objective, str(metric)):
             found.append(file.mistake((key, str(metric)), problem))

@@ -26,7 +26,7 @@ def seconds(text: str) -> float:
     """Reads a duration as a command line has it: 90s, 10m, or a number of seconds.
 
     Raises:
-        ValueError: it is none, or not above 0.
+        ValueError: it is not a duration, or not above 0.
     """
     try:
         value = float(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,8 +74,13 @@ class Plan:
         return {**self.space.arranged(self.space.complete(params)), **self._given}
 
     def flat_config(self, params: Mapping[str, Any]) -> dict[str, Scalar]:
-        """The same with a name for each element of a vector, as it is searched and shown."""
+        """The configuration with a name for each element of a vector, as is searched and shown."""
         return {**self.space.complete(params), **self._given}
+
+    def sample_params(self, n: int) -> list[dict[str, Scalar]]:
+        """The params of n configurations as they may be drawn; each time the same ones."""
+        rng = random.Random(0)
+        return [self.space.sample_params(rng) for _ in range(n)]
 
     @property
     def _given(self) -> dict[str, Scalar]:

@@ -23,7 +23,7 @@ KEY = "hpo:key"
 
 
 class TooManyFailuresError(Exception):
-    """As many trials have failed as may, and the study has; nothing was written."""
+    """No more trials may fail, so the study has failed; nothing was written."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"trial {number} failed when its study had failed already")
@@ -202,7 +202,7 @@ class Commits:
     def _may_fail(
         self, trial: FrozenTrial, study: KnownStudy, mine: Collection[int]
     ) -> list[tuple[str, Sequence[Any]]]:
-        """On what conditions a trial that has failed is written so."""
+        """The conditions on which a trial that has failed is written so."""
         if self.failures is None or trial.state is not TrialState.FAIL:
             return []
         return list(self.failures.allow(study.study_id, study.n_failed, study.recent(mine)))

@@ -65,7 +65,7 @@ class Database:
 
     @property
     def url(self) -> str:
-        """Its URL, the password masked."""
+        """The database's URL, the password masked."""
         return shown(self.engine.url)
 
     @property
@@ -77,7 +77,7 @@ class Database:
 
     @property
     def clock_sql(self) -> str:
-        """The same, as SQL."""
+        """The database's clock, as SQL."""
         if self.is_postgresql:
             return "CAST(EXTRACT(epoch FROM clock_timestamp()) AS FLOAT)"
         return "((julianday('now') - 2440587.5) * 86400.0)"

@@ -65,7 +65,7 @@ def _read(connection: sa.Connection, ids: Sequence[int]) -> list[FrozenTrial]:
 def no_worse(
     connection: sa.Connection, ids: Sequence[int], bound: float, *, maximize: bool
 ) -> list[int]:
-    """Those of some COMPLETE trials whose first value is not worse than a bound."""
+    """The trials among some COMPLETE ones whose first value is not worse than a bound."""
     value, kind = schema.values.c.value, schema.values.c.value_type
     best = (
         TrialValueModel.TrialValueType.INF_POS
@@ -95,7 +95,7 @@ PARTS = (schema.values, schema.params, schema.steps, schema.user_attrs, schema.s
 def parts_in(
     connection: sa.Connection, table: sa.Table, ids: Sequence[int]
 ) -> Mapping[int, list[sa.Row[Any]]]:
-    """The rows in one of them of each trial, in the order in which they were written."""
+    """The rows of each trial in one table, in the order in which they were written."""
     query = sa.select(table).where(table.c.trial_id.in_(ids)).order_by(*table.primary_key)
     found: dict[int, list[sa.Row[Any]]] = defaultdict(list)
     for row in connection.execute(query):
@@ -175,7 +175,7 @@ class FailureLimits:
 
 @dataclass(frozen=True)
 class Conditions:
-    """On which a new trial gets its row.
+    """The conditions on which a new trial gets its row.
 
     Args:
         limit: It is not one trial too many.
@@ -188,7 +188,7 @@ class Conditions:
     token: str | None = None
 
     def of(self, study_id: int) -> Iterator[tuple[str, Sequence[Any]]]:
-        """Each as SQL, with its values."""
+        """The conditions as SQL, each with its values."""
         yield "EXISTS (SELECT 1 FROM studies WHERE study_id = %s)", [study_id]
         if self.limit is not None:
             yield f"{_NEXT} < %s", [study_id, self.limit]
@@ -346,7 +346,7 @@ def _as_utc(local: datetime | None) -> datetime | None:
 
 
 def _stored(local: datetime | None) -> str | None:
-    """As SQLAlchemy would store it."""
+    """A value as SQLAlchemy would store it."""
     return f"{utc:%Y-%m-%d %H:%M:%S.%f}" if (utc := _as_utc(local)) else None
 
 

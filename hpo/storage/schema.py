@@ -28,7 +28,7 @@ from hpo.filesystems import network_file_system
 from hpo.storage.urls import cannot_open, engine_arguments, file_of, masked, parse, shown
 
 VERSION = 1
-"""Of hpo's own tables."""
+"""The version of hpo's own tables."""
 
 studies = models.StudyModel.__table__
 directions = models.StudyDirectionModel.__table__
@@ -156,7 +156,7 @@ def _refuse_network(url: sa.engine.URL) -> None:
 
 
 Versions = tuple[str | None, int | None]
-"""Of Optuna's tables (its alembic revision) and of ours; None where there are none."""
+"""The versions of Optuna's tables (its alembic revision) and of ours; None where there are none."""
 
 
 def _wanted() -> Versions:

@@ -107,7 +107,7 @@ class Storage(BaseStorage):
 
     @property
     def engine(self) -> sa.engine.Engine:
-        """SQLAlchemy's."""
+        """SQLAlchemy's engine."""
         return self.database.engine
 
     @property

@@ -155,7 +155,7 @@ def id_of(database: Database, name: str) -> int:
 
 
 def name_of(database: Database, study_id: int) -> str:
-    """Its name.
+    """The study's name.
 
     Raises:
         KeyError: there is no such study.
@@ -176,7 +176,7 @@ def exists(database: Database, study_id: int, *, patient: bool = True) -> bool:
 
 
 def attrs(database: Database, table: sa.Table, study_id: int) -> dict[str, Any]:
-    """Its attributes in a table.
+    """The study's attributes in a table.
 
     Raises:
         KeyError: there is no such study.

@@ -8,8 +8,8 @@ A trainer is a generator: it yields one `Report` per epoch and knows nothing of 
         print(report.step, report.metrics["val_error"])
 
 A study file is checked without PyTorch: this module, `errors`, `report`, `fields`, `config`,
-`goals`, `schedules`, `code` and `data` import in milliseconds. These import it, and are imported by
-name:
+`goals`, `schedules`, `code`, `fit_files` and `data` import in milliseconds. These import it, and
+are imported by name:
 
     loop          fit: the loop, on one screen
     steps         one step: loss, gradient in micro-batches, precision, penalty, clipping

@@ -284,4 +284,4 @@ LINKS: Mapping[type[nn.Module], Callable[[Any], Link]] = MappingProxyType(
         nn.MaxPool2d: _MaxPool,
     }
 )
-"""Of each kind of layer, as `hpo.trainers.models` builds it, the link that does the same."""
+"""The link that does the same as each kind of layer that `hpo.trainers.models` builds."""

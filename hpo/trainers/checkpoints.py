@@ -15,8 +15,7 @@ import torch
 from safetensors.torch import save as as_safetensors
 from torch import nn
 
-WEIGHTS = "model.safetensors"
-"""What is left of a fit that came to its end."""
+from hpo.trainers.fit_files import STATES, WEIGHTS, of_fold, state_file
 
 DATA = "data"
 """What the file of weights says of the data: its digest."""
@@ -31,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Checkpoints:
     """The checkpoints of one fit, in a folder of their own.
 
-    Attributes:
+    Args:
         directory: The folder; it is made when something is written.
         every_epochs: A checkpoint is due after so many epochs; None is never.
         every_seconds: A checkpoint is due after so many seconds; None is never.
@@ -47,9 +46,9 @@ class Checkpoints:
     _written_at: float = field(default_factory=time.monotonic)
 
     def of_fold(self, fold: int) -> "Checkpoints":
-        """Those of one fold, from 1."""
+        """The checkpoints of one fold, from 1."""
         return Checkpoints(
-            self.directory / f"fold-{fold}",
+            of_fold(self.directory, fold),
             self.every_epochs,
             self.every_seconds,
             self.keep_weights,
@@ -74,7 +73,7 @@ class Checkpoints:
         buffer = BytesIO()
         torch.save(state, buffer)
         content = buffer.getvalue()
-        write(self._path(epoch), content + hashlib.sha256(content).digest())
+        write(state_file(self.directory, epoch), content + hashlib.sha256(content).digest())
         for path in self._found()[_KEPT:]:
             path.unlink(missing_ok=True)
         self._written_at = time.monotonic()
@@ -104,12 +103,9 @@ class Checkpoints:
         for path in self._found():
             path.unlink(missing_ok=True)
 
-    def _path(self, epoch: int) -> Path:
-        return self.directory / f"checkpoint-{epoch:06d}.pt"
-
     def _found(self) -> list[Path]:
         """All checkpoints, the newest first."""
-        return sorted(self.directory.glob("checkpoint-*.pt"), reverse=True)
+        return sorted(self.directory.glob(STATES), reverse=True)
 
 
 def weights_of(model: nn.Module, data: str | None = None) -> bytes:

@@ -17,7 +17,7 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
     """Imports ``package.module:name``, looking in `folder` first.
 
     Raises:
-        CodeError: If the module cannot be imported, or has nothing of that name to call.
+        CodeError: the module cannot be imported, or has nothing of that name to call.
     """
     module_name, _, attribute = name.partition(":")
     package = module_name.partition(".")[0]

@@ -41,11 +41,11 @@ class TrainerConfig:
     What each field means and takes is in `FIELDS`. A schedule's own epochs, such as `tau`, count
     from the end of its warm-up.
 
-    Attributes:
+    Args:
         own: What the user's own model has besides, by name; empty with any other.
 
     Raises:
-        ConfigError: With every value that cannot be taken; where there is none, with every two
+        ConfigError: with every value that cannot be taken; where there is none, with every two
             that cannot be taken together.
     """
 
@@ -459,7 +459,7 @@ class TrainerConfig:
         A field that is unknown belongs to the user's own model, where there is one.
 
         Raises:
-            ConfigError: With every unknown field and every value that cannot be taken.
+            ConfigError: with every unknown field and every value that cannot be taken.
         """
         own = {}
         if is_code(config.get("model")):

@@ -27,7 +27,7 @@ class Dense(nn.Module):
         self.bias = nn.Parameter(torch.empty(units)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """From (n, inputs) to (n, units)."""
+        """Maps (n, inputs) to (n, units)."""
         if self.bias is None:
             return x @ self.weight
         return torch.addmm(self.bias, x, self.weight)

@@ -17,7 +17,7 @@ def choose(name: str = "auto") -> torch.device:
         name: "auto", "cpu", "cuda", "cuda:1", "mps".
 
     Raises:
-        ConfigError: If this machine has no such device.
+        ConfigError: this machine has no such device.
     """
     if name == "auto":
         return torch.device(next(device for device in ("cuda", "mps", "cpu") if _count(device)))
@@ -52,7 +52,7 @@ def number_type(config: TrainerConfig, device: torch.device) -> torch.dtype | No
 
 @contextmanager
 def deterministic(wanted: bool) -> Iterator[None]:  # noqa: FBT001 - what it is called
-    """Within, GPUs calculate the same bits each time, if wanted.
+    """A context in which GPUs calculate the same bits each time, if wanted.
 
     Raises:
         RuntimeError: torch's own, where an operation cannot.

@@ -80,7 +80,7 @@ class CodeError(ImportError):
 class Diverged(ArithmeticError):  # noqa: N818 - what happened to the trial, not a fault of the code
     """The training or validation loss became NaN or infinite; training stopped there.
 
-    Attributes:
+    Args:
         epoch: The epoch that diverged, from 1. The reports before it have been yielded.
         metric: `train_loss` or `val_loss`.
         value: NaN, inf or -inf.

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from hpo.trainers import metrics, models
-from hpo.trainers.checkpoints import DATA, WEIGHTS, weights_of, write
+from hpo.trainers.checkpoints import DATA, weights_of, write
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.arrays import Channels, images, read_examples
 from hpo.trainers.data.images import images_at, read_images
@@ -32,6 +32,7 @@ from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
 from hpo.trainers.data.tables import read_rows
 from hpo.trainers.errors import DataError
 from hpo.trainers.fields import is_code
+from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import Goals
 
 CONFIG, TRANSFORMER, SCRIPT, ONNX = (
@@ -73,7 +74,7 @@ if __name__ == "__main__":
 class Exported:
     """An exported network, ready to answer.
 
-    Attributes:
+    Args:
         network: On the CPU, in eval mode; from features (n, *shape) to outputs (n, n_outputs).
         config: What it was trained with.
         shape: Of the features of one example.
@@ -106,10 +107,10 @@ class Exported:
         """Raw examples for `features`, some at a time: of a file, or of a folder of images.
 
         Raises:
-            DataError: If they cannot be read, or are not of the kind that was trained on.
+            DataError: they cannot be read, or are not of the kind that was trained on.
         """
         if not path.exists():
-            raise DataError(f"There is no file {str(path)!r}.")
+            raise DataError(f"there is no file {str(path)!r}.")
         of_images = path.is_dir() or path.suffix.lower() in IMAGES
         if self.form == "images" and of_images:
             yield from read_images(path, self.shape, self.image_size)
@@ -130,7 +131,7 @@ class Exported:
         """What the network takes, (n, *shape), of raw examples: an array, or a table's rows.
 
         Raises:
-            DataError: If examples of an array are not of the shape that was trained on.
+            DataError: examples of an array are not of the shape that was trained on.
         """
         if self.form != "table":
             self._check_shape(np.asarray(examples))
@@ -144,7 +145,7 @@ class Exported:
         as_image = isinstance(self.transformer, Channels) and x.ndim in (3, 4)
         if (images(x) if as_image else x).shape[1:] != trained:
             raise DataError(
-                f"An example has the shape {x.shape[1:]}; the network was trained on {trained}."
+                f"an example has the shape {x.shape[1:]}; the network was trained on {trained}."
             )
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
@@ -186,8 +187,8 @@ def export(
             whose code comes along.
 
     Raises:
-        DataError: As `check_free`.
-        OSError: If it cannot be written.
+        DataError: as `check_free`.
+        OSError: it cannot be written.
     """
     code = _code(source.folder.resolve()) if is_code(config.model) else {}
     check_free(to, code)
@@ -231,7 +232,7 @@ def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> Non
         code: Files that are to be copied, by their path in the folder.
 
     Raises:
-        DataError: With the first such file.
+        DataError: with the first such file.
     """
     if _is_export(to):
         return
@@ -310,7 +311,7 @@ def restore(
         folder: Where a model of the user's own is looked for first.
 
     Raises:
-        DataError: If the weights are another network's.
+        DataError: the weights are another network's.
     """
     if not isinstance(config, TrainerConfig):
         config = TrainerConfig.from_mapping(config)
@@ -380,8 +381,8 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
         share of the greatest output.
 
     Raises:
-        DataError: If that is more than 1e-4; the file is deleted.
-        ImportError: If the packages for it are not installed.
+        DataError: that is more than 1e-4; the file is deleted.
+        ImportError: the packages for it are not installed.
     """
     import onnxruntime
 

@@ -21,7 +21,7 @@ def is_code(value: object) -> bool:
 class Field:
     """Which values a field takes, and when it matters.
 
-    Attributes:
+    Args:
         kind: str, bool, int or float. An int field takes 64.0 too, a float field any integer.
         why: What the value is, and with it why it is bounded.
         default: What it is where nobody sets it.

@@ -24,7 +24,7 @@ _F_BETA = re.compile(r"f(\d+(?:\.\d+)?)")
 class Metric:
     """One way of judging a model.
 
-    Attributes:
+    Args:
         direction: Which way is better.
         why: What it is.
         task: The only one it has a meaning in; None for both.
@@ -198,7 +198,7 @@ def problem(name: str, task: Task) -> str | None:
 class Goals:
     """What a fit reports, and what it watches.
 
-    Attributes:
+    Args:
         names: Metrics to report besides `ALWAYS`; those already in it may be among them.
         watched: The metric by which `patience` tells the best epoch.
         costs: (n_classes, n_classes), the cost of each answer (columns) for each truth (rows).

@@ -59,11 +59,11 @@ def fit(
         The metrics of the last epoch; with `patience`, of the best, whose weights are restored.
 
     Raises:
-        ConfigError: If the configuration cannot be used, or not on this data or device, before the
+        ConfigError: the configuration cannot be used, or not on this data or device, before the
             first report.
-        DataError: If the data cannot be had.
-        CodeError: If the user's own model cannot be found.
-        Diverged: If a loss is no longer finite, after the report of the epoch before.
+        DataError: the data cannot be had.
+        CodeError: the user's own model cannot be found.
+        Diverged: a loss is no longer finite, after the report of the epoch before.
     """
     start = time.perf_counter()
     training = _begun(config, data, seed, device, goals, folder)

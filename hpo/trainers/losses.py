@@ -13,7 +13,7 @@ _SUM, _NO_CLASS = 2, -100  # PyTorch's numbers for reduction="sum" and for examp
 
 
 class Loss(Protocol):
-    """From outputs (n, n_outputs) and targets (n,) to their mean loss."""
+    """Maps outputs (n, n_outputs) and targets (n,) to their mean loss."""
 
     def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
         """The loss, ()."""
@@ -42,7 +42,7 @@ class CrossEntropy:
         self._s, self._weights = smoothing, weights
 
     def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """As `Loss` says."""
+        """See `Loss.__call__`."""
         if self._weights is None:
             return cross_entropy(outputs, y, label_smoothing=self._s)
         how: dict[str, Any] = {"label_smoothing": self._s, "reduction": "sum"}
@@ -69,7 +69,7 @@ class SquaredError:
     """The mean of the squared errors of one output."""
 
     def __call__(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """As `Loss` says."""
+        """See `Loss.__call__`."""
         return mse_loss(outputs.squeeze(1), y)
 
     def gradient(self, outputs: Tensor, y: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -89,7 +89,7 @@ def evaluate(
         part: Which it was. It stands in front of the results' names, in the place of `val`.
 
     Raises:
-        ConfigError: If there are `problems`.
+        ConfigError: there are `problems`.
     """
     split = (name.partition("_") for name in names)
     bases = list(dict.fromkeys(base for head, _, base in split if head in ("val", part)))
@@ -158,7 +158,7 @@ def _costs_problems(costs: tuple[tuple[float, ...], ...], data: Data) -> Iterato
 class _Answers:
     """What a classifier said; each metric is a scalar on the device.
 
-    Attributes:
+    Args:
         outputs: Logits, (n, n_classes).
         targets: Classes, (n,).
         data: Names the classes.
@@ -262,7 +262,7 @@ class _Answers:
 
     @cached_property
     def _counts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each class, the right answers, all answers, and the truths; each (n_classes,)."""
+        """The right answers, all answers, and the truths of each class; each (n_classes,)."""
         zeros = self.outputs.new_zeros(self.outputs.shape[1], dtype=torch.int64)
         right = (self._answers == self.targets).long()
         counts = (
@@ -305,7 +305,7 @@ class _Answers:
 class _Predictions:
     """What a regression said; each metric is a scalar on the device.
 
-    Attributes:
+    Args:
         outputs: Standardised predictions, (n, 1).
         targets: Standardised targets, (n,).
         data: Knows the target's unit.

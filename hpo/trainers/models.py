@@ -63,7 +63,7 @@ class Pixels(nn.Module):
     """An image's numbers in a row, pixel by pixel: as they lie where channels lie last."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """From (n, c, h, w) to (n, h w c)."""
+        """Maps (n, c, h, w) to (n, h w c)."""
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
@@ -286,8 +286,8 @@ def build(
         folder: Where the user's own code is looked for first.
 
     Raises:
-        CodeError: If the user's own code cannot be found.
-        ConfigError: If it returns something else than a module. What it raises itself, passes.
+        CodeError: the user's own code cannot be found.
+        ConfigError: it returns something else than a module. What it raises itself, passes.
     """
     if config.model in MODELS:
         return MODELS[config.model](config, shape, n_outputs, generator)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 class Report:
     """The state of training after one epoch.
 
-    Attributes:
+    Args:
         step: Epochs done, from 1.
         metrics: Finite numbers by name; see `hpo.trainers.METRICS`.
         wall_seconds: Seconds since the start of `fit`, the time its caller took included.

@@ -48,7 +48,7 @@ READS = (
 class Terms:
     """What the equations below are made of; lengths are in steps.
 
-    Attributes:
+    Args:
         eps_0: The highest learning rate.
         eps_tau: The last one.
         eps_start: The first one, where that is not the highest.
@@ -75,7 +75,7 @@ class Terms:
     peak: float
 
     def a(self, k: int) -> float:
-        """Of the horizon, the share that lies behind: a = min(k / tau, 1)."""
+        """The share of the horizon that lies behind: a = min(k / tau, 1)."""
         return min(k / self.tau, 1.0)
 
 
@@ -185,7 +185,7 @@ def cycled(s: float, low: float, high: float) -> float:
 class Schedule:
     """Learning rate and momentum of every step of one trial; make one with `Schedule.of`.
 
-    Attributes:
+    Args:
         name: One of `SCHEDULES`.
         terms: What its equation is made of.
         n_steps: Steps of the whole run, warm-up included.
@@ -215,7 +215,7 @@ class Schedule:
             epochs: Instead of the configuration's.
 
         Raises:
-            ConfigError: With every value that cannot be taken.
+            ConfigError: with every value that cannot be taken.
         """
         if isinstance(steps_per_epoch, bool) or steps_per_epoch < 1 or steps_per_epoch % 1:
             sentence = f"{steps_per_epoch!r} is not a whole number of at least 1."
@@ -305,7 +305,7 @@ def robbins_monro(schedule: str, decay_power: float | None = None) -> str | None
         schedule has an end, of which they say nothing.
 
     Raises:
-        ConfigError: If one of them cannot be taken.
+        ConfigError: one of them cannot be taken.
     """
     given = {"schedule": schedule, "decay_power": decay_power}
     checked = ((name, check_value(name, value)) for name, value in given.items())

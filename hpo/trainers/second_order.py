@@ -248,7 +248,7 @@ def _evaluate(objective: Objective, parameters: Sequence[nn.Parameter]) -> tuple
 
 
 def _checked(loss: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The same; but a loss whose gradient has no finite norm is not a number."""
+    """The loss and its gradient; where that has no finite norm, the loss becomes NaN."""
     return loss + 0 * gradient.dot(gradient), gradient
 
 
@@ -259,7 +259,7 @@ def _guard(loss: Tensor, gradient: Tensor) -> tuple[float, Tensor]:
 
 
 def _vector(tensors: Iterable[Tensor]) -> Tensor:
-    """All their numbers, one after the other."""
+    """All numbers of some tensors, one after the other."""
     return torch.cat([t.reshape(-1) for t in tensors])
 
 

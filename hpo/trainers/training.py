@@ -51,7 +51,7 @@ class Training:
         reports: All reports so far.
 
     Raises:
-        ConfigError: If the network cannot be trained as asked.
+        ConfigError: the network cannot be trained as asked.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Training:
 
     @property
     def epochs(self) -> int:
-        """How many there are to be."""
+        """How many epochs there are to be."""
         return self._config.epochs
 
     @property
@@ -95,7 +95,7 @@ class Training:
 
     @contextmanager
     def turn(self) -> Iterator[None]:
-        """While this fit calculates, torch's global settings are its own."""
+        """A context in which torch's global settings are this fit's own."""
         with self._randomness.turn(), deterministic(self._config.deterministic):
             yield
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hpo import samplers
+from hpo.spec import SamplerName
 from hpo.trial import FAILURE
 from tests.acceptance.harness import Folder, Study
 from tests.cgroups import GROWS, memory_group
@@ -88,7 +89,7 @@ def test_one_that_never_fits_fails_after_the_second_attempt(folder: Folder) -> N
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp"])
-def test_models_learn_what_does_not_fit_and_still_search_close_to_it(name: str) -> None:
+def test_models_learn_what_does_not_fit_and_still_search_close_to_it(name: SamplerName) -> None:
     """The best value that fits is at 0.6; beyond, nothing fits.
 
     Ten of forty trials are random, and four in ten of these do not fit. A model that ignored

@@ -510,7 +510,7 @@ def test_a_run_warns_once_and_goes_on(folder: Folder) -> None:
         ),
         (
             {"depth": {"int": [1, 3]}, "x": {"float": [0, 1], "when": {"depth": "=> 3"}}},
-            ['space.x.when.depth: "=> 3" is no comparison; write ">= 3".'],
+            ['space.x.when.depth: "=> 3" is not a comparison; write ">= 3".'],
         ),
         (
             {"depth": {"int": [1, 3]}, "x": {"float": [0, 1], "when": {"depth": "3"}}},

@@ -18,7 +18,7 @@ from hpo import catalog, pruners, samplers, spec, studyfile
 from hpo.directions import Direction
 from hpo.pruners import ForecastPruner, Rule
 from hpo.pruners.decisions import THRESHOLD
-from hpo.spec import RULE_OPTIONS, Plan, RuleName, StoppingSpec
+from hpo.spec import RULE_OPTIONS, Plan, RuleName, SamplerName, StoppingSpec
 from hpo.storage import open_storage
 from hpo.trial import FORECAST
 
@@ -106,7 +106,7 @@ def test_no_rule_stops_nothing() -> None:
 
 @pytest.mark.parametrize("sampler", ["grid", "random", "sobol", "tpe", "gp", "skopt"])
 @pytest.mark.parametrize("name", ["forecast", "hyperband", "patience wrapped"])
-def test_a_rule_goes_with_every_sampler(name: str, sampler: str) -> None:
+def test_a_rule_goes_with_every_sampler(name: str, sampler: SamplerName) -> None:
     space = {"x": {"int": [0, 11]}}
     rule = pruners.build(plan(name, **RULES[name]))
     chooses = samplers.build(sampler, space, seed=0, startup_trials=4)
@@ -436,7 +436,7 @@ def test_the_search_in_the_readme_keeps_its_best_trial(
             trial.report(step, value=(trial.x - 0.3) ** 2 + 1 / (step + 1))
         return float((trial.x - 0.3) ** 2)
 
-    def best(rule: str) -> int:
+    def best(rule: RuleName) -> int:
         return hpo.search(
             train,
             space={"x": {"float": [0, 1]}},

@@ -20,6 +20,7 @@ from hpo.samplers.experience import Experience
 from hpo.samplers.memory import Memory
 from hpo.samplers.model_based import _Observed, _penalised
 from hpo.search_spaces import GridError, SearchSpace, parse
+from hpo.spec import SamplerName
 from hpo.trial import FAILURE, FORECAST
 
 NAMES = samplers.NAMES
@@ -76,8 +77,9 @@ FINITE = parse(
 
 
 @pytest.fixture(params=NAMES)
-def name(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+def name(request: pytest.FixtureRequest) -> SamplerName:
+    chosen: SamplerName = request.param
+    return chosen
 
 
 def _study(sampler: SpaceSampler, direction: Direction = "minimize") -> optuna.Study:
@@ -95,11 +97,11 @@ def _value(config: dict[str, Any]) -> float:
     return float((config["x"] - 0.3) ** 2 + bonus[config["kind"]])
 
 
-def test_a_sampler_is_optunas(name: str) -> None:
+def test_a_sampler_is_optunas(name: SamplerName) -> None:
     assert isinstance(samplers.build(name, SMALL, seed=0), optuna.samplers.BaseSampler)
 
 
-def test_a_finite_space_is_exhausted_exactly_once(name: str) -> None:
+def test_a_finite_space_is_exhausted_exactly_once(name: SamplerName) -> None:
     study = _study(samplers.build(name, SMALL, seed=0, startup_trials=3))
     study.optimize(lambda t: float(_suggest(t, SMALL)["depth"]), n_trials=30)
     assert sorted(SMALL.key(t.params) for t in study.trials) == sorted(
@@ -108,7 +110,7 @@ def test_a_finite_space_is_exhausted_exactly_once(name: str) -> None:
     assert len(study.trials) == SMALL.size == 9
 
 
-def test_a_finite_space_is_exhausted_exactly_once_through_ask_and_tell(name: str) -> None:
+def test_a_finite_space_is_exhausted_exactly_once_through_ask_and_tell(name: SamplerName) -> None:
     study = _study(samplers.build(name, SMALL, seed=1, startup_trials=3))
     for _ in range(9):
         trial = study.ask()
@@ -120,7 +122,7 @@ def test_a_finite_space_is_exhausted_exactly_once_through_ask_and_tell(name: str
     assert [t.state for t in study.trials][-1] is TrialState.FAIL
 
 
-def test_an_inactive_parameter_is_never_recorded(name: str) -> None:
+def test_an_inactive_parameter_is_never_recorded(name: SamplerName) -> None:
     study = _study(samplers.build(name, SMALL, seed=2, startup_trials=2))
     study.optimize(lambda t: float(_suggest(t, SMALL)["depth"]), n_trials=9)
     for trial in study.trials:
@@ -128,7 +130,7 @@ def test_an_inactive_parameter_is_never_recorded(name: str) -> None:
         assert SMALL.contains(trial.params)
 
 
-def test_every_trial_of_a_rich_space_is_a_point_of_it(name: str) -> None:
+def test_every_trial_of_a_rich_space_is_a_point_of_it(name: SamplerName) -> None:
     """No parameter is recorded that is not active, and no requirement is broken."""
     study = _study(samplers.build(name, RICH, seed=4, startup_trials=6))
 
@@ -152,7 +154,9 @@ def test_every_trial_of_a_rich_space_is_a_point_of_it(name: str) -> None:
         assert trial.params["batch_size"] >= 32 or trial.params["depth"] < 3
 
 
-def test_requirements_leave_a_finite_space_that_is_exhausted_exactly_once(name: str) -> None:
+def test_requirements_leave_a_finite_space_that_is_exhausted_exactly_once(
+    name: SamplerName,
+) -> None:
     study = _study(samplers.build(name, FINITE, seed=0, startup_trials=36))
     study.optimize(lambda t: float(_suggest(t, FINITE)["warmup"]), n_trials=60)
     keys = [FINITE.key(t.params) for t in study.trials]
@@ -160,7 +164,9 @@ def test_requirements_leave_a_finite_space_that_is_exhausted_exactly_once(name: 
     assert len(keys) == FINITE.size == 1 + 3 * 2 + 6 * 2 * 3
 
 
-def test_requirements_that_hardly_any_draw_meets_end_a_study_when_all_is_tried(name: str) -> None:
+def test_requirements_that_hardly_any_draw_meets_end_a_study_when_all_is_tried(
+    name: SamplerName,
+) -> None:
     """One draw in 2,500 meets them, and chance alone would not find them all."""
     space = parse({k: {"int": [0, 49]} for k in "abc"} | {"require": ["a == b", "b == c", "a < 6"]})
     assert space.size == 6
@@ -183,7 +189,7 @@ def test_a_space_too_linked_to_count_ends_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
-def test_a_model_whose_favourite_is_not_allowed_takes_the_nearest(name: str) -> None:
+def test_a_model_whose_favourite_is_not_allowed_takes_the_nearest(name: SamplerName) -> None:
     """The optimum is where x + y = 1.55 is reached; what the model wants lies beyond.
 
     One draw in ten is allowed. The best of 20 random ones has a median distance of 0.018 from the
@@ -197,7 +203,7 @@ def test_a_model_whose_favourite_is_not_allowed_takes_the_nearest(name: str) -> 
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
-def test_trials_made_elsewhere_do_no_harm(name: str) -> None:
+def test_trials_made_elsewhere_do_no_harm(name: SamplerName) -> None:
     space = parse({"x": {"float": [5, 6]}, "y": {"float": [0, 1]}})
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     study.optimize(lambda t: t.suggest_float("x", 0, 10) + t.suggest_float("y", 0, 1), n_trials=5)
@@ -214,7 +220,7 @@ def test_trials_made_elsewhere_do_no_harm(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["grid", "random"])
-def test_trials_that_are_no_points_of_the_space_take_none_of_its_places(name: str) -> None:
+def test_trials_that_are_no_points_of_the_space_take_none_of_its_places(name: SamplerName) -> None:
     space = parse({"x": {"int": [1, 5]}})
     study = _study(samplers.build(name, space, seed=0))
     for value in (7, 8, 9):
@@ -225,7 +231,7 @@ def test_trials_that_are_no_points_of_the_space_take_none_of_its_places(name: st
     assert sorted(t.params["x"] for t in study.trials[3:]) == [1, 2, 3, 4, 5]
 
 
-def test_a_sampler_survives_pickling(name: str) -> None:
+def test_a_sampler_survives_pickling(name: SamplerName) -> None:
     sampler = samplers.build(name, RICH, seed=0)
     study, again = _study(sampler), _study(pickle.loads(pickle.dumps(sampler)))  # noqa: S301 - our own
     for each in (study, again):
@@ -238,7 +244,7 @@ def test_a_partial_baseline_is_refused() -> None:
         samplers.build("random", {"x": [1, 2], "y": [1, 2]}, baseline={"x": 1})
 
 
-def test_a_baseline_comes_first_and_once(name: str) -> None:
+def test_a_baseline_comes_first_and_once(name: SamplerName) -> None:
     baseline = {"x": 0.123, "rate": 0.5, "kind": "c"}
     study = _study(samplers.build(name, WIDE, seed=0, startup_trials=3, baseline=baseline))
     space = parse(WIDE)
@@ -256,7 +262,7 @@ def test_a_baseline_beside_the_grid_takes_none_of_its_points() -> None:
 
 
 @pytest.mark.parametrize("name", ["random", "sobol", "tpe", "gp", "skopt"])
-def test_a_prior_tilts_where_a_sampler_looks(name: str) -> None:
+def test_a_prior_tilts_where_a_sampler_looks(name: SamplerName) -> None:
     """So many of the first draws lie within a factor of 3 of the prior, and of the favourite.
 
     Uniform draws would be there with probability log(9)/log(1e6) = 0.16, and 0.25 of the choices
@@ -277,7 +283,7 @@ def test_a_prior_tilts_where_a_sampler_looks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp"])
-def test_a_model_sees_ordered_values_in_their_order(name: str) -> None:
+def test_a_model_sees_ordered_values_in_their_order(name: SamplerName) -> None:
     """What Optuna is told of powers, ordered options and priors are numbers; of others, options."""
     sampler = samplers.build(name, RICH, seed=0)
     assert isinstance(sampler, samplers.OptunaSampler)
@@ -292,7 +298,7 @@ def test_a_model_sees_ordered_values_in_their_order(name: str) -> None:
             assert there_and_back == pytest.approx(value, rel=1e-9)
 
 
-def test_equal_seeds_give_equal_trials_and_other_seeds_others(name: str) -> None:
+def test_equal_seeds_give_equal_trials_and_other_seeds_others(name: SamplerName) -> None:
     def trials(seed: int) -> list[dict[str, Any]]:
         study = _study(samplers.build(name, WIDE, seed=seed, startup_trials=4))
         space = parse(WIDE)
@@ -303,7 +309,7 @@ def test_equal_seeds_give_equal_trials_and_other_seeds_others(name: str) -> None
     assert trials(5) != trials(6)
 
 
-def test_what_comes_next_follows_from_the_finished_trials_alone(name: str) -> None:
+def test_what_comes_next_follows_from_the_finished_trials_alone(name: SamplerName) -> None:
     space = parse(WIDE)
 
     def build() -> SpaceSampler:
@@ -387,7 +393,7 @@ def test_skopts_gaussian_process_is_told_how_uncertain_a_forecast_is() -> None:
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
-def test_what_comes_next_follows_from_forecasts_too(name: str) -> None:
+def test_what_comes_next_follows_from_forecasts_too(name: SamplerName) -> None:
     space = parse({"x": {"float": [0, 1]}})
 
     def suggested(mean: float) -> float:
@@ -401,7 +407,7 @@ def test_what_comes_next_follows_from_forecasts_too(name: str) -> None:
     assert suggested(0.9) != suggested(-0.9)
 
 
-def test_a_parameter_that_the_space_lacks_is_drawn_too(name: str) -> None:
+def test_a_parameter_that_the_space_lacks_is_drawn_too(name: SamplerName) -> None:
     study = _study(samplers.build(name, SMALL, seed=0))
 
     def objective(trial: optuna.Trial) -> float:
@@ -415,7 +421,9 @@ def test_a_parameter_that_the_space_lacks_is_drawn_too(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "n_trials", "distance"), [("tpe", 80, 0.001), ("gp", 24, 0.003), ("skopt", 24, 0.003)]
 )
-def test_a_model_finds_what_chance_does_not(name: str, n_trials: int, distance: float) -> None:
+def test_a_model_finds_what_chance_does_not(
+    name: SamplerName, n_trials: int, distance: float
+) -> None:
     """The squared distance to the optimum of the best of so many trials in a cube.
 
     A uniform draw is that near with probability 4/3 pi distance^(3/2), so the best of as many
@@ -430,7 +438,7 @@ def test_a_model_finds_what_chance_does_not(name: str, n_trials: int, distance: 
 
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
-def test_a_model_learns_where_trials_fail(name: str) -> None:
+def test_a_model_learns_where_trials_fail(name: SamplerName) -> None:
     """Trials above 0.5 fail; uniform draws would put half of the last 16 there."""
     space = parse({"x": {"float": [0.0, 1.0]}, "y": {"float": [0.0, 1.0]}})
     study = _study(samplers.build(name, space, seed=0, startup_trials=8))
@@ -450,7 +458,9 @@ def test_a_model_learns_where_trials_fail(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "n_draws", "n_far"), [("tpe", 60, 21), ("gp", 6, 0), ("skopt", 12, 2)]
 )
-def test_a_model_learns_where_constraints_are_broken(name: str, n_draws: int, n_far: int) -> None:
+def test_a_model_learns_where_constraints_are_broken(
+    name: SamplerName, n_draws: int, n_far: int
+) -> None:
     """The less x, the better, but below 0.6 it is not allowed; the optimum is at 0.6.
 
     Uniform draws would be below 0.5, far from what is allowed, as often as not, and that seldom
@@ -472,7 +482,7 @@ def test_a_model_learns_where_constraints_are_broken(name: str, n_draws: int, n_
 
 @pytest.mark.parametrize("name", ["tpe", "gp", "skopt"])
 def test_a_model_bears_trials_of_which_it_does_not_know_whether_they_keep_constraints(
-    name: str,
+    name: SamplerName,
 ) -> None:
     space = parse({"x": {"float": [0.0, 1.0]}})
     study = _study(samplers.build(name, space, seed=0, startup_trials=4))
@@ -506,7 +516,7 @@ def test_skopt_is_told_that_infeasible_trials_are_worse_than_all_others() -> Non
 
 
 @pytest.mark.parametrize("name", ["random", "sobol", "grid", "tpe", "gp"])
-def test_a_sampler_searches_for_several_metrics(name: str) -> None:
+def test_a_sampler_searches_for_several_metrics(name: SamplerName) -> None:
     space = parse(WIDE)
     study = optuna.create_study(
         directions=["minimize", "maximize"],
@@ -541,7 +551,7 @@ def test_a_trial_lost_with_its_machine_teaches_nothing() -> None:
     assert [t.number for t in seen] == [1, 2]
 
 
-def test_a_space_without_anything_to_search_has_one_trial(name: str) -> None:
+def test_a_space_without_anything_to_search_has_one_trial(name: SamplerName) -> None:
     space = parse({"depth": 3})
     trial = _study(samplers.build(name, space, seed=0)).ask()
     assert _suggest(trial, space) == {"depth": 3}
@@ -568,7 +578,7 @@ def test_a_grid_over_a_continuous_range_is_refused() -> None:
 
 def test_an_unknown_sampler_is_told_the_nearest() -> None:
     with pytest.raises(HpoError, match="Did you mean 'random'"):
-        samplers.build("randon", SMALL)
+        samplers.build("randon", SMALL)  # type: ignore[arg-type]
 
 
 def test_a_huge_grid_is_not_enumerated_before_it_must_be() -> None:

@@ -15,6 +15,7 @@ import hpo.storage.known
 import hpo.storage.storage
 from hpo import samplers
 from hpo.drivers import this_process
+from hpo.spec import SamplerName
 from hpo.storage import Storage, open_storage, schema
 
 N_DRIVERS = 3
@@ -45,7 +46,7 @@ def _fill(storage: Storage, study_id: int, n_trials: int) -> None:
 class _Driver:
     """A process that drives a study; here all are one."""
 
-    def __init__(self, database_url: str, name: str, sampler: str, seed: int) -> None:
+    def __init__(self, database_url: str, name: str, sampler: SamplerName, seed: int) -> None:
         self.storage = open_storage(database_url)
         built = samplers.build(sampler, SPACE, seed=seed)
         self._study = optuna.load_study(study_name=name, storage=self.storage, sampler=built)
@@ -77,7 +78,7 @@ class _Driver:
 
 @pytest.mark.parametrize("sampler", ["random", "sobol", "tpe"])
 def test_a_trial_costs_as_many_statements_in_a_large_study_as_in_a_small_one(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, sampler: str
+    database_url: str, monkeypatch: pytest.MonkeyPatch, sampler: SamplerName
 ) -> None:
     for module, name in (  # what is read again by the clock, is not here
         (hpo.storage.storage, "_MOMENT_SECONDS"),

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from hpo.trainers import Goals, Report
-from hpo.trainers.checkpoints import WEIGHTS, Checkpoints
+from hpo.trainers.checkpoints import Checkpoints
 from hpo.trainers.config import FIRST_ORDER, FULL_BATCH
 from hpo.trainers.data import Source, load
+from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.loop import Fit, fit, fit_folds
 from tests.device import DEVICE
 

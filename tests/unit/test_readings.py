@@ -22,7 +22,7 @@ def test_a_step_that_is_none_is_no_metric_either(
         found = list(JsonLines(tmp_path / "out").read(last=True))
 
     assert found == [Reading(None, {"loss": 1.0})] * 2
-    assert caplog.text.count("a 'step' that is no whole number from 0 to 2147483647") == 1
+    assert caplog.text.count("a 'step' that is not a whole number from 0 to 2147483647") == 1
 
 
 def test_an_epoch_may_be_a_fraction_beside_a_step(tmp_path: Path) -> None:

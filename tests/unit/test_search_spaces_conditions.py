@@ -148,9 +148,9 @@ BAD_CONDITIONS: list[tuple[str, Any, str]] = [
             "give one such as 0.1."
         ),
     ),
-    ("depth", "=> 3", '"=> 3" is no comparison; write ">= 3".'),
+    ("depth", "=> 3", '"=> 3" is not a comparison; write ">= 3".'),
     ("depth", "3", "'depth' is a number and never the text \"3\"; remove the quotes: 3."),
-    ("depth", "== 3", '"== 3" is no comparison; for one value write just that: 3.'),
+    ("depth", "== 3", '"== 3" is not a comparison; for one value write just that: 3.'),
     (
         "depth",
         [">= 2", "< 5"],
@@ -521,7 +521,7 @@ BAD_REQUIREMENTS: list[tuple[Any, str]] = [
     ("a" * 1001, f"cannot read '{'a' * 77}...' (longer than 1000 characters); a requirement"),
     ("max(a) < 3", "'max(a) < 3': max takes two numbers or more."),
     ("abs(a, 1) < 3", "'abs(a, 1) < 3': abs takes one number."),
-    (3, '3 is no requirement; write text such as "warmup_epochs < epochs".'),
+    (3, '3 is not a requirement; write text such as "warmup_epochs < epochs".'),
     (
         "a > 9",
         (

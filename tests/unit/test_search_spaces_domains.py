@@ -349,7 +349,7 @@ def test_the_nearest_value_stays_in_the_domain_however_far_the_number() -> None:
         assert domain.nearest(1e308) == domain.nearest(float("inf")) == 256
         assert domain.nearest(-1e308) == 16
     with pytest.raises(
-        ValueError, match=r"^\{choice: \[a, b\]\} has values that are no numbers\.$"
+        ValueError, match=r"^\{choice: \[a, b\]\} has values that are not numbers\.$"
     ):
         Choice(("a", "b")).nearest(1)
 

@@ -152,9 +152,9 @@ def test_parts_that_the_data_gives_stay_what_they_are() -> None:
 @pytest.mark.parametrize(
     ("y", "folds", "message"),
     [
-        ([0] * 9 + [1], None, "The label 'b' appears once among the 10 examples to split; 3 is"),
-        ([0] * 9 + [1] * 2, None, "The label 'b' appears 2 times among the 11"),
-        ([0] * 9 + [1] * 5, 5, "The label 'b' appears 5 times among the 14 examples to split; 6"),
+        ([0] * 9 + [1], None, "the label 'b' appears once among the 10 examples to split; 3 is"),
+        ([0] * 9 + [1] * 2, None, "the label 'b' appears 2 times among the 11"),
+        ([0] * 9 + [1] * 5, 5, "the label 'b' appears 5 times among the 14 examples to split; 6"),
         ([*range(10)] * 3, None, ("30 examples of 10 classes are too few to split off 20% with one "
          "of each class: at least 50 are needed.")),
         ([0, 1], None, "2 examples are too few to split; 3 is the least."),
@@ -171,7 +171,7 @@ def test_a_class_that_cannot_be_learned_is_told() -> None:
     y, test = np.array([0, 1] * 10 + [2, 0]), np.array([20, 21])
     with pytest.raises(DataError) as caught:
         list(splits(y, "abc", seed=0, given={"test": test}))
-    assert str(caught.value) == "The label 'c' is in the test part, and in no training one."
+    assert str(caught.value) == "the label 'c' is in the test part, and in no training one."
 
 
 @pytest.mark.parametrize("n", range(3, 40))
@@ -236,11 +236,11 @@ def test_there_is_room_for_data_in_memory() -> None:
 
 
 def test_an_unknown_data_set_names_the_nearest() -> None:
-    with pytest.raises(DataError, match=r"There is no data set 'digit'\. Did you mean 'digits'\?"):
+    with pytest.raises(DataError, match=r"there is no data set 'digit'\. Did you mean 'digits'\?"):
         load(Source("digit"), seed=0)
     with pytest.raises(DataError, match=r"Known: breast_cancer, diabetes, digits, iris, wine\."):
         load(Source("imagenet"), seed=0)
-    with pytest.raises(DataError, match=r"There is no data set 'digit'\. Did you mean 'digits'\?"):
+    with pytest.raises(DataError, match=r"there is no data set 'digit'\. Did you mean 'digits'\?"):
         describe("digit")
 
 
@@ -268,15 +268,15 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("source", "path", "message"),
     [
-        (Source("digit"), "data", "There is no data set 'digit'. Did you mean 'digits'?"),
+        (Source("digit"), "data", "there is no data set 'digit'. Did you mean 'digits'?"),
         (Source("data/poeple.csv"), "data",
-         "There is no file 'data/poeple.csv' (looked in FOLDER). Did you mean 'data/people.csv'?"),
+         "there is no file 'data/poeple.csv' (looked in FOLDER). Did you mean 'data/people.csv'?"),
         (Source("germn.csv"), "data",
-         "There is no file 'germn.csv' (looked in FOLDER). Did you mean 'german.csv'?"),
+         "there is no file 'germn.csv' (looked in FOLDER). Did you mean 'german.csv'?"),
         (Source("nowhere/x.npz"), "data",
-         "There is no file 'nowhere/x.npz' (looked in FOLDER)."),
-        (Source("foo.csv"), "data", "There is no file 'foo.csv' (looked in FOLDER)."),
-        (Source(""), "data", ("There is no data set ''. Known: breast_cancer, diabetes, digits, "
+         "there is no file 'nowhere/x.npz' (looked in FOLDER)."),
+        (Source("foo.csv"), "data", "there is no file 'foo.csv' (looked in FOLDER)."),
+        (Source(""), "data", ("there is no data set ''. Known: breast_cancer, diabetes, digits, "
          "iris, wine. Others are given by their path.")),
         (Source("report.xlsx"), "data", ("'report.xlsx' is neither a folder of images nor one of "
          ".csv, .csv.gz, .tsv, .tsv.gz, .parquet, .npz, .pt.")),
@@ -287,7 +287,7 @@ def folder(tmp_path: Path) -> Path:
         (Source("m:f", target="x"), "target",
          "'m:f' has its own targets; `target` is for tables and arrays. Remove it."),
         (Source("digits", image_size=8), "image_size",
-         "'digits' is no folder of images, which `image_size` is for. Remove it."),
+         "'digits' is not a folder of images, which `image_size` is for. Remove it."),
         (Source("diabetes"), "data", ("'diabetes' is for regression. For classification there is: "
          "breast_cancer, digits, iris, wine.")),
         (Source("digits", "regression"), "data",
@@ -318,8 +318,8 @@ def folder(tmp_path: Path) -> Path:
         (Source("empty"), "data", "'empty' has no folders, one of images for each class."),
         (Source("flat"), "data", "'flat' has no folders, one of images for each class."),
         (Source("parts"), "data", "'parts/train' has no folders, one of images for each class."),
-        (Source("hollow"), "data", "The folder 'hollow/cat' has no images. Known: .bmp, "),
-        (Source("hollow/"), "data", "The folder 'hollow/cat' has no images. Known: .bmp, "),
+        (Source("hollow"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
+        (Source("hollow/"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_before_anything_is_loaded(

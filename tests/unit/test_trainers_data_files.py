@@ -75,11 +75,11 @@ def test_a_table_has_numbers_words_dates_and_gaps(
     assert (x[:, 5:9].sum(dim=1) == 1).all()
     assert caplog.messages == [
         (
-            f"The column 'name' of '{path.name}' is left out: it has another text in each row, as "
+            f"the column 'name' of '{path.name}' is left out: it has another text in each row, as "
             "identifiers do."
         ),
-        f"The column 'planet' of '{path.name}' is left out: it has one value in all training rows.",
-        f"The column 'nothing' of '{path.name}' is left out: it is empty.",
+        f"the column 'planet' of '{path.name}' is left out: it has one value in all training rows.",
+        f"the column 'nothing' of '{path.name}' is left out: it is empty.",
     ]
 
 
@@ -168,7 +168,7 @@ def test_numbers_that_are_taken_as_words_are_told(
     (tmp_path / "a.csv").write_text(text)
     assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (1 + 3,)
     (message,) = caplog.messages
-    assert message.startswith("The column 'p' of 'a.csv' has numbers such as '")
+    assert message.startswith("the column 'p' of 'a.csv' has numbers such as '")
     assert message.endswith(
         ",5', which are taken as words: write 1234.5, or 1234,5 between semicolons."
     )
@@ -267,7 +267,7 @@ def test_the_rows_numbers_are_no_feature(tmp_path: Path, caplog: pytest.LogCaptu
     frame.to_csv(tmp_path / "a.csv")
     assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (1,)
     assert caplog.messages == [
-        "The column 'Unnamed: 0' of 'a.csv' is left out: it has no name, and numbers the rows."
+        "the column 'Unnamed: 0' of 'a.csv' is left out: it has no name, and numbers the rows."
     ]
 
 
@@ -283,7 +283,7 @@ def test_numbers_that_are_named_as_identifiers_are_no_feature(
     assert one(source).shape == (2 - n_left_out,)
     assert caplog.messages == n_left_out * [
         (
-            f"The column {name!r} of 'a.parquet' is left out: it has another number in each row, "
+            f"the column {name!r} of 'a.parquet' is left out: it has another number in each row, "
             "and is named as identifiers are."
         )
     ]
@@ -296,7 +296,7 @@ def test_words_that_say_missing_are_told_where_they_are_targets(tmp_path: Path) 
     with pytest.raises(DataError) as caught:
         load(Source("a.csv", target="y", folder=tmp_path), seed=0)
     assert str(caught.value) == (
-        "The target 'y' of 'a.csv' is missing in 40 of 60 rows. Fill them in, or leave them out. "
+        "the target 'y' of 'a.csv' is missing in 40 of 60 rows. Fill them in, or leave them out. "
         "In text, ?, NA, None, null and the like say so; a class needs another name."
     )
 
@@ -328,33 +328,33 @@ def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tupl
     ("columns", "settings", "message"),
     [
         ({"y": [0, 1, None] * 10}, {},
-         ("The target 'y' of 'a.parquet' is missing in 10 of 30 rows. Fill them in, or leave them "
+         ("the target 'y' of 'a.parquet' is missing in 10 of 30 rows. Fill them in, or leave them "
          "out.")),
         ({"y": ["yes"] * 30}, {},
-         "The target 'y' of 'a.parquet' is always 'yes'; two classes are the least."),
+         "the target 'y' of 'a.parquet' is always 'yes'; two classes are the least."),
         ({"y": np.arange(30) / 4}, {},
-         ("The target 'y' of 'a.parquet' has numbers such as 0.25, which are no classes. To "
+         ("the target 'y' of 'a.parquet' has numbers such as 0.25, which are not classes. To "
          "predict numbers use `trainer: regressor`.")),
         ({"y": np.arange(30)}, {},
-         ("The target 'y' of 'a.parquet' has 30 different numbers in 30 examples, too many for "
+         ("the target 'y' of 'a.parquet' has 30 different numbers in 30 examples, too many for "
          "classes. To predict numbers use `trainer: regressor`.")),
         ({"y": ["yes", "no"] * 15}, {"task": "regression"},
-         ("The target 'y' of 'a.parquet' has values such as 'yes'; regression needs numbers. For "
+         ("the target 'y' of 'a.parquet' has values such as 'yes'; regression needs numbers. For "
          "classes use `trainer: classifier`.")),
         ({"y": [np.inf, 1.0] * 15}, {"task": "regression"},
-         "The target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
+         "the target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
         ({"y": ["yes", "no"] * 15}, {"positive": "yse"},
          "positive: there is no class 'yse'. Did you mean 'yes'?"),
         ({"y": ["yes", "no"] * 14 + ["maybe"] * 2}, {},
-         ("The label 'maybe' appears 2 times among the 30 examples to split; 3 is the least. Leave "
+         ("the label 'maybe' appears 2 times among the 30 examples to split; 3 is the least. Leave "
          "it out, or merge it with another.")),
         ({"a": [1.0, -np.inf, 2.0] * 10}, {},
-         "The column 'a' of 'a.parquet' is infinite in 10 rows, the first of them row 1."),
+         "the column 'a' of 'a.parquet' is infinite in 10 rows, the first of them row 1."),
         ({"a": [[1, 2]] * 30}, {},
-         ("The column 'a' of 'a.parquet' has values such as array([1, 2]); a feature is a number, "
+         ("the column 'a' of 'a.parquet' has values such as array([1, 2]); a feature is a number, "
          "a date, or text.")),
         ({"a": pd.to_timedelta(range(30), unit="s")}, {},
-         ("The column 'a' of 'a.parquet' has values such as Timedelta('0 days 00:00:00'); a "
+         ("the column 'a' of 'a.parquet' has values such as Timedelta('0 days 00:00:00'); a "
          "feature is a number, a date, or text.")),
         ({"a": 1}, {}, "'a.parquet' has no column that tells anything beside the target."),
         ({"a": [], "y": []}, {}, "'a.parquet' has no rows."),
@@ -477,7 +477,7 @@ class Payload:
          "only tables in files are filled in here.")),
         ({"x": np.zeros((39, 2)), "y": LABELS}, "'x' of 'a.npz' has 39 examples, and 40 targets."),
         ({"x": np.zeros((40, 2)), "y": np.zeros((40, 2))},
-         "The target of 'a.npz' has the shape (40, 2); it must have one value for each example."),
+         "the target of 'a.npz' has the shape (40, 2); it must have one value for each example."),
         ({"x": np.full((40, 2), "a"), "y": LABELS},
          "'x' of 'a.npz' is of type <U1; features must be numbers."),
         ({"x": np.zeros((40, 1, 2, 3, 4)), "y": LABELS},
@@ -487,11 +487,11 @@ class Payload:
          "'a.npz' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 3)),
           "y_test": LABELS},
-         ("The parts of 'a.npz' differ in shape: all the input array dimensions except for the "
+         ("the parts of 'a.npz' differ in shape: all the input array dimensions except for the "
          "concatenation axis must match exactly, but along dimension 1, the array at index 0 has "
          "size 2 and the array at index 1 has size 3.")),
         ({"x": np.zeros((40, 2)), "y": np.where(LABELS, np.nan, 1.0)},
-         "The target of 'a.npz' is missing or infinite in 20 of 40 examples."),
+         "the target of 'a.npz' is missing or infinite in 20 of 40 examples."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_in_arrays_is_told(

@@ -205,7 +205,7 @@ FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),
         ("return TensorDataset(x, x)",
          "y is a Tensor of shape (3,); it must be one number or text."),
-        ("return [(x[:i + 1], i % 2) for i in range(40)]", ("Example 1 has the shape (2, 3), and "
+        ("return [(x[:i + 1], i % 2) for i in range(40)]", ("example 1 has the shape (2, 3), and "
          "example 0 (1, 3); all must have one.")),
         ("return TensorDataset(x / 0, y)", ("is NaN or infinite in 180 places, the first of them "
          "[0, 0]. Fill them in: only tables in files are filled in here.")),
@@ -395,15 +395,15 @@ def test_what_is_wrong_in_a_folder_of_images_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         load(source, seed=0)
     assert str(caught.value) == (
-        "The images of 'pictures' differ in size: 0.png has 6 x 5, a.png has 7 x 7. Give "
+        "the images of 'pictures' differ in size: 0.png has 6 x 5, a.png has 7 x 7. Give "
         "`image_size`, the pixels that each side is to have."
     )
     (cats / "a.png").write_text("no image")
-    with pytest.raises(DataError, match=r"^The image .*cat/a\.png cannot be read: cannot identify"):
+    with pytest.raises(DataError, match=r"^the image .*cat/a\.png cannot be read: cannot identify"):
         load(source, seed=0)
     whole = (cats / "1.png").read_bytes()
     (cats / "a.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"^The image .*cat/a\.png cannot be read: .*truncated"):
+    with pytest.raises(DataError, match=r"^the image .*cat/a\.png cannot be read: .*truncated"):
         load(source, seed=0)
     Image.fromarray(np.zeros((5, 6), dtype=np.uint16)).save(cats / "a.png")
     with pytest.raises(DataError, match=r"cat/a\.png has more than 8 bits a pixel; save it with 8"):

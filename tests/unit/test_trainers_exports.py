@@ -78,7 +78,7 @@ def test_images_of_another_size_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^other.png has 9 x 8; the network was trained on 8 x 8"):
         answers(model, tmp_path / "other.png")
     (tmp_path / "other.png").write_text("no image")
-    with pytest.raises(DataError, match=r"^The image .*other.png cannot be read: cannot identify"):
+    with pytest.raises(DataError, match=r"^the image .*other.png cannot be read: cannot identify"):
         answers(model, tmp_path / "other.png")
 
 
@@ -109,9 +109,9 @@ def test_rows_of_pixels_are_images_where_they_were_in_training(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.ones((3, 5)), "An example has the shape (5,); the network was trained on (4,)."),
-        (np.ones(4), "An example has the shape (1,); the network was trained on (4,)."),
-        (np.ones((3, 2, 2)), "An example has the shape (2, 2); the network was trained on (4,)."),
+        (np.ones((3, 5)), "an example has the shape (5,); the network was trained on (4,)."),
+        (np.ones(4), "an example has the shape (1,); the network was trained on (4,)."),
+        (np.ones((3, 2, 2)), "an example has the shape (2, 2); the network was trained on (4,)."),
         (np.full((1, 4), np.nan), ("'x' of 'x.npy' is NaN or infinite in 4 places, the first of "
          "them [0, 0]. Fill them in: only tables in files are filled in here.")),
         (np.ones((0, 4)), "'x' of 'x.npy' has no examples."),
@@ -137,7 +137,7 @@ TABLE = "a,b,y\n" + "".join(f"{i % 7},{'uvw'[i % 3]},{i % 2}\n" for i in range(6
     [
         (["new.csv"], 0, ""),
         ([], 2, "the following arguments are required: FILE"),
-        (["none.csv"], 1, "error: There is no file 'none.csv'.\n"),
+        (["none.csv"], 1, "error: there is no file 'none.csv'.\n"),
         (["."], 1, ("error: '.' is not what this network was trained on: .csv, .csv.gz, .tsv, "
          ".tsv.gz, .parquet.\n")),
         (["x.npy"], 1, ("error: 'x.npy' is not what this network was trained on: .csv, .csv.gz, "
@@ -145,7 +145,7 @@ TABLE = "a,b,y\n" + "".join(f"{i % 7},{'uvw'[i % 3]},{i % 2}\n" for i in range(6
         (["empty.csv"], 1, "error: 'empty.csv' has no rows.\n"),
         (["lacking.csv"], 1,
          "error: 'lacking.csv' has no column 'b', which was trained on. Known: a.\n"),
-        (["text.csv"], 1, ("error: The column 'a' of 'text.csv' has 'old' in row 1; it had numbers "
+        (["text.csv"], 1, ("error: the column 'a' of 'text.csv' has 'old' in row 1; it had numbers "
          "in training. Correct it, or leave it empty.\n")),
     ],
 )  # fmt: skip

@@ -23,8 +23,8 @@ def load(source: Source, *, seed: int) -> tuple[Data, ...]:
         One data set on the CPU; or one for each fold, which all have the same test part.
 
     Raises:
-        DataError: If it cannot be had; the sentence says why and what to do.
-        CodeError: If the user's code cannot be imported, or fails.
+        DataError: it cannot be had; the sentence says why and what to do.
+        CodeError: the user's code cannot be imported, or fails.
     """
     problems = list(mistakes_of(source))
     if problems:

@@ -81,7 +81,7 @@ def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
     try:
         x, y = (np.concatenate(each) for each in zip(*with_parts.values(), strict=True))
     except ValueError as error:
-        raise DataError(f"The parts of {source.name!r} differ in shape: {error}.") from error
+        raise DataError(f"the parts of {source.name!r} differ in shape: {error}.") from error
     return assemble(source, InMemory(x, fit_array), y, seed=seed, given=given_rows(lengths))
 
 
@@ -108,7 +108,7 @@ def read_examples(path: Path, target: str | None) -> NDArray[Any]:
         target: What the targets' array is called; None is `y`.
 
     Raises:
-        DataError: If they cannot be read, or are no numbers.
+        DataError: they cannot be read, or are not numbers.
     """
     source = Source(str(path), target=target)
     arrays = _arrays(source, alone=True)
@@ -166,8 +166,8 @@ def _torch_load(path: Path) -> object:
     """What a file of PyTorch's holds.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is something else; PyTorch says that in many words, or in riddles.
+        OSError: it cannot be read.
+        ValueError: it is something else; PyTorch says that in many words, or in riddles.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -211,7 +211,7 @@ def check_finite(what: str, x: NDArray[Any]) -> None:
     """Refuses NaN and infinity.
 
     Raises:
-        DataError: With how many there are, and the place of the first.
+        DataError: with how many there are, and the place of the first.
     """
     if x.dtype.kind != "f" or (finite := np.isfinite(x)).all():
         return

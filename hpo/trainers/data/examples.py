@@ -35,7 +35,7 @@ class Examples(Protocol):
 class InMemory:
     """Examples in memory.
 
-    Attributes:
+    Args:
         x: A data frame, or an array (n, ...).
         fit: Makes a transformer of rows of `x`; None leaves `x` as it is.
         shape: What the features of an example become; None leaves the transformer's.
@@ -46,17 +46,17 @@ class InMemory:
     shape: tuple[int, ...] | None = None
 
     def fitted(self, train: Rows) -> Any:
-        """As `Examples` says."""
+        """See `Examples.fitted`."""
         return self.fit(self._rows(train)) if self.fit else None
 
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Tensors:
-        """As `Examples` says."""
+        """See `Examples.part`."""
         x = self._rows(rows)
         with np.errstate(over="ignore", invalid="ignore"):  # told right below
             x = np.asarray(x if transformer is None else transformer.transform(x), dtype=np.float32)
         if not np.isfinite(x).all():
             raise DataError(
-                "Some features are too large to calculate with: beyond 1e38, or so far apart that "
+                "some features are too large to calculate with: beyond 1e38, or so far apart that "
                 "their variance is. Rescale them."
             )
         x = x.reshape(len(x), *(self.shape or x.shape[1:]))
@@ -70,7 +70,7 @@ class InMemory:
 class OnDisk:
     """Examples that are read when they are needed.
 
-    Attributes:
+    Args:
         dataset: See `Stream`.
         fit: Makes a transformer with `scale` of rows of the dataset; None leaves them.
     """
@@ -79,11 +79,11 @@ class OnDisk:
     fit: Callable[[Dataset[Any], Rows], Any] | None = None
 
     def fitted(self, train: Rows) -> Any:
-        """As `Examples` says."""
+        """See `Examples.fitted`."""
         return self.fit(self.dataset, train) if self.fit else None
 
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Stream:
-        """As `Examples` says."""
+        """See `Examples.part`."""
         scale = None if transformer is None else transformer.scale
         return Stream(self.dataset, y, torch.from_numpy(rows), scale=scale)
 
@@ -108,7 +108,7 @@ def assemble(
         classes: See `encode`.
 
     Raises:
-        DataError: If they cannot be split, or the targets are not of the task.
+        DataError: they cannot be split, or the targets are not of the task.
     """
     targets, names = encode(y, source, classes)
     found = []

@@ -99,12 +99,12 @@ def read_images(
         Images in the order of `images_at`, up to 256 at once, (n, *shape).
 
     Raises:
-        DataError: If there are none, one cannot be read, or one is of another size.
+        DataError: there are none, one cannot be read, or one is of another size.
     """
     channels, height, width = shape
     paths = images_at(path)
     if not paths:
-        raise DataError(f"The folder {str(path)!r} has no images. Known: {', '.join(IMAGES)}.")
+        raise DataError(f"the folder {str(path)!r} has no images. Known: {', '.join(IMAGES)}.")
     for each in paths:
         _, size = _header(each)
         if image_size is None and size != (width, height):
@@ -131,7 +131,7 @@ def _format(source: Source, paths: Sequence[Path]) -> tuple[int, int, int]:
         seen = seen or (path, size)
         if source.image_size is None and size != seen[1]:
             raise DataError(
-                f"The images of {source.name!r} differ in size: {_sized(*seen)}, "
+                f"the images of {source.name!r} differ in size: {_sized(*seen)}, "
                 f"{_sized(path, size)}. Give `image_size`, the pixels that each side is to have."
             )
     _, (width, height) = seen or (None, (0, 0))
@@ -149,7 +149,7 @@ def _header(path: Path) -> tuple[str, tuple[int, int]]:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     if mode in _DEEP:
-        raise DataError(f"The image {path} has more than 8 bits a pixel; save it with 8.")
+        raise DataError(f"the image {path} has more than 8 bits a pixel; save it with 8.")
     return mode, (height, width) if turned else (width, height)
 
 
@@ -175,4 +175,4 @@ def _sized(path: Path, size: tuple[int, int]) -> str:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"The image {path} cannot be read: {str(error).rstrip('.')}.")
+    return DataError(f"the image {path} cannot be read: {str(error).rstrip('.')}.")

@@ -31,7 +31,7 @@ def load_own(source: Source, seed: int) -> tuple[Data, ...]:
     examples: InMemory | OnDisk
     if 4 * first.numel() * len(pairs) * (source.folds or 1) <= room(torch.device("cpu")):
         x, y = _read(pairs, tuple(first.shape))
-        check_finite(f"The data of {source.name!r}", x)
+        check_finite(f"the data of {source.name!r}", x)
         examples = InMemory(x)
     else:
         y = _targets(pairs)
@@ -109,7 +109,7 @@ def _read(pairs: _Pairs, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], N
         features, target = pairs[row]
         if tuple(features.shape) != shape:
             raise DataError(
-                f"Example {row} has the shape {tuple(features.shape)}, and example 0 {shape}; "
+                f"example {row} has the shape {tuple(features.shape)}, and example 0 {shape}; "
                 "all must have one."
             )
         x[row] = features.numpy()

@@ -21,7 +21,7 @@ class Part(Protocol):
     """Some examples."""
 
     def __len__(self) -> int:
-        """How many."""
+        """How many examples there are."""
         ...
 
     def batches(
@@ -40,7 +40,7 @@ class Part(Protocol):
         ...
 
     def subset(self, rows: torch.Tensor) -> Part:
-        """Those examples alone, by their places, int64, on the CPU."""
+        """Some of the examples, by their places, int64, on the CPU."""
         ...
 
 
@@ -73,7 +73,7 @@ def _grouped(sizes: Sequence[int], most: int) -> list[list[int]]:
 class Tensors:
     """Examples that live on the device.
 
-    Attributes:
+    Args:
         x: Features, float32, (n, *shape).
         y: Targets, (n,).
     """
@@ -86,13 +86,13 @@ class Tensors:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one example."""
+        """The shape of one example."""
         return tuple(self.x.shape[1:])
 
     def batches(
         self, sizes: Sequence[int], generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """As `Part` says."""
+        """See `Part.batches`."""
         if generator is None:
             yield from _split(self.x, self.y, sizes)
             return
@@ -107,18 +107,18 @@ class Tensors:
             yield from _split(x, y, group)
 
     def to(self, device: torch.device) -> Tensors | HostTensors:
-        """The same there if it has room for them, else minibatch by minibatch."""
+        """The same examples there if it has room for them, else minibatch by minibatch."""
         if device.type != self.x.device.type and self.x.nbytes + self.y.nbytes > room(device):
             return HostTensors(self.x, self.y, device)
         return Tensors(self.x.to(device), self.y.to(device))
 
     @property
     def targets(self) -> torch.Tensor:
-        """As `Part` says."""
+        """See `Part.targets`."""
         return self.y
 
     def subset(self, rows: torch.Tensor) -> Tensors:
-        """As `Part` says."""
+        """See `Part.subset`."""
         there = rows.to(self.x.device)
         return Tensors(self.x.index_select(0, there), self.y.index_select(0, there))
 
@@ -127,7 +127,7 @@ class Tensors:
 class HostTensors:
     """Examples in the host's memory, too many for the device that the minibatches go to.
 
-    Attributes:
+    Args:
         x: Features, float32, (n, *shape), on the CPU.
         y: Targets, (n,), on the CPU.
         device: Where minibatches come.
@@ -143,21 +143,21 @@ class HostTensors:
     def batches(
         self, sizes: Sequence[int], generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """As `Part` says."""
+        """See `Part.batches`."""
         for rows in torch.split(order(len(self), generator).cpu(), list(sizes)):
             yield self._there(self.x[rows]), self._there(self.y[rows])
 
     def to(self, device: torch.device) -> Tensors | HostTensors:
-        """The same for another device."""
+        """The same examples for another device."""
         return self if device == self.device else Tensors(self.x, self.y).to(device)
 
     @property
     def targets(self) -> torch.Tensor:
-        """As `Part` says."""
+        """See `Part.targets`."""
         return self.y
 
     def subset(self, rows: torch.Tensor) -> Tensors | HostTensors:
-        """As `Part` says; on the device if that has room for so few."""
+        """See `Part.subset`; they are on the device if that has room for so few."""
         return Tensors(self.x[rows], self.y[rows]).to(self.device)
 
     def _there(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -170,7 +170,7 @@ class HostTensors:
 class Data:
     """A data set in three parts.
 
-    Attributes:
+    Args:
         name: What it is called.
         task: What it is for.
         train: What weights are trained on.

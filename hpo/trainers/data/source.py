@@ -21,14 +21,14 @@ ARRAYS = (".npz", ".pt")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")
 _SHOWN = 20
-"""Of how many columns or files a message tells the names."""
+"""How many columns or files a message names."""
 
 
 @dataclass(frozen=True)
 class Description:
     """What is known of a data set before it is loaded.
 
-    Attributes:
+    Args:
         task: What it is for.
         n_train: Examples in the training part, however it is split; None where nobody knows yet.
         image_shape: Channels, height and width of an example; None where it is a row of a table,
@@ -56,7 +56,7 @@ BUILT_IN: Mapping[str, Description] = MappingProxyType(
 class Source:
     """A data set by name, path, or the code that makes it.
 
-    Attributes:
+    Args:
         name: A built-in name; the path of a CSV, Parquet, npz or pt file or of a folder of images;
             or `package.module:callable`, which returns a `torch.utils.data.Dataset`.
         task: What it is to be used for.
@@ -78,7 +78,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """Of a file or folder."""
+        """The path of a file or folder."""
         return self.folder / self.name
 
     @property
@@ -104,10 +104,10 @@ def describe(name: str) -> Description:
     """What is known of a built-in data set without loading it.
 
     Raises:
-        DataError: If there is no such data set.
+        DataError: there is no such data set.
     """
     if name not in BUILT_IN:
-        raise DataError(f"There is no data set {name!r}. {did_you_mean(name, BUILT_IN)}")
+        raise DataError(f"there is no data set {name!r}. {did_you_mean(name, BUILT_IN)}")
     return BUILT_IN[name]
 
 
@@ -129,7 +129,7 @@ def mistakes_of(source: Source) -> Iterator[Problem]:
         message = f"{name!r} has its own targets; `target` is for tables and arrays. Remove it."
         yield Problem(("target",), message)
     if source.image_size is not None and form != "images":
-        message = f"{name!r} is no folder of images, which `image_size` is for. Remove it."
+        message = f"{name!r} is not a folder of images, which `image_size` is for. Remove it."
         yield Problem(("image_size",), message)
     if form == "built-in" and BUILT_IN[name].task != source.task:
         others = ", ".join(each for each, known in BUILT_IN.items() if known.task == source.task)
@@ -178,10 +178,10 @@ def _not_there(source: Source) -> str:
     is_path = source.form is not None or Path(source.name).name != source.name
     if source.name and is_path:
         there = "" if guess.startswith("Known") else f" {guess}"
-        return f"There is no file {source.name!r} (looked in {source.folder}).{there}"
+        return f"there is no file {source.name!r} (looked in {source.folder}).{there}"
     if guess.startswith("Known"):
         guess = f"{did_you_mean('', BUILT_IN)} Others are given by their path."
-    return f"There is no data set {source.name!r}. {guess}"
+    return f"there is no data set {source.name!r}. {guess}"
 
 
 def header(source: Source) -> list[str]:
@@ -213,7 +213,7 @@ def target_of(source: Source, columns: Collection[str]) -> str:
     """The column of a table to predict.
 
     Raises:
-        TargetError: If it is not said, or not there.
+        TargetError: it is not said, or not there.
     """
     if source.target is not None and source.target in columns:
         return source.target
@@ -232,8 +232,8 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
     """The names of the arrays with features and targets, by part; `all` if they are in one.
 
     Raises:
-        TargetError: If the targets are not there.
-        DataError: If it is not clear which array has the features.
+        TargetError: the targets are not there.
+        DataError: it is not clear which array has the features.
     """
     if {"x_train", "y_train"} <= {*arrays} and source.target is None:
         pairs = {part: (f"x_{part}", f"y_{part}") for part in PARTS}
@@ -248,7 +248,7 @@ def features_of(source: Source, arrays: Collection[str]) -> str:
     """The name of the array with features: `x` or the like, or the only one beside the targets.
 
     Raises:
-        DataError: If it is not clear which one it is.
+        DataError: it is not clear which one it is.
     """
     y = source.target or "y"
     others = [name for name in arrays if name != y]
@@ -263,7 +263,7 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     """Folders of images by part, `all` if there is one, and class.
 
     Raises:
-        DataError: If there are none.
+        DataError: there are none.
     """
     folders = _folders(source.path)
     parts = {part: _folders(folders[part]) for part in PARTS if part in folders}
@@ -276,7 +276,7 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
         for name, path in classes.items():
             if not any(images_in(path)):
                 known = ", ".join(IMAGES)
-                raise DataError(f"The folder '{where}/{name}' has no images. Known: {known}.")
+                raise DataError(f"the folder '{where}/{name}' has no images. Known: {known}.")
     return parts
 
 

@@ -40,7 +40,7 @@ def splits(
         Three disjoint index arrays that together are all rows.
 
     Raises:
-        DataError: If there are too few examples, or too few of a class.
+        DataError: there are too few examples, or too few of a class.
     """
     given = given or {}
     # A bit generator, unlike RandomState(seed), takes seeds beyond 32 bits.
@@ -52,7 +52,7 @@ def splits(
     for part, rows in kept.items() if classes else ():
         if len(unknown := np.setdiff1d(y[rows], y[rest])):
             label = classes[int(unknown[0])]
-            raise DataError(f"The label {label!r} is in the {part} part, and in no training one.")
+            raise DataError(f"the label {label!r} is in the {part} part, and in no training one.")
     rest, test = (rest, kept["test"]) if "test" in kept else _cut(rest, y, classes, _TEST, rng)
     if folds is None:
         train, val = (rest, kept["val"]) if "val" in kept else _cut(rest, y, classes, _VAL, rng)
@@ -90,7 +90,7 @@ def _check(rows: Rows, y: NDArray[np.generic], classes: Sequence[str], n_needed:
     if counts[rarest] < n_needed:
         times = "once" if counts[rarest] == 1 else f"{counts[rarest]} times"
         raise DataError(
-            f"The label {classes[int(present[rarest])]!r} appears {times} among the "
+            f"the label {classes[int(present[rarest])]!r} appears {times} among the "
             f"{len(rows)} examples to split; {n_needed} is the least. Leave it out, or merge it "
             "with another."
         )

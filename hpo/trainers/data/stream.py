@@ -51,13 +51,13 @@ class Stream:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one example."""
+        """The shape of one example."""
         return tuple(_Examples(self._dataset, self._y)[int(self._rows[0])][0].shape)
 
     def batches(
         self, sizes: Sequence[int], generator: torch.Generator | None = None
     ) -> Iterator[Batch]:
-        """As `Part` says; the same as `Tensors` of the same examples for equal generators."""
+        """See `Part.batches`; for equal generators, what `Tensors` of the same examples gives."""
         # A loader with its workers serves one epoch at a time; it is kept for the next one.
         loader, sampler = self._idle.pop() if self._idle else self._loader()
         rows = self._rows[order(len(self), generator).cpu()]
@@ -77,11 +77,11 @@ class Stream:
 
     @property
     def targets(self) -> torch.Tensor:
-        """As `Part` says."""
+        """See `Part.targets`."""
         return self._y[self._rows]
 
     def subset(self, rows: torch.Tensor) -> Stream:
-        """As `Part` says."""
+        """See `Part.subset`."""
         settings: dict[str, Any] = {"scale": self._scale, "n_workers": self._n_workers}
         return Stream(self._dataset, self._y, self._rows[rows], self._device, **settings)
 
@@ -141,8 +141,8 @@ def read(loader: DataLoader[Any]) -> Iterator[Any]:
     """What a loader gives.
 
     Raises:
-        DataError: If an example cannot be read; in one sentence, wherever it was raised.
-        Exception: Any other error of the dataset; a worker's has its traceback in its text.
+        DataError: an example cannot be read; in one sentence, wherever it was raised.
+        Exception: any other error of the dataset; a worker's has its traceback in its text.
     """
     # PyTorch's own frames hold an exception that holds them, and with them the workers: such a
     # circle is found late, and then PyTorch waits five seconds for each worker.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hpo.trainers.data.parts import Data
 
 _LEAST = 2
-"""Of one example, neither batch norm nor a standard deviation makes anything."""
+"""The fewest examples: of one, neither batch norm nor a standard deviation makes anything."""
 
 
 def nested_rows(targets: NDArray[Any], *, n_classes: int, seed: int) -> NDArray[np.int64]:

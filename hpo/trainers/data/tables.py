@@ -58,8 +58,8 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
         as_text: Columns of a CSV file that are text whatever they look like.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is something else.
+        OSError: it cannot be read.
+        ValueError: it is something else.
     """
     if path.suffix.lower() == ".parquet":
         return pd.read_parquet(path).rename(columns=str)
@@ -103,8 +103,8 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
         The columns that were trained on.
 
     Raises:
-        DataError: If the file cannot be read, has no rows, lacks a column, or if a column has a
-            value of another kind.
+        DataError: the file cannot be read, has no rows, lacks a column, or has a value of another
+            kind in one.
     """
     kinds = _kinds(transformer)
     frame = _read(Source(str(path)), [name for name, kind in kinds.items() if kind == "words"])
@@ -115,7 +115,7 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
         others = _others(frame[name], kind)
         if len(others):
             raise DataError(
-                f"The column {name!r} of {str(path)!r} has {others.iloc[0]!r} in row "
+                f"the column {name!r} of {str(path)!r} has {others.iloc[0]!r} in row "
                 f"{others.index[0]}; it had {_CALLED[kind]} in training. Correct it, or leave it "
                 "empty."
             )
@@ -155,10 +155,10 @@ def _read(source: Source, as_text: Collection[str] = ()) -> pd.DataFrame:
 
 
 def _check(what: str, x: pd.DataFrame) -> None:
-    """Refuses what cannot be a feature: infinity, and values that are no words, numbers or dates.
+    """Refuses what cannot be a feature: infinity, and values that are not words, numbers or dates.
 
     Raises:
-        DataError: With the column and the first such value.
+        DataError: with the column and the first such value.
     """
     for name, column in x.items():
         found = column.dropna()
@@ -167,10 +167,10 @@ def _check(what: str, x: pd.DataFrame) -> None:
             if infinite.any():
                 row = found.index[infinite.argmax()]
                 where = f"in {int(infinite.sum())} rows, the first of them row {row}"
-                raise DataError(f"The column {name!r} of {what!r} is infinite {where}.")
+                raise DataError(f"the column {name!r} of {what!r} is infinite {where}.")
         elif not types.is_bool_dtype(column) and types.infer_dtype(found) in _STRANGE:
             raise DataError(
-                f"The column {name!r} of {what!r} has values such as {found.iloc[0]!r}; "
+                f"the column {name!r} of {what!r} has values such as {found.iloc[0]!r}; "
                 "a feature is a number, a date, or text."
             )
 
@@ -187,13 +187,13 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
         train: The rows, without the target.
 
     Raises:
-        DataError: If no column is of use.
+        DataError: no column is of use.
     """
     columns: dict[str, list[str]] = {"numbers": [], "dates": [], "words": []}
     for column in train:
         _warn_of_separators(name, train[column])
         if reason := _useless(train[column]):
-            _warn_once(f"The column {column!r} of {name!r} is left out: {reason}.")
+            _warn_once(f"the column {column!r} of {name!r} is left out: {reason}.")
         else:
             columns[_kind(train[column])].append(column)
     if not any(columns.values()):
@@ -289,7 +289,7 @@ def _truth(value: object) -> bool | None:
 
 
 def _text(value: object) -> str:
-    """As it would stand in a file; 12.0 is 12, which gaps in its column have made a float."""
+    """A value as it would stand in a file; 12.0 is 12, which gaps in its column made a float."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
@@ -301,7 +301,7 @@ def _warn_of_separators(name: str, column: pd.Series) -> None:
     with_comma = found[found.str.contains(",")]
     if len(with_comma) and found.str.fullmatch(_WITH_SEPARATORS).all():
         _warn_once(
-            f"The column {column.name!r} of {name!r} has numbers such as {with_comma.iloc[0]!r}, "
+            f"the column {column.name!r} of {name!r} has numbers such as {with_comma.iloc[0]!r}, "
             "which are taken as words: write 1234.5, or 1234,5 between semicolons."
         )
 

@@ -29,10 +29,10 @@ def encode(
         numbers if they are; in regression float64.
 
     Raises:
-        DataError: If they are not of that task; if some are missing; if there is one class only;
-            or if the positive one is none of them.
+        DataError: they are not of that task; some are missing; there is one class only; or the
+            positive one is none of them.
     """
-    what = f"The target {source.target!r} of" if source.target else "The target of"
+    what = f"the target {source.target!r} of" if source.target else "the target of"
     what = f"{what} {source.name!r}"
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -54,12 +54,12 @@ def encode(
 
 
 def missing(source: Source, n_missing: int, n: int) -> DataError:
-    """The error of a target with gaps."""
+    """The error that tells of a target with gaps."""
     in_text = source.path.suffix.lower() != ".parquet"
     said = " In text, ?, NA, None, null and the like say so; a class needs another name."
     said = said if in_text and source.task == "classification" else ""
     return DataError(
-        f"The target {source.target!r} of {source.name!r} is missing in {n_missing} of {n} rows. "
+        f"the target {source.target!r} of {source.name!r} is missing in {n_missing} of {n} rows. "
         f"Fill them in, or leave them out.{said}"
     )
 
@@ -79,7 +79,7 @@ def _classes(y: NDArray[Any], what: str) -> tuple[NDArray[np.int64], tuple[str, 
         fractions = y[y != np.floor(y)]
         if len(fractions):
             raise DataError(
-                f"{what} has numbers such as {fractions[0]:g}, which are no classes. "
+                f"{what} has numbers such as {fractions[0]:g}, which are not classes. "
                 "To predict numbers use `trainer: regressor`."
             )
         y = y.astype(np.int64)
