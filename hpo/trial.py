@@ -97,9 +97,7 @@ class Failure:
         # These are sentences already.
         ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
         message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
-        hint = (
-            _OF_FLOATS if "'indices' to have one of the following scalar types" in message else ""
-        )
+        hint = _OF_FLOATS if _WANTS_WHOLE_NUMBERS in message else ""
         text = "".join(traceback.format_exception(error))
         return cls(kind, message.rstrip(".") + hint, text)
 

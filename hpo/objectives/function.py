@@ -12,7 +12,6 @@ import logging
 import numbers
 import operator
 import queue
-import reprlib
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -289,7 +288,7 @@ def _numbers(metrics: Mapping[str, Any], demanded: str | None = None) -> dict[st
         if found[str(name)] is None:
             if not kept or name == demanded:
                 raise TypeError(f"metric '{name}' should be a number, not {value!r}")
-            _note_left_out(str(name), reprlib.repr(value))
+            _note_left_out(str(name), type(value).__name__)
     return kept
 
 
@@ -303,5 +302,5 @@ def _number(value: Any) -> float | None:
 
 
 @lru_cache(maxsize=100)
-def _note_left_out(name: str, value: str) -> None:
-    _log.warning("'%s' is not a number, and is not kept (told once): %s", name, value)
+def _note_left_out(name: str, kind: str) -> None:
+    _log.warning("'%s' is not a number but a %s, and is not kept; told once", name, kind)
