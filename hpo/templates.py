@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, TypeAlias
 
@@ -38,6 +38,7 @@ CONFIG, STDOUT, STDERR = "config.json", "stdout.log", "stderr.log"
 _OURS = ("metrics.jsonl", CONFIG, STDOUT, STDERR, OUTPUT, CHECKPOINTS)  # in a trial's folder
 
 _SEVERAL = "*"  # what follows a parameter's name and a colon, or else the argument if it is true
+_FORM = re.compile(r"\*|-\S+")
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
 _OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>.*|<.*")
@@ -52,7 +53,7 @@ def placeholders(command: Command) -> list[str]:
 
 
 def command_problems(
-    command: Command, names: Iterable[str], *, for_shell: bool = False
+    command: Command, names: Collection[str], *, for_shell: bool = False
 ) -> list[str]:
     """What is wrong with a command, in sentences.
 
@@ -71,6 +72,7 @@ def command_problems(
         return ["it is empty; write `python train.py {args}`."]
     known = (*names, *ABOUT_TRIAL, ARGS, FLAGS)
     found = [_unknown(name, known) for name in placeholders(command) if name not in known]
+    found += [_no_form(each) for each in _forms(command, known) if not _is_form(each, names)]
     if for_shell:
         quoted = dict.fromkeys(_quoted(parts[0]))
         quoted = {name: None for name in quoted if name.partition(":")[0] in known}
@@ -155,6 +157,26 @@ def fill(
     return arguments
 
 
+def _forms(command: Command, known: Collection[str]) -> list[str]:
+    """What stands in braces with a colon, after a known name."""
+    texts = [command] if isinstance(command, str) else command
+    inside = dict.fromkeys(m[1] for text in texts for m in _BRACES.finditer(text) if m[1])
+    return [each for each in inside if ":" in each and each.partition(":")[0] in known]
+
+
+def _is_form(placeholder: str, names: Collection[str]) -> bool:
+    name, _, form = placeholder.partition(":")
+    return name in names and _FORM.fullmatch(form) is not None
+
+
+def _no_form(placeholder: str) -> str:
+    name = placeholder.partition(":")[0]
+    return (
+        f"{{{placeholder}}} is not a placeholder: {{{name}}} is the value and, of a parameter, "
+        f"{{{name}:--{name}}} a flag where it is true, {{{name}:*}} an argument for each element."
+    )
+
+
 def _not_one(part: str) -> list[str]:
     """The placeholders in it that are none or several arguments."""
     found = [match for match in _BRACES.finditer(part) if match[1] is not None]
@@ -178,7 +200,9 @@ def _several(placeholder: str, config: Mapping[str, Any]) -> list[str] | None:
 def _as_flag(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{name}"] if value else []
-    return [f"--{name}", *_each(value)] if _is_list(value) else [f"--{name}={_text(value)}"]
+    if _is_list(value):
+        return [f"--{name}", *_each(value)] if value else []
+    return [f"--{name}={_text(value)}"]
 
 
 def _each(value: Any) -> list[str]:

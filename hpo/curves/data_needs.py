@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from hpo.curves.distributions import Array, Distribution
 from hpo.curves.measurements import Scale, number, numbers, places, read
 from hpo.curves.next_size import information
-from hpo.curves.scaling_posterior import FARTHEST, Posterior, mixture_cdf, posterior
+from hpo.curves.scaling_posterior import FARTHEST, LEAST_FLOOR, Posterior, mixture_cdf, posterior
 from hpo.directions import Direction
 
 Verdict = Literal["reached", "reachable", "unreachable", "unclear"]
@@ -178,7 +178,8 @@ class DataNeeds:
         - "reached": more likely than not, the largest size measured or a smaller one is enough.
         - "unreachable": the probability to reach it, with less than 10,000 times the data, is below
           (1 - confidence) / 2, and at least 4 sizes, the largest at least 4 times the smallest,
-          say so: with less, it would be the prior that speaks.
+          say so: with less, it would be the prior that speaks. So it would of less than a tenth of
+          today's error.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
         - "unclear": neither, or there is no target.
         """
@@ -197,9 +198,17 @@ class DataNeeds:
 
     @property
     def _tells_of_a_floor(self) -> bool:
-        """Whether sizes suffice to show one, if there is one."""
-        sizes = self.posterior.evidence.sizes
-        return len(sizes) >= _SIZES_OF_A_FLOOR and bool(sizes[-1] >= _SPAN_OF_A_FLOOR * sizes[0])
+        """Whether sizes suffice to show one, and 10,000 times the data leave enough to show."""
+        sizes, last = self.posterior.evidence.sizes, self.posterior.n_last
+        if len(sizes) < _SIZES_OF_A_FLOOR or sizes[-1] < _SPAN_OF_A_FLOOR * sizes[0]:
+            return False
+        mean, variance = self.posterior.moments(np.array([last, FARTHEST * last]))
+        today, far = (
+            _quantiles(self.posterior.weights, m, v)
+            for m, v in zip(mean.T, variance.T, strict=True)
+        )
+        least = np.interp((1 - self.confidence) / 2, _LEVELS, far)
+        return bool(least - np.interp(0.5, _LEVELS, today) > np.log(LEAST_FLOOR))
 
     @property
     def _has_shown_a_floor(self) -> bool:

@@ -29,10 +29,12 @@ HURST = 0.75
 FARTHEST = 1e4
 """Sizes beyond this many times the data count as never."""
 
+LEAST_FLOOR = 0.1
+"""As a share of today's error: a floor below it cannot be told from none."""
+
 SPREAD = 1.5
 """By how much forecasts stray more than the past did, so that intervals hold what they say."""
 
-_LEAST_FLOOR = 0.1  # as a share of today's error
 # No curve strays farther than in a thousandfold of the data.
 _LONGEST = 7.0
 _KEPT, _MASS = 1200, 0.9995
@@ -86,7 +88,7 @@ class Posterior:
     @property
     def prob_no_floor(self) -> float:
         """Probability of laws without a floor, or with one that cannot be told from none."""
-        endless = (self.laws.family != FLAT) & (self.laws.r < _LEAST_FLOOR)
+        endless = (self.laws.family != FLAT) & (self.laws.r < LEAST_FLOOR)
         return float(self.weights[endless].sum())
 
     def moments(self, n: Array, *, noise: bool = False) -> tuple[Array, Array]:

@@ -363,7 +363,7 @@ def _of_part(
     of_scores = [name for name in names if name.partition("_")[2] in _OF_SCORES]
     of_answers = [name for name in names if name not in of_scores]
     judged: dict[str, float] = {}
-    answered = replace(wanted, costs=None)  # what it predicts is its answer, whatever that costs
+    answered = Goals(positive=wanted.positive)  # what it predicts is its answer, whatever it costs
     for some, logits, goals_ in (
         (of_answers, sure, answered),
         (of_scores, _logits(estimator, x, sure), wanted),

@@ -33,12 +33,20 @@ def test_a_target_below_the_floor_names_the_floor() -> None:
     )
 
 
-@pytest.mark.parametrize("target", [0.0, 1e-9, 1e-4])
+@pytest.mark.parametrize("target", [0.0, 1e-9, 0.01])
 def test_where_no_floor_has_shown_none_is_named(target: float) -> None:
-    needs = hpo.data_needs(_N, 2 * np.array(_N, float) ** -0.5, target)
+    needs = hpo.data_needs(_N, 2 * np.array(_N, float) ** -0.05, target)
     assert needs.verdict == "unreachable"
-    pattern = r"more data will not get there: 10,000x gives 0\.00\d+ \(0\.00\d+-0\.0\d+\)"
-    assert re.fullmatch(pattern, needs.sentence)
+    pattern = r"more data will not get there: 10,000x gives 0\.\d+ \(0\.\d+-\d\.\d+\)"
+    assert re.fullmatch(pattern, needs.sentence), needs.sentence
+
+
+@pytest.mark.parametrize("tau", [4000.0, 5000.0, 7000.0])
+def test_what_falls_to_a_tenth_of_today_is_not_said_to_have_a_floor(tau: float) -> None:
+    sizes = np.array([500, 1000, 2000, 4000, 8000, 16000])
+    errors = 0.5 * np.exp(-sizes / tau)
+    for target in (errors[-1] / 20, errors[-1] / 200, 0.0):
+        assert hpo.data_needs(sizes, errors, target).verdict != "unreachable"
 
 
 @pytest.mark.parametrize("farther", [1, 10, 100])
