@@ -7,9 +7,10 @@ none, the trial is trained again: equal configurations and seeds give equal netw
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from math import isclose
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -33,6 +34,8 @@ TESTED = "hpo:tested"
 CURVE = "precision_recall.svg"
 """The best classifier's precision over recall, in the study's folder."""
 
+_TAKES_TIME = "latency_ms"  # which no two fits share
+_ALIKE = 1e-6  # relative difference of what sums in another order differ by
 _AT_ONCE = 512
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
 
@@ -64,7 +67,8 @@ class Winner:
         run = self._plan.spec.run.model_copy(update={"keep_weights": "all"})
         spec = self._plan.spec.model_copy(update={"run": run})
         self._trainer = TrainerObjective(replace(self._plan, spec=spec))
-        self._config = TrainerConfig.from_mapping(self._plan.config(trial.params))
+        config = self._trainer.configured(self._plan.config(trial.params))
+        self._config = TrainerConfig.from_mapping(config)
 
     def test(self) -> dict[str, float]:
         """The trial's metrics on the test part, means over folds; the part is looked at once."""
@@ -244,7 +248,27 @@ def _judged(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) 
     from hpo.objectives.estimator import EstimatorObjective
 
     say(f"the estimator of trial {trial.number} is fitted again.")
-    return EstimatorObjective(study.plan).test(job_of(study, trial))
+    found = EstimatorObjective(study.plan).test(job_of(study, trial))
+    _demand_same(study, trial, found)
+    return {name: value for name, value in found.items() if name.startswith("test_")}
+
+
+def _demand_same(study: StudyRecord, trial: TrialRecord, again: Mapping[str, float]) -> None:
+    """Refuses an estimator that is not what it was: its test part may not be what it was, either.
+
+    Raises:
+        HpoError: with what to do.
+    """
+    for metric, before in trial.values.items():
+        now = again.get(metric, before)
+        if metric == _TAKES_TIME or isclose(now, before, rel_tol=_ALIKE):
+            continue
+        data = study.plan.spec.objective.data
+        raise HpoError(
+            f"fitted again, trial {trial.number} has {metric} {now:.6g} and not {before:.6g}.",
+            f"Put {data!r} back as it was, if it has changed. If the estimator is random in "
+            "another way than by `random_state`, nothing can be told.",
+        )
 
 
 class DiscardWeights(Listener):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
@@ -124,6 +125,13 @@ def stderr() -> Console:
         soft_wrap=True,
         width=None if sys.stderr.isatty() else _PIPED_WIDTH,
     )
+
+
+@contextmanager
+def only_json(wanted: bool) -> Iterator[None]:
+    """Where stdout is to be one document, what the user's own code prints is talk, too."""
+    with redirect_stdout(sys.stderr) if wanted else nullcontext():
+        yield
 
 
 def print_json(document: object) -> None:

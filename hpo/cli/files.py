@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hpo.cli.app import JsonOption, SetOption, command, print_json, stderr, stdout
+from hpo.cli.app import JsonOption, SetOption, command, only_json, print_json, stderr, stdout
 from hpo.errors import HpoError, close
 from hpo.words import counted, number
 
@@ -46,7 +46,8 @@ def check(
     plan = spec.load(file, overrides or [])
     advice = advise(plan)
     if as_json:
-        tried, more = (None, []) if dry else _try_one_step(plan)
+        with only_json(True):
+            tried, more = (None, []) if dry else _try_one_step(plan)
         said = {"advice": [asdict(each) for each in [*advice, *more]]}
         print_json({**_plan_json(plan), **said, "tried": tried})
         return

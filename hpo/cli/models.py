@@ -12,6 +12,7 @@ from hpo.cli.app import (
     StorageOption,
     StudyArgument,
     command,
+    only_json,
     print_json,
     stderr,
     stdout,
@@ -44,8 +45,9 @@ def export(
     record = find(study, storage)
     chosen = _chosen(record, trial)
     folder = to or Path(f"{study}-model")
-    winner = Winner(record, chosen, lambda text: stderr().print(text, markup=False))
-    difference = winner.export(folder, onnx=onnx)
+    with only_json(as_json):
+        winner = Winner(record, chosen, lambda text: stderr().print(text, markup=False))
+        difference = winner.export(folder, onnx=onnx)
     files = sorted(path.name for path in folder.iterdir())
     if as_json:
         said = {"study": study, "trial": chosen.number, "folder": str(folder), "files": files}

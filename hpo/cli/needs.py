@@ -15,6 +15,7 @@ from hpo.cli.app import (
     StorageOption,
     TrackingOption,
     command,
+    only_json,
     print_drawing,
     print_json,
     print_table,
@@ -95,15 +96,16 @@ def data_needs(
     progress = listener(console, budget_seconds)
     uri = tracking or subject.study.tracking or subject.plan.spec.tracking
     try:
-        answer = measure(
-            question,
-            budget_seconds=budget_seconds,
-            seeds=seeds,
-            sizes=by_hand,
-            afresh=afresh,
-            tracking=uri,
-            listener=progress,
-        )
+        with only_json(as_json):
+            answer = measure(
+                question,
+                budget_seconds=budget_seconds,
+                seeds=seeds,
+                sizes=by_hand,
+                afresh=afresh,
+                tracking=uri,
+                listener=progress,
+            )
     finally:
         progress.done()
     if answer.state == "interrupted":

@@ -20,6 +20,7 @@ from hpo.cli.app import (
     StudyArgument,
     TrackingOption,
     command,
+    only_json,
     print_json,
     print_leaderboard,
     stderr,
@@ -181,14 +182,15 @@ def _run(
             console.print(str(each), markup=False)
     progress = listener(console, plan)
     try:
-        result = run_plan(
-            plan,
-            storage=storage,
-            tracking=tracking,
-            listeners=[progress],
-            warn=progress.warn,
-            joins=joins,
-        )
+        with only_json(as_json):
+            result = run_plan(
+                plan,
+                storage=storage,
+                tracking=tracking,
+                listeners=[progress],
+                warn=progress.warn,
+                joins=joins,
+            )
     finally:
         progress.done()
     if joins:

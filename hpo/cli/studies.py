@@ -15,6 +15,7 @@ from hpo.cli.app import (
     StudyArgument,
     TrackingOption,
     command,
+    only_json,
     print_charts,
     print_json,
     print_leaderboard,
@@ -161,8 +162,9 @@ def best(
     front, metric = record.front(), record.metric
     if not front:
         raise HpoError(record.why_no_best(), f"See: hpo trials {study}")
-    tested = _tested(record, front[0]) if test else None
-    charts = _charts(record, front[0]) if plot or png else []
+    with only_json(as_json):
+        tested = _tested(record, front[0]) if test else None
+        charts = _charts(record, front[0]) if plot or png else []
     if png:
         from hpo.reports.plots import write_image
 

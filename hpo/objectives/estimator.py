@@ -127,12 +127,18 @@ class EstimatorObjective:
         return means
 
     def test(self, job: Job) -> dict[str, float]:
-        """Fits the estimator again, and judges it by the test part; means over folds."""
+        """Fits the estimator again, and judges it by the test part and, as it was, by validation.
+
+        Returns:
+            Means over folds: `test_error`, `val_error`, ...
+        """
         judged = []
         for whole in self._folds:
             with threadpool_limits(self._threads), self._counting_warnings(job.trial):
                 estimator, fold = self._fitted(whole, job)
-                judged.append(_tested(estimator, fold.data, self._goals, self._scorers))
+                again = _judged(estimator, fold, self._goals, self._scorers)
+                tested = _tested(estimator, fold.data, self._goals, self._scorers)
+                judged.append(again | tested)
         return {name: float(np.mean([each[name] for each in judged])) for name in judged[0]}
 
     def _fitted(self, whole: _Fold, job: Job) -> tuple[Any, _Fold]:

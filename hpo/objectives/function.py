@@ -14,7 +14,7 @@ import operator
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -169,9 +169,10 @@ class FunctionObjective:
     """
 
     def __init__(self, function: Callable[[Trial], Any], metric: str, device: str) -> None:
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        if _is_any(function, inspect.iscoroutinefunction, inspect.isasyncgenfunction):
+            name = getattr(function, "__name__", repr(function))
             raise ObjectiveError(
-                f"'{function.__name__}' is an `async def`, which nothing here awaits.",
+                f"'{name}' is an `async def`, which nothing here awaits.",
                 "Call it from a plain one: def train(trial): return asyncio.run(...)",
             )
         _demand_one_argument(function)
@@ -181,7 +182,7 @@ class FunctionObjective:
 
     def __call__(self, job: Job) -> Steps:
         """Yields what the function reports and returns what it returns, as metrics."""
-        if inspect.isgeneratorfunction(self._function):
+        if _is_any(self._function, inspect.isgeneratorfunction):
             return self._generated(job)
         return self._called(job)
 
@@ -242,7 +243,15 @@ class FunctionObjective:
             return {}
         if isinstance(value, Mapping):
             return _numbers(value, self._metric)
+        if isinstance(value, Generator):
+            raise TypeError("it returned a generator: let it `yield from` that, and so be one")
         return _numbers({self._metric: value})
+
+
+def _is_any(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool:
+    """Whether a function, or what calls an object, is of some kind."""
+    call = getattr(function, "__call__", function)  # noqa: B004 - to be looked at
+    return any(kind(function) or kind(call) for kind in kinds)
 
 
 def _demand_one_argument(function: Callable[..., Any]) -> None:
@@ -250,6 +259,8 @@ def _demand_one_argument(function: Callable[..., Any]) -> None:
         signature = inspect.signature(function)
     except ValueError:  # some that are written in C have none
         return
+    except TypeError:
+        raise ObjectiveError(f"{function!r} cannot be called.", "Give a function.") from None
     try:
         signature.bind(None)
     except TypeError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -61,12 +62,15 @@ class TrainerObjective:
             "checkpoints": self._checkpoints(job),
             "folder": self._folder,
         }
-        # A default is no reason to refuse a small set of data.
-        least = min(len(data.train) for data in self.folds)
-        config = {"batch_size": min(TrainerConfig.batch_size, least), **job.config}
+        config = self.configured(job.config)
         if len(self.folds) == 1:
             return fit(config, self.folds[0], **settings)  # type: ignore[arg-type]
         return fit_folds(config, self.folds, **settings)  # type: ignore[arg-type]
+
+    def configured(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """A configuration whose default batch is no larger than the data."""
+        least = min(len(data.train) for data in self.folds)
+        return {"batch_size": min(TrainerConfig.batch_size, least), **config}
 
     def drain(self) -> None:
         """Makes a checkpoint due at the end of the running epoch."""

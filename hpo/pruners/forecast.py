@@ -36,6 +36,11 @@ _TOO_SHORT = (
     "finished trials reported steps up to %.3g times as far as their horizon (of a study file, "
     "`epochs`); it is taken to be so much farther. Report steps in its unit, or name none."
 )
+_TOO_EARLY = 0.5  # of its horizon
+_TOO_LONG = (
+    "no finished trial reported a step beyond %.2g%% of its horizon (of a study file, `epochs`): "
+    "what trials have yet to gain is thought more than it is. Name the last step, or none."
+)
 _SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
 
 
@@ -126,6 +131,7 @@ class ForecastPruner(Rule):
         self._horizon = horizon
         self._ends_early = ends_early
         self._unit = unit
+        self._has_doubted = False
         # Threads may share these. By study and finished trials:
         self._known: tuple[tuple[object, ...], _Known] | None = None
         self._judged: dict[tuple[str, int], int] = {}  # by study and trial, after how many reports
@@ -187,6 +193,17 @@ class ForecastPruner(Rule):
         rule = ForecastRule(direction_of(study), **self._settings)
         return rule.decide([curve(trial)], horizon, known.past)[0]
 
+    def _doubt_horizons(self, known: _Known) -> None:
+        """Warns once where finished trials ended far from their horizons, beyond or before."""
+        enough = known.past.n_finished >= STARTUP_TRIALS and not self._ends_early
+        if self._has_doubted or not enough or known.reach is None:
+            return
+        if known.stretch > 1:
+            _log.warning(_TOO_SHORT, known.stretch)
+        elif known.reach < _TOO_EARLY:
+            _log.warning(_TOO_LONG, 100 * known.reach)
+        self._has_doubted = known.stretch > 1 or known.reach < _TOO_EARLY
+
     def _horizon_of(self, trial: FrozenTrial) -> float | None:
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
         return None if told is None else step_of(told)
@@ -199,8 +216,7 @@ class ForecastPruner(Rule):
         key, known = (study.study_name, len(finished), last), self._known
         if known is None or known[0] != key:
             found = _Known.of(finished, direction_of(study), self._horizon_of)
-            if found.stretch > 1 and not (known and known[1].stretch > 1):
-                _log.warning(_TOO_SHORT, found.stretch)
+            self._doubt_horizons(found)
             known = self._known = key, found
         return known[1]
 
@@ -212,12 +228,14 @@ class _Known:
     Args:
         past: Of where a trial is going.
         longest: The last step of the longest.
-        stretch: How many times as far as their horizons they went; at least 1.
+        stretch: How many times as far as their horizons they went, typically; at least 1.
+        reach: The farthest that one went as a share of its horizon; None where that is not told.
     """
 
     past: Past
     longest: float
     stretch: float
+    reach: float | None
 
     @classmethod
     def of(
@@ -238,15 +256,23 @@ class _Known:
             surplus=_surplus(finished),
         )
         longest = max((float(max(t.intermediate_values)) for t in told), default=0.0)
-        return cls(past, longest, stretch(told, horizon_of))
+        reach = max(_shares(told, horizon_of), default=None)
+        return cls(past, longest, stretch(told, horizon_of), reach)
 
 
 def stretch(
     finished: Iterable[FrozenTrial], horizon_of: Callable[[FrozenTrial], float | None]
 ) -> float:
-    """How many times as far as their horizons finished trials went at most; at least 1."""
+    """How many times as far as their horizons finished trials went, typically; at least 1."""
+    return max(1.0, median(_shares(finished, horizon_of) or [1.0]))
+
+
+def _shares(
+    finished: Iterable[FrozenTrial], horizon_of: Callable[[FrozenTrial], float | None]
+) -> list[float]:
+    """The last step of each finished trial as a share of its horizon, where that is told."""
     both = ((trial.last_step, horizon_of(trial)) for trial in finished)
-    return max([1.0, *(last / horizon for last, horizon in both if last and horizon)])
+    return [last / horizon for last, horizon in both if last and horizon]
 
 
 def _check_number(name: str, value: object, what: str, is_right: Callable[[float], bool]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, log_loss
+from sklearn.tree import DecisionTreeClassifier
 
 import hpo
 from hpo import objectives, spec, studyfile
@@ -216,6 +217,46 @@ def test_an_estimator_that_only_answers_is_sure_of_its_answers(tmp_path: Path) -
     assert final["val_roc_auc"] == 0.5
     assert np.isfinite(final["val_loss"])
     assert min(final["latency_ms"], final["model_bytes"]) > 0
+
+
+def test_a_test_on_changed_data_is_refused(folder: Folder) -> None:
+    rows = [f"{x},{(x * 7) % 5},{int((x * 13) % 10 > 4)}" for x in range(200)]
+    folder.write("two.csv", "\n".join(["a,b,y", *rows, ""]))
+    values = study("sklearn.tree.DecisionTreeClassifier", {"max_depth": [3]}, data="two.csv")
+    values["objective"]["target"] = "y"
+    assert folder.hpo("run", folder.study(values)).code == 0
+
+    folder.write("two.csv", "\n".join(["a,b,y", *rows[60:], ""]))
+    changed = folder.hpo("best", "s", "--test")
+    folder.write("two.csv", "\n".join(["a,b,y", *rows, ""]))
+    restored = folder.hpo("best", "s", "--test", "--json")
+
+    assert changed.code == 1
+    assert "fitted again, trial 0 has val_error" in changed.err
+    assert "Put 'two.csv' back as it was" in changed.err
+    assert {name[:5] for name in restored.json["test"]} == {"test_"}
+
+
+def test_costs_are_of_probabilities_and_errors_of_what_is_predicted(tmp_path: Path) -> None:
+    values = study(
+        "sklearn.tree.DecisionTreeClassifier",
+        metric="val_cost",
+        costs=[[0, 1], [5, 0]],
+        required_accuracy=0.9,
+        report=["val_recall", "val_coverage", "recall", "accuracy"],
+    )
+    _, final = run(tmp_path, values, {"max_depth": 2})
+    plan = spec.check(studyfile.from_values(values | {"space": {"max_depth": [2]}}, "s", tmp_path))
+    (data,) = load_data(source_of(plan.spec.objective, tmp_path), 0)
+    (x, y), (val_x, val_y) = (next(iter(p.batches([len(p)]))) for p in (data.train, data.val))
+    tree = DecisionTreeClassifier(max_depth=2, random_state=5).fit(x.double(), y)
+    costs = np.array([[0, 1], [5, 0]])
+    answers = (tree.predict_proba(val_x.double()) @ costs).argmin(axis=1)
+
+    assert final["val_cost"] == pytest.approx(costs[val_y, answers].mean())
+    assert final["val_recall"] == pytest.approx(final["recall"])
+    assert final["val_error"] == pytest.approx(1 - final["accuracy"])
+    assert 0 < final["val_coverage"] <= 1
 
 
 def test_what_is_random_follows_from_the_trials_seed(tmp_path: Path) -> None:

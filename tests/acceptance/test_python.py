@@ -210,6 +210,22 @@ def test_a_study_is_loaded_to_be_read() -> None:
         hpo.load_study("nowhere")
 
 
+@pytest.mark.parametrize("command", ["run", "check", "data-needs"])
+def test_what_a_function_prints_is_not_in_the_document(folder: Folder, command: str) -> None:
+    code = "print('imported')\n\n\ndef train(trial):\n    print('trained')\n"
+    folder.write("talks.py", f"{code}    return 1 / (1 + trial.train_fraction)\n")
+    objective = {"function": "talks:train", "metric": "val_loss", "train_fraction": True}
+    space = {"x": 1}
+    file = folder.study({"objective": objective, "space": space, "search": {"trials": 1}})
+    more = ("--examples", "100", "--seeds", "1") if command == "data-needs" else ()
+
+    done = folder.hpo(command, file, "--json", *more)
+
+    assert done.code == 0, done.err
+    assert isinstance(done.json, dict)
+    assert "trained" in done.err
+
+
 def test_a_search_that_somebody_stops_says_how_it_goes_on(folder: Folder) -> None:
     def train(trial: hpo.Trial) -> float:
         if trial.number == 1:

@@ -93,6 +93,20 @@ def test_the_test_part_is_looked_at_once(folder: Folder) -> None:
     assert "test" not in folder.hpo("best", "net", "--json").json
 
 
+def test_an_export_names_the_batch_that_was_trained_with(folder: Folder) -> None:
+    rows = "\n".join(f"{x},{'yes' if x > 9 else 'no'}" for x in range(20))
+    folder.write("small.csv", f"x,y\n{rows}\n")
+    objective = {"trainer": "classifier", "data": "small.csv", "target": "y", "epochs": 1}
+    values = {"name": "small", "objective": {**objective, "metric": "val_error"}}
+    file = folder.study({**values, "space": {"width": [4]}, "search": {"sampler": "grid"}})
+    assert folder.hpo("run", file).code == 0
+
+    assert folder.hpo("export", "small").code == 0
+
+    config = json.loads((folder.path / "small-model" / "config.json").read_text())
+    assert config["config"]["batch_size"] == 12
+
+
 def test_without_weights_the_trial_is_trained_again_to_the_same_network(folder: Folder) -> None:
     folder.hpo("run", folder.study(study()))
     assert folder.hpo("export", "net", "--to", "kept").code == 0

@@ -240,6 +240,31 @@ def test_a_horizon_that_finished_trials_went_beyond_is_farther(
     assert said.startswith("finished trials reported steps up to 5 times as far as their horizon")
 
 
+def of_length(n: int) -> optuna.trial.FrozenTrial:
+    """A finished trial of n steps."""
+    values = dict.fromkeys(range(1, n + 1), 0.0)
+    return optuna.trial.create_trial(value=0.0, intermediate_values=values)
+
+
+def test_one_trial_beyond_its_horizon_does_not_move_all_others() -> None:
+    finished = [of_length(n) for n in (30, 30, 31, 300)]
+    assert pruners.stretch(finished, lambda _: 30.0) == pytest.approx(30.5 / 30)
+    assert pruners.stretch(finished[:3], lambda _: 300.0) == 1
+    assert pruners.stretch(finished, lambda _: None) == 1
+
+
+@pytest.mark.parametrize(("horizon", "n"), [(STEPS * 10, 1), (STEPS, 0), (None, 0)])
+def test_a_horizon_that_no_trial_comes_near_is_doubted(
+    horizon: float | None, n: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=horizon))
+    search(study, GOOD + BAD)
+
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == n
+    assert all(text.startswith("no finished trial reported a step beyond 10%") for text in said)
+
+
 def test_a_trial_that_may_end_early_ends_no_later_than_the_longest_did() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=200, ends_early=True))
     search(study, GOOD + BAD)

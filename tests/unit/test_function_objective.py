@@ -14,6 +14,7 @@ import torch
 
 from hpo.errors import ObjectiveError
 from hpo.objectives.function import FunctionObjective
+from hpo.trainers import Report
 from hpo.trial import Job
 
 
@@ -63,6 +64,28 @@ def test_a_coroutine_function_is_refused_with_what_to_write() -> None:
 def test_a_function_that_does_not_take_the_trial_alone_is_refused(function: Any) -> None:
     with pytest.raises(ObjectiveError, match=r"is called with one argument, the trial: .*argument"):
         FunctionObjective(function, "loss", "cpu")
+
+
+def test_an_object_whose_call_is_a_generator_is_one(tmp_path: Path) -> None:
+    class Steps:
+        def __call__(self, trial: Any) -> Any:
+            yield {"loss": trial.lr}
+
+    class Awaited:
+        async def __call__(self, trial: Any) -> float:
+            return float(trial.lr)
+
+    job = Job(trial=0, config={"lr": 0.5}, seed=0, directory=tmp_path)
+    report = next(FunctionObjective(Steps(), "loss", "cpu")(job))
+    assert isinstance(report, Report)
+    assert report.metrics == {"loss": 0.5}
+    with pytest.raises(ObjectiveError, match="async def"):
+        FunctionObjective(Awaited(), "loss", "cpu")
+    with pytest.raises(ObjectiveError, match="3 cannot be called"):
+        FunctionObjective(3, "loss", "cpu")  # type: ignore[arg-type]
+    wrapped = FunctionObjective(lambda trial: Steps()(trial), "loss", "cpu")
+    with pytest.raises(TypeError, match="returned a generator"):
+        next(wrapped(job))
 
 
 def test_functions_that_take_a_trial_in_some_way_are_taken() -> None:
