@@ -23,7 +23,7 @@ from hpo.cli.app import (
     stdout,
 )
 from hpo.cli.runs import WorkersOption, said
-from hpo.words import counted
+from hpo.words import counted, number
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -162,6 +162,9 @@ def _hints(answer: Answer) -> Iterator[str]:
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
     sizes = {fit.size for fit in answer.fits}
     errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
+    if (meant := answer.question.meant([*errors])) is not None:
+        measured = f"{answer.question.metric} is {number(max(errors))} at most"
+        yield f"Is {number(meant)} meant? {measured}."
     if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
         yield "All sizes have the same error: does the code train on its train_fraction alone?"
     name = answer.question.train_metric

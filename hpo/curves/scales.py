@@ -14,7 +14,7 @@ LOWEST = -2.0
 """Goodness of what is as bad as can be told, NaN included."""
 _BEYOND = 1e100  # a value of a larger magnitude is as good as infinite
 _ALIKE = 0.02  # a study all of whose values lie so close together is looked at in its own range
-_SHARE, _PER_CENT = (0.0, 1.0), (0.0, 100.0)
+SHARE, PER_CENT = (0.0, 1.0), (0.0, 100.0)
 _ENOUGH = 5  # finished curves that are needed to say so
 
 
@@ -121,7 +121,7 @@ def confirmed(
     """
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
-    for low, high in [bounds, _PER_CENT] if bounds == _SHARE else [bounds] if bounds else []:
+    for low, high in [bounds, PER_CENT] if bounds == SHARE else [bounds] if bounds else []:
         if np.all((finite >= low) & (finite <= high)):
             return low, high
     return None

@@ -121,7 +121,7 @@ def _lines(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, s
 
 
 def _how(state: str) -> str:
-    return "runs" if state == "RUNNING" else "came to its end"
+    return "runs" if state == "RUNNING" else "ended"
 
 
 def _reported(study: StudyRecord, steps: Mapping[str, float]) -> str:

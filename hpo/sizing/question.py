@@ -17,7 +17,7 @@ from hpo import directions
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
 from hpo.curves.measurements import natural_best
-from hpo.curves.scales import confirmed
+from hpo.curves.scales import PER_CENT, SHARE, confirmed
 from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
@@ -81,6 +81,19 @@ class Question:
             return measured
         # Values below 1 may be per cent as well, where the target tells.
         return confirmed(named, [*values, self.target]) or measured
+
+    def meant(self, values: Sequence[float]) -> float | None:
+        """What may be meant by a target of own code's share that is in per cent, or of the reverse.
+
+        Args:
+            values: What was measured of the metric.
+        """
+        measured = None if self.is_ours else confirmed(directions.bounds(self.metric), values)
+        if self.target is None or measured is None:
+            return None
+        if measured == PER_CENT and 0 < self.target <= 1:
+            return 100 * self.target
+        return self.target / 100 if measured == SHARE and 1 < self.target <= PER_CENT[1] else None
 
     def place(self, size: float) -> str:
         """A size in words: ``n = 1,077``, or ``40% of the data``."""

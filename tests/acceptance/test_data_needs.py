@@ -329,6 +329,27 @@ def test_own_codes_accuracy_may_be_in_per_cent(folder: Folder) -> None:
 
 
 @pytest.mark.parametrize(
+    ("metric", "target", "meant"),
+    [
+        ("val_accuracy", "0.93", "Is 93 meant? val_accuracy is 90.26 at most."),
+        ("val_error", "5", "Is 0.05 meant? val_error is 0.125 at most."),
+        ("val_accuracy", "93", ""),
+        ("val_error", "0.05", ""),
+    ],
+)
+def test_a_target_in_the_other_unit_is_doubted(
+    folder: Folder, metric: str, target: str, meant: str
+) -> None:
+    folder.write("own.py", IN_PER_CENT if metric == "val_accuracy" else OWN)
+    wanted = ("--examples", "1000", "--seeds", "1", "--target", target)
+
+    done = folder.hpo("data-needs", folder.study(own(metric=metric)), *wanted)
+
+    assert done.code == 0
+    assert (meant in done.err) if meant else ("meant?" not in done.err), done.err
+
+
+@pytest.mark.parametrize(
     ("metric", "target", "said"),
     [
         ("val_accuracy", "105", "val_accuracy cannot be 105; it is between 0 and 100."),
