@@ -18,7 +18,7 @@ from hpo.search_spaces.flow import flow
 from hpo.spec import Plan
 from hpo.templates import ARGS, CONFIG_FILE, FLAGS, placeholders, shell_words
 from hpo.trainers import ConfigError, TrainerConfig
-from hpo.trainers.config import FIELDS, unread
+from hpo.trainers.config import FIELDS, of_another_task, unread
 from hpo.trainers.data import BUILT_IN
 from hpo.trainers.schedules import robbins_monro
 from hpo.words import counted
@@ -275,11 +275,13 @@ def _refused_by_the_trainer(look: _Look) -> Iterator[Advice]:
     refused: dict[str, list[str]] = {}
     for config in look.configs:
         try:
-            TrainerConfig.from_mapping(look.plan.space.arranged(config))
+            made = TrainerConfig.from_mapping(look.plan.space.arranged(config))
+            problems = tuple(of_another_task(made, look.plan.spec.objective.task))
         except ConfigError as error:
-            for problem in error.problems:
-                path = ".".join(map(str, problem.path))
-                refused.setdefault(path, []).append(problem.message)
+            problems = error.problems
+        for problem in problems:
+            path = ".".join(map(str, problem.path))
+            refused.setdefault(path, []).append(problem.message)
     for path, messages in refused.items():
         share = len(messages) / _SAMPLES
         remedy = " A `require:` keeps such configurations out."

@@ -12,6 +12,7 @@ from typing import Any, Self, cast
 
 from hpo.trainers.errors import ConfigError, Problem, did_you_mean
 from hpo.trainers.fields import Field, is_code
+from hpo.trainers.goals import Task
 
 
 def _setting(default: object, kind: type, why: str, **limits: Any) -> Any:
@@ -503,6 +504,14 @@ def check_value(name: str, value: object) -> str | None:
     if name not in FIELDS:
         return f"unknown field {name!r}. {did_you_mean(name, FIELDS)}"
     return FIELDS[name].problem(value)
+
+
+def of_another_task(config: TrainerConfig, task: Task) -> Iterator[Problem]:
+    """What a configuration sets that has no meaning in a task."""
+    if task == "regression" and config.label_smoothing:
+        yield Problem(("label_smoothing",), "there are no labels to smooth in regression.")
+    if task == "regression" and config.class_weight != "none":
+        yield Problem(("class_weight",), "there are no classes to balance in regression.")
 
 
 def unread(name: str, config: Mapping[str, object]) -> str | None:

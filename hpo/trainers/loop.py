@@ -8,7 +8,7 @@ from statistics import fmean
 
 from hpo.trainers import metrics, models
 from hpo.trainers.checkpoints import Checkpoints
-from hpo.trainers.config import TrainerConfig
+from hpo.trainers.config import TrainerConfig, of_another_task
 from hpo.trainers.data import Source, load
 from hpo.trainers.data.parts import Data
 from hpo.trainers.devices import choose
@@ -173,10 +173,7 @@ def unfit(config: TrainerConfig, data: Data) -> Iterator[Problem]:
             f"It must be at most {n}."
         )
         yield Problem(("batch_size",), sentence)
-    if config.label_smoothing and data.task == "regression":
-        yield Problem(("label_smoothing",), "there are no labels to smooth in regression.")
-    if config.class_weight != "none" and data.task == "regression":
-        yield Problem(("class_weight",), "there are no classes to balance in regression.")
+    yield from of_another_task(config, data.task)
 
 
 def _means(latest: Mapping[int, Mapping[str, float]]) -> dict[str, float]:

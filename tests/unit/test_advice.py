@@ -91,6 +91,16 @@ def test_a_command_that_has_all_parameters_is_not_noted(command: str) -> None:
     assert of_command(command) == []
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("class_weight", "balanced"), ("label_smoothing", 0.1)]
+)
+def test_what_is_of_classes_is_warned_of_in_a_regressors_space(field: str, value: object) -> None:
+    objective = {"trainer": "regressor", "data": "diabetes", "metric": "val_rmse"}
+    found = advice(objective, {field: value, "width": {"int": [8, 64]}})
+    assert [(each.level, each.path) for each in found] == [("warning", f"space.{field}")]
+    assert "every trial will fail: there are no" in found[0].message
+
+
 def test_epochs_that_a_command_line_does_not_have_are_noted() -> None:
     (found,) = of_command("python t.py {lr} {width}", epochs=3)
     assert "it has no {epochs} and no {args}" in found.message
