@@ -151,13 +151,42 @@ def _forecast_all(
     found: dict[int, Forecast] = {}
     for members in alike.values():
         for some in _parts(members, _AT_ONCE):
-            group = _Group([seen[i] for i in some], past, horizon, direction, bounds)
-            found.update(zip(some, group.forecasts(wanted), strict=True))
+            curves = [seen[i] for i in some]
+            forecasts = _considered(curves, past, horizon, direction, bounds, wanted)
+            found.update(zip(some, forecasts, strict=True))
     return [found[i] for i in range(len(seen))]
 
 
+def _considered(
+    curves: Sequence[Seen],
+    past: Sequence[Seen],
+    horizon: float,
+    direction: Direction,
+    bounds: tuple[float, float] | None,
+    wanted: Array,
+) -> list[Forecast]:
+    """The forecasts of curves that were seen at the same steps, one for each.
+
+    Where nothing tells how good values may become, several guesses are as probable: as far from
+    here as they have come, or as much farther as there are more steps to go, or between.
+    """
+    group = _Group(curves, past, horizon, direction, bounds)
+    found = [group.forecasts(wanted)]
+    if not past and not group.has_ceiling:
+        farthest = horizon / float(curves[0].steps[-1])
+        farther = (
+            _Group(curves, past, horizon, direction, bounds, reach)
+            for reach in (farthest**0.5, farthest)
+        )
+        found += [each.forecasts(wanted) for each in farther]
+    return [_mixed(parts) for parts in zip(*found, strict=True)]
+
+
 class _Group:
-    """Curves that were seen at the same steps, and the finished ones beside them."""
+    """Curves that were seen at the same steps, and the finished ones beside them.
+
+    Where a best value is unknown, it is `reach` times as far as values have come.
+    """
 
     def __init__(
         self,
@@ -166,30 +195,26 @@ class _Group:
         horizon: float,
         direction: Direction,
         bounds: tuple[float, float] | None,
+        reach: float = 1.0,
     ) -> None:
         self._steps = curves[0].steps
         self._now = float(self._steps[-1])
         self._horizon = horizon
-        self._curves = curves
         self._past = past
         self._direction = direction
-        self._bounds = bounds
+        values = [p.values for p in past]
+        self._scales = [scale_of(c.values, values, direction, bounds, reach) for c in curves]
+        self._v = np.stack(
+            [s.goodness(c.values) for s, c in zip(self._scales, curves, strict=True)]
+        )
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether the best value of each is known."""
+        return all(scale.has_ceiling for scale in self._scales)
 
     def forecasts(self, wanted: Array) -> list[Forecast]:
-        """The forecasts at the wanted steps, one for each curve.
-
-        Where nothing tells how good values may become, several guesses are as probable: as far
-        from here as they have come, or as much farther as there are more steps to go, or between.
-        """
-        found = [self._with_best(1.0, wanted)]
-        if not self._past and not all(scale.has_ceiling for scale in self._scales):
-            farthest = self._horizon / self._now
-            found += [self._with_best(reach, wanted) for reach in (farthest**0.5, farthest)]
-        return [_mixed(parts) for parts in zip(*found, strict=True)]
-
-    def _with_best(self, reach: float, wanted: Array) -> list[Forecast]:
-        """The forecasts, if the best value is so many times as far as values have come."""
-        self._look(reach)
+        """The forecasts at the wanted steps, one for each curve."""
         knots = _knots(self._now, wanted)
         averages, x, _ = features.of_curve(self._v, self._steps, self._horizon)
         described = features.of_query(self._now, knots, self._horizon)
@@ -203,15 +228,6 @@ class _Group:
             self._read(_between(one, knots, wanted, self._now), v, scale, wanted)
             for one, v, scale in zip(p, self._v, self._scales, strict=True)
         ]
-
-    def _look(self, reach: float) -> None:
-        values = [p.values for p in self._past]
-        self._scales = [
-            scale_of(c.values, values, self._direction, self._bounds, reach) for c in self._curves
-        ]
-        self._v = np.stack(
-            [s.goodness(c.values) for s, c in zip(self._scales, self._curves, strict=True)]
-        )
 
     def _history(self, averages: Array, knots: Array) -> tuple[Array, Array]:
         """Finished curves beside each, (r, k, n_of_pair), and how they went on, (r, k, q)."""

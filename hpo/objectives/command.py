@@ -104,7 +104,7 @@ class CommandObjective:
             status = "FAILED" if group.code else "FINISHED"
             if group.code:
                 return _failure(group.code, directory)
-            return metrics or self._elsewhere(directory) or metrics
+            return metrics or self._elsewhere(directory) or {}
         finally:
             if group is not None:
                 group.end()

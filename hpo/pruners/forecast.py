@@ -199,10 +199,11 @@ class ForecastPruner(Rule):
         if self._has_doubted or not enough or known.reach is None:
             return
         if known.stretch > 1:
+            self._has_doubted = True
             _log.warning(_TOO_SHORT, known.stretch)
         elif known.reach < _TOO_EARLY:
+            self._has_doubted = True
             _log.warning(_TOO_LONG, 100 * known.reach)
-        self._has_doubted = known.stretch > 1 or known.reach < _TOO_EARLY
 
     def _horizon_of(self, trial: FrozenTrial) -> float | None:
         told = self._horizon(trial) if callable(self._horizon) else self._horizon

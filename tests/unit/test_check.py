@@ -101,7 +101,8 @@ def test_what_keeps_it_waiting_is_told(checked: Checked, monkeypatch: pytest.Mon
     said: list[str] = []
     monkeypatch.setattr(Console, "print", lambda _, text, **__: said.append(text))
 
-    checked("import time\n\n\ndef train(trial):\n    time.sleep(0.6)\n    return {'loss': 1.0}\n")
+    waits = "[t.join() for t in threading.enumerate() if isinstance(t, threading.Timer)]"
+    checked(f"import threading\n\n\ndef train(trial):\n    {waits}\n    return {{'loss': 1.0}}\n")
 
     assert said == ["Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."]
 
