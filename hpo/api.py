@@ -356,5 +356,6 @@ def _name_of(function: Callable[..., Any]) -> str:
     if module is None or not re.fullmatch(r"\w+", name):
         return "__main__:search"
     if module.__name__ == "__main__" and getattr(module, "__file__", None):
-        return f"{Path(str(module.__file__)).stem}:{name}"
+        stem = Path(str(module.__file__)).stem  # of what was piped into Python it is <stdin>
+        return f"{stem}:{name}" if stem.isidentifier() else "__main__:search"
     return f"{module.__name__}:{name}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,6 +197,28 @@ def test_best_of_an_unknown_study_is_an_hpo_error() -> None:
 
     with pytest.raises(hpo.HpoError, match="Did you mean 'digits'"):
         hpo.best("digit")
+
+
+@pytest.mark.parametrize("file", ["my-search.py", "-"])
+def test_a_search_may_stand_in_a_file_of_any_name_or_be_piped(tmp_path: Path, file: str) -> None:
+    code = """
+import hpo
+
+def train(trial):
+    return trial.x
+
+print(hpo.search(train, space={"x": {"int": [1, 3]}}, trials=3, sampler="grid").value)
+"""
+    (tmp_path / "my-search.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, file],
+        cwd=tmp_path,
+        input=code,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "1.0\n", done.stderr
 
 
 def test_a_study_is_loaded_to_be_read() -> None:
