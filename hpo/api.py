@@ -19,7 +19,7 @@ from hpo.errors import HpoError
 from hpo.executors import Executor
 from hpo.gates import Verdict
 from hpo.listeners import Listener, Outcome
-from hpo.objectives import Objective
+from hpo.objectives import Objective, code_runs
 from hpo.objectives.function import FunctionObjective
 from hpo.places import storage_url, tracking_uri
 from hpo.search_spaces import SearchSpace
@@ -169,7 +169,12 @@ def search(
         _log.warning("%s", each)
     result = run_plan(
         plan,
-        objective=FunctionObjective(function, plan.spec.objective.metrics[0], plan.spec.run.device),
+        objective=FunctionObjective(
+            function,
+            plan.spec.objective.metrics[0],
+            plan.spec.run.device,
+            code_runs(plan, tracking),
+        ),
         storage=storage,
         tracking=tracking,
         listeners=listeners,

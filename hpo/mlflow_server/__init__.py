@@ -12,11 +12,14 @@ all the writing, and the driver (the process that searches) never imports mlflow
     tracker.py      the driver's end: a process, two pipes, two threads; no call blocks
     protocol.py     what the two say to each other, one JSON line per message
     pending.py      what the driver has said and MLflow does not have yet, by trial
-    study_runs.py   the layout in MLflow; the only module that imports mlflow
+    study_runs.py   the layout in MLflow; imports mlflow, as script_runs.py does
+    code_runs.py    where the user's own code logs, and how its runs are found
+    script_runs.py  a run that a script is given, and that hpo reads
     mirror.py       the process: when to write, and what to do when MLflow is away
     uris.py         tracking URIs: passwords masked, obstacles explained
 """
 
+from hpo.mlflow_server.code_runs import CodeRuns
 from hpo.mlflow_server.protocol import (
     BesideRun,
     Closed,
@@ -38,6 +41,7 @@ from hpo.mlflow_server.uris import masked
 __all__ = [
     "BesideRun",
     "Closed",
+    "CodeRuns",
     "Mirrored",
     "Ready",
     "RunCreated",

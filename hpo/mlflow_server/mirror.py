@@ -44,6 +44,7 @@ _logger = logging.getLogger(__name__)
 _Inbox: TypeAlias = "SimpleQueue[FromDriver | None]"  # None: stdin has ended
 
 _SECONDS_BETWEEN_LIVE_WRITES = 1.0
+_SECONDS_BETWEEN_NESTINGS = 10.0
 _SECONDS_BETWEEN_LOOKS = 0.2
 _SECONDS_BETWEEN_LAST_TRIES = 0.5
 _MAX_SECONDS_BETWEEN_TRIES = 30.0
@@ -82,6 +83,7 @@ class Mirror:
         self._n_failures = 0  # in a row
         self._next_try = 0.0
         self._next_live_write = 0.0
+        self._next_nesting = 0.0
         self._n_mirrored = 0
         self._opening_texts_written = False
         self._texts_complete = True
@@ -139,6 +141,10 @@ class Mirror:
             self._doing = f"write {self._pending.beside[0].name}"
             runs.write_beside(self._pending.beside[0])
             del self._pending.beside[0]
+        if everything or now >= self._next_nesting:
+            self._doing = "nest what trials have logged"
+            runs.nest_code_runs()
+            self._next_nesting = now + _SECONDS_BETWEEN_NESTINGS
         if everything:
             self._close(runs)
 

@@ -1,18 +1,14 @@
 """Runs that a user's own script logs to, and that hpo reads.
 
 The script finds its run by itself: MLflow reads ``MLFLOW_RUN_ID`` from the environment. It is a
-run of its own beside the one in which the study is mirrored: what the script logs there, its own
-params among it, never meets what hpo writes. When the script has ended, its run is nested under
-its trial's.
+run of its own, as all that code makes (`code_runs`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import posixpath
 from collections.abc import Mapping
-from pathlib import Path
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_CONFIGURE_LOGGING", "false")
@@ -21,10 +17,9 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
-from hpo.mlflow_server.study_runs import _create_database
-from hpo.mlflow_server.uris import sqlite_file
+from hpo.mlflow_server.code_runs import CodeRuns
+from hpo.mlflow_server.study_runs import create_database
 
-_PARENT = "mlflow.parentRunId"
 _SYSTEM = "system/"  # MLflow's own metrics of the machine
 
 
@@ -32,32 +27,25 @@ class ScriptRun:
     """A new run for one trial's script.
 
     Args:
-        uri: The tracking URI.
-        study: Name of the study and of its experiment, which is made if it is not there.
+        runs: Where it logs; the study's experiment is made if it is not there.
         trial: Number of the trial.
 
     Attributes:
-        environment: What tells the script its run.
+        environment: What tells the script its run, beside where it logs.
 
     Raises:
         MlflowException: MLflow cannot be reached.
     """
 
-    def __init__(self, uri: str, study: str, trial: int) -> None:
-        uri = _absolute(uri)
-        _create_database(uri)
+    def __init__(self, runs: CodeRuns, trial: int) -> None:
+        uri = runs.absolute_uri
+        create_database(uri)
         self._client = MlflowClient(uri)
-        self._study, self._trial = study, trial
-        self._experiment = _experiment(self._client, study)
-        tags = {"hpo.study": study, "hpo.script_of_trial": str(trial)}
+        experiment = _experiment(self._client, runs.study)
         name = f"trial {trial} (script)"
-        run = self._client.create_run(self._experiment, tags=tags, run_name=name)
+        run = self._client.create_run(experiment, tags=runs.tags(trial), run_name=name)
         self._run_id = run.info.run_id
-        self.environment: Mapping[str, str] = {
-            "MLFLOW_TRACKING_URI": uri,
-            "MLFLOW_EXPERIMENT_ID": self._experiment,
-            "MLFLOW_RUN_ID": self._run_id,
-        }
+        self.environment: Mapping[str, str] = {"MLFLOW_RUN_ID": self._run_id}
 
     def history(self, metric: str) -> list[tuple[int, float]]:
         """Step and value of all that was logged of a metric, in order of time.
@@ -74,7 +62,7 @@ class ScriptRun:
         return {name: value for name, value in metrics.items() if not name.startswith(_SYSTEM)}
 
     def end(self, status: str) -> None:
-        """Ends the run, unless the script did, and nests it under its trial's run.
+        """Ends the run, unless the script did.
 
         Args:
             status: FINISHED, FAILED or KILLED.
@@ -82,14 +70,6 @@ class ScriptRun:
         with contextlib.suppress(MlflowException):  # what was measured has been read
             if self._client.get_run(self._run_id).info.status == "RUNNING":
                 self._client.set_terminated(self._run_id, status)
-            trials = self._client.search_runs(
-                [self._experiment],
-                f"tags.`hpo.study` = '{self._study}' AND tags.`hpo.trial` = '{self._trial}'",
-                max_results=1,
-                order_by=["attributes.start_time DESC"],
-            )
-            for trial in trials:
-                self._client.set_tag(self._run_id, _PARENT, trial.info.run_id)
 
 
 def _experiment(client: MlflowClient, name: str) -> str:
@@ -102,12 +82,3 @@ def _experiment(client: MlflowClient, name: str) -> str:
     if experiment.lifecycle_stage == LifecycleStage.DELETED:
         client.restore_experiment(experiment.experiment_id)
     return str(experiment.experiment_id)
-
-
-def _absolute(uri: str) -> str:
-    """A URI that means the same in another folder."""
-    file = sqlite_file(uri)
-    if file is None or posixpath.isabs(file):
-        return uri
-    head, _, rest = uri.partition(":///")
-    return f"{head}:///{Path.cwd()}/{rest}"

@@ -1,6 +1,6 @@
 """How a study lies in MLflow: one experiment, one parent run, one nested run per trial.
 
-This is the only module that imports mlflow. One call of MLflow costs 5 to 20 ms on SQLite, so
+One call of MLflow costs 5 to 20 ms on SQLite, so
 a trial that has ended before anything was written costs three: create the run with all its
 tags, log everything in one batch, terminate. Writing anything twice adds nothing: runs are
 found again by their tags, and MLflow ignores a metric that is equal in value, step and time.
@@ -26,6 +26,7 @@ from mlflow.utils.validation import (
 )
 
 from hpo.mlflow_server import uris
+from hpo.mlflow_server.code_runs import IS_NESTED, OF_TRIAL
 from hpo.mlflow_server.pending import PendingTrial, Point
 from hpo.mlflow_server.protocol import BesideRun, StudyClosed, StudyOpened
 
@@ -46,7 +47,7 @@ class StudyRuns:
     """
 
     def __init__(self, uri: str, opened: StudyOpened) -> None:
-        _create_database(uri)
+        create_database(uri)
         self._client = MlflowClient(uri)
         self._study = opened
         self._opened_ms = _now_ms()
@@ -110,6 +111,15 @@ class StudyRuns:
         for file in beside.files:
             self._client.log_artifact(run_id, file)
         self._client.set_terminated(run_id)
+
+    def nest_code_runs(self) -> None:
+        """Puts what the trials' own code has logged under the runs of those trials."""
+        condition = f"tags.`{IS_NESTED}` = 'false' AND tags.`hpo.study` = '{self._study.study}'"
+        for run in self._client.search_runs([self.experiment_id], condition):
+            trial = self.trial_runs.get(int(run.data.tags.get(OF_TRIAL, -1)))
+            if trial is not None:
+                tags = {"mlflow.parentRunId": trial, IS_NESTED: "true"}
+                self._client.log_batch(run.info.run_id, tags=_tags(tags))
 
     def write_texts(self, texts: Mapping[str, str]) -> None:
         """Writes text files into the parent run's artifacts."""
@@ -223,7 +233,7 @@ class StudyRuns:
         return str(run.info.run_id)
 
 
-def _create_database(uri: str) -> None:
+def create_database(uri: str) -> None:
     """Creates a SQLite database whole or not at all.
 
     MLflow takes seconds to create its tables, and a second process that looks meanwhile, or a

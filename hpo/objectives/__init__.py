@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from hpo.mlflow_server import CodeRuns
 from hpo.places import tracking_uri
 from hpo.trainers import Report
 from hpo.trial import Failure, Job
@@ -57,12 +58,14 @@ def build(plan: Plan, tracking: str | None = None) -> Objective:
         from hpo.objectives.function import FunctionObjective, find_function
 
         function = find_function(objective.function, plan.folder)
-        return FunctionObjective(function, objective.metrics[0], run.device)
+        return FunctionObjective(
+            function, objective.metrics[0], run.device, code_runs(plan, tracking)
+        )
 
     if objective.command is not None:
         from hpo.objectives.command import CommandObjective
 
-        return CommandObjective(plan, tracking_uri(tracking or plan.spec.tracking))
+        return CommandObjective(plan, code_runs(plan, tracking))
     if objective.estimator is not None:
         from hpo.objectives.estimator import EstimatorObjective
 
@@ -73,4 +76,10 @@ def build(plan: Plan, tracking: str | None = None) -> Objective:
     return TrainerObjective(plan)
 
 
-__all__ = ["Objective", "Steps", "build"]
+def code_runs(plan: Plan, tracking: str | None = None) -> CodeRuns | None:
+    """Where code that logs to MLflow does so; None where tracking is off. See `build`."""
+    uri = tracking_uri(tracking or plan.spec.tracking)
+    return CodeRuns(uri, plan.spec.name) if uri else None
+
+
+__all__ = ["Objective", "Steps", "build", "code_runs"]

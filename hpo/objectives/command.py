@@ -37,6 +37,7 @@ from hpo.trainers import ConfigError, Report
 from hpo.trial import Failure, FailureKind, Job
 
 if TYPE_CHECKING:
+    from hpo.mlflow_server import CodeRuns
     from hpo.spec import Plan
 
 _SECONDS_BETWEEN_READS = 0.1
@@ -54,13 +55,13 @@ class CommandObjective:
 
     Args:
         plan: The study file that names it.
-        tracking: URI of the MLflow in which it logs, if its metrics are there.
+        runs: Where it logs to MLflow, if it does.
 
     Raises:
         ObjectiveError: there is no such command, no such device, or no MLflow.
     """
 
-    def __init__(self, plan: Plan, tracking: str | None = None) -> None:
+    def __init__(self, plan: Plan, runs: CodeRuns | None = None) -> None:
         assert plan.spec.objective.command is not None  # noqa: S101 - checked with the file
         self._command = plan.spec.objective.command
         self._objective = plan.spec.objective
@@ -68,12 +69,14 @@ class CommandObjective:
         self._study = plan.spec.name
         self._folder = plan.folder
         self._device = _device(self._command, plan.spec.run.device)
-        self._tracking = tracking
+        self._runs = runs
+        if runs is not None:
+            runs.make_ready(*_code(self._command, self._folder))
         self._draining = False
         self._stopped = False
         if not self._objective.shell:
             _demand(templates.program(self._command), self._folder)
-        if self._objective.metrics_from == "mlflow" and tracking is None:
+        if self._objective.metrics_from == "mlflow" and runs is None:
             raise ObjectiveError(
                 "objective.metrics_from is mlflow, and tracking is off.",
                 "Give `tracking:` a URI, or let the command print JSON lines.",
@@ -157,6 +160,7 @@ class CommandObjective:
             "HPO_TRIAL_CONFIG": config,
             "HPO_TRIAL_DIRECTORY": about["directory"],
             "HPO_TRIAL_CHECKPOINT_DIR": str(checkpoints),
+            **(self._runs.environment(job.trial) if self._runs else {}),
             **source.environment,
         }
         return ProcessGroup(
@@ -175,9 +179,8 @@ class CommandObjective:
         if given == "mlflow":
             from hpo.mlflow_server.script_runs import ScriptRun  # imports mlflow: 3 seconds
 
-            assert self._tracking is not None  # noqa: S101 - checked when it was built
-            run = ScriptRun(self._tracking, self._study, job.trial)
-            return Logged(run, self._objective.metrics)
+            assert self._runs is not None  # noqa: S101 - checked when it was built
+            return Logged(ScriptRun(self._runs, job.trial), self._objective.metrics)
         if given.file is not None:
             return JsonLines(directory / given.file)
         return Patterns(given.regex or {}, [directory / STDOUT, directory / STDERR])
@@ -236,6 +239,13 @@ def _demand(program: str | None, folder: Path) -> None:
     if path.is_file():
         raise ObjectiveError(f"{path} cannot be executed.", f"Type: chmod +x {path}")
     raise ObjectiveError(f"there is no program {path}.", "Is its path right, from the study file?")
+
+
+def _code(command: templates.Command, folder: Path) -> Iterator[Path]:
+    """The files and Python modules that a command names."""
+    for word in command.split() if isinstance(command, str) else command:
+        yield folder / word
+        yield folder / f"{word.replace('.', '/')}.py"
 
 
 def _path() -> str:

@@ -14,8 +14,8 @@ import operator
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any
 from optuna import TrialPruned
 
 from hpo.errors import ObjectiveError
+from hpo.mlflow_server import CodeRuns
 from hpo.objectives import Steps
 from hpo.objectives.readings import MAX_STEP
 from hpo.places import CHECKPOINTS
@@ -112,19 +113,28 @@ class _Raised:
 class _FunctionThread(threading.Thread):
     """Runs a function, which waits after each report until it may go on."""
 
-    def __init__(self, function: Callable[[Trial], Any], job: Job, device: str) -> None:
+    def __init__(
+        self,
+        function: Callable[[Trial], Any],
+        job: Job,
+        device: str,
+        logging_: AbstractContextManager[None],
+    ) -> None:
         super().__init__(name=f"trial-{job.trial}", daemon=True)
         self._messages: queue.SimpleQueue[Report | _Returned | _Raised] = queue.SimpleQueue()
         self._go_on: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._stopped = False
         self._turn = threading.Lock()  # the function may have threads of its own
         self._function = function
+        self._logging = logging_
         self._trial = Trial(job, device, self._report)
         self.start()
 
     def run(self) -> None:
         try:
-            self._messages.put(_Returned(self._function(self._trial)))
+            with self._logging:
+                value = self._function(self._trial)
+            self._messages.put(_Returned(value))
         except BaseException as error:  # handed over, and raised where the trial is judged
             self._messages.put(_Raised(error))
 
@@ -163,12 +173,19 @@ class FunctionObjective:
         function: Takes a `Trial`.
         metric: Name of the number that it returns.
         device: Handed on as ``trial.device``.
+        runs: Where it logs to MLflow, if it does; None leaves that to itself.
 
     Raises:
         ObjectiveError: it is a coroutine function, or cannot be called with one argument.
     """
 
-    def __init__(self, function: Callable[[Trial], Any], metric: str, device: str) -> None:
+    def __init__(
+        self,
+        function: Callable[[Trial], Any],
+        metric: str,
+        device: str,
+        runs: CodeRuns | None = None,
+    ) -> None:
         if _is_any(function, inspect.iscoroutinefunction, inspect.isasyncgenfunction):
             name = getattr(function, "__name__", repr(function))
             raise ObjectiveError(
@@ -179,6 +196,9 @@ class FunctionObjective:
         self._function = function
         self._metric = metric
         self._device = device
+        self._runs = runs
+        if runs is not None:
+            runs.make_ready(*_code(function))
 
     def __call__(self, job: Job) -> Steps:
         """Yields what the function reports and returns what it returns, as metrics."""
@@ -196,24 +216,23 @@ class FunctionObjective:
         trial = Trial(job, self._device, _refuse_report)
         steps, step = self._function(trial), 0
         metrics: dict[str, float] = {}
-        try:
-            while True:
-                yielded = next(steps)
-                if not isinstance(yielded, Mapping):
-                    raise TypeError(f"a generator yields dicts of metrics, not {yielded!r}")
-                values = dict(yielded)
-                step = values.pop("step", step + 1)
-                report = trial._as_report(step, values)  # noqa: SLF001 - its own kin
-                metrics.update(report.metrics)
-                yield report
-        except StopIteration as end:
-            return metrics | self._final(end.value, reported=bool(metrics))
-        finally:
-            steps.close()
+        with self._logging(job), closing(steps):
+            try:
+                while True:
+                    yielded = next(steps)
+                    if not isinstance(yielded, Mapping):
+                        raise TypeError(f"a generator yields dicts of metrics, not {yielded!r}")
+                    values = dict(yielded)
+                    step = values.pop("step", step + 1)
+                    report = trial._as_report(step, values)  # noqa: SLF001 - its own kin
+                    metrics.update(report.metrics)
+                    yield report
+            except StopIteration as end:
+                return metrics | self._final(end.value, reported=bool(metrics))
 
     def _called(self, job: Job) -> Steps:
         """A function that calls back, turned into a generator by running it in a thread."""
-        thread = _FunctionThread(self._function, job, self._device)
+        thread = _FunctionThread(self._function, job, self._device, self._logging(job))
         metrics: dict[str, float] = {}
         try:
             while True:
@@ -236,6 +255,12 @@ class FunctionObjective:
             thread.stop()  # its next report ends it; nobody waits for that
             raise
 
+    def _logging(self, job: Job) -> AbstractContextManager[None]:
+        """Where MLflow is told to log, while the function runs."""
+        if self._runs is None:
+            return nullcontext()
+        return self._runs.in_this_thread(job.trial, stops=TrialPruned)
+
     def _final(self, value: Any, *, reported: bool) -> dict[str, float]:
         if value is None:
             if not reported:
@@ -252,6 +277,12 @@ def _is_any(function: Callable[..., Any], *kinds: Callable[[Any], bool]) -> bool
     """Whether a function, or what calls an object, is of some kind."""
     call = getattr(function, "__call__", function)  # noqa: B004 - to be looked at
     return any(kind(function) or kind(call) for kind in kinds)
+
+
+def _code(function: Callable[..., Any]) -> Iterator[Path]:
+    """The file that a function is written in, if it is in one."""
+    with suppress(TypeError):
+        yield Path(inspect.getsourcefile(inspect.unwrap(function)) or "")
 
 
 def _demand_one_argument(function: Callable[..., Any]) -> None:

@@ -1,0 +1,90 @@
+"""Where MLflow is told to log while the user's code runs in this process."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from hpo.mlflow_server.code_runs import CodeRuns
+
+pytestmark = pytest.mark.filterwarnings(  # MLflow's
+    "ignore:The ``noload`` loader strategy:DeprecationWarning"
+)
+
+NAMES = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*NAMES, "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def told() -> dict[str, str]:
+    return {name: os.environ[name] for name in NAMES if name in os.environ}
+
+
+def test_mlflow_is_told_while_code_runs_and_not_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+
+    with CodeRuns("sqlite:////data/m.db", "s").in_this_thread(3):
+        uri, experiment, tags = told().values()
+
+    assert (uri, experiment) == ("sqlite:////data/m.db", "s")
+    assert json.loads(tags)["hpo.logged_by_trial"] == "3"
+    assert told() == {"MLFLOW_TRACKING_URI": "http://elsewhere"}
+
+
+def test_a_local_database_is_the_same_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert CodeRuns("sqlite:///m.db", "s").absolute_uri == f"sqlite:///{tmp_path}/m.db"
+    assert CodeRuns("http://there:5000", "s").absolute_uri == "http://there:5000"
+
+
+def test_an_experiment_that_the_user_has_chosen_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "7")
+
+    assert "MLFLOW_EXPERIMENT_NAME" not in CodeRuns("http://there", "s").environment(0)
+
+
+def test_what_code_changes_itself_stays_changed() -> None:
+    with CodeRuns("http://there", "s").in_this_thread(0):
+        os.environ["MLFLOW_TRACKING_URI"] = "http://mine"
+
+    assert told() == {"MLFLOW_TRACKING_URI": "http://mine"}
+
+
+@pytest.mark.parametrize(("code", "is_made"), [("import mlflow", True), ("import math", False)])
+def test_a_database_is_made_before_code_that_speaks_of_mlflow_makes_it(
+    tmp_path: Path, code: str, *, is_made: bool
+) -> None:
+    (tmp_path / "train.py").write_text(code, encoding="utf-8")
+
+    runs = CodeRuns(f"sqlite:///{tmp_path}/m.db", "s")
+    runs.make_ready(tmp_path / "train.py", tmp_path / "none.py", tmp_path)
+
+    assert (tmp_path / "m.db").exists() == is_made
+
+
+def test_runs_of_the_callers_own_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow
+
+    runs = CodeRuns(f"sqlite:///{tmp_path}/m.db", "s")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", runs.uri)
+    runs.make_ready(Path(__file__))
+    with runs.in_this_thread(0):
+        outer = mlflow.start_run()
+    assert mlflow.active_run() is None  # it was left open
+
+    with mlflow.start_run(outer.info.run_id):
+        with runs.in_this_thread(1):
+            mlflow.start_run(nested=True)
+        active = mlflow.active_run()
+        assert active is not None
+        assert active.info.run_id == outer.info.run_id
