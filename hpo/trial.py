@@ -42,8 +42,17 @@ N_STEPS = "hpo:n_steps"  # of several objectives; of one, Optuna counts them
 CONSTRAINTS = "constraints"  # Optuna's own: above 0 is violated, to its samplers and `best_trial`
 
 
-_WANTS_WHOLE_NUMBERS = "'indices' to have one of the following scalar types"  # of an embedding
-_OF_FLOATS = "; a trainer's features are float32, so a network embeds `x.long()`"
+_HINTS = {
+    "'indices' to have one of the following scalar types": (
+        "; a trainer's features are float32, but for integers of its data other than uint8: give "
+        "ids as int64"
+    ),
+    r"same dtype, but got:? [Ll]ong|Input type \(long int\)": (
+        "; integers of a trainer's data reach your own network as int64: give floats, or take "
+        "`x.float()`"
+    ),
+}
+"""What to type next, by what PyTorch says of features of the other kind."""
 _OURS = f"{Path(__file__).parent}{os.sep}"
 _OF_A_DATACLASS = re.compile(r'File "<string>", line \d+, in __init__')  # what it generates
 _LIBRARY = re.compile(
@@ -97,7 +106,7 @@ class Failure:
         # These are sentences already.
         ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
         message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
-        hint = _OF_FLOATS if _WANTS_WHOLE_NUMBERS in message else ""
+        hint = next((hint for said, hint in _HINTS.items() if re.search(said, message)), "")
         text = "".join(traceback.format_exception(error))
         return cls(kind, message.rstrip(".") + hint, text)
 

@@ -69,6 +69,7 @@ class Winner:
         self._trainer = TrainerObjective(replace(self._plan, spec=spec))
         config = self._trainer.configured(self._plan.config(trial.params))
         self._config = TrainerConfig.from_mapping(config)
+        self._folds = self._trainer.folds_for(self._config.model)
 
     def test(self) -> dict[str, float]:
         """The trial's metrics on the test part, means over folds; the part is looked at once."""
@@ -79,7 +80,7 @@ class Winner:
         networks = self._networks()
         judged = [
             judge(network, data.to(torch.device("cpu")), self._trainer.goals)
-            for network, data in zip(networks, self._trainer.folds, strict=True)
+            for network, data in zip(networks, self._folds, strict=True)
         ]
         return {name: fmean(each[name] for each in judged) for name in judged[0]}
 
@@ -97,7 +98,7 @@ class Winner:
         if self._plan.spec.objective.task != "classification":
             raise HpoError("precision and recall are of classifiers.")
         cpu = torch.device("cpu")
-        folds = [data.to(cpu) for data in self._trainer.folds]
+        folds = [data.to(cpu) for data in self._folds]
         predicted = [
             predict(network, data.val, _AT_ONCE)
             for network, data in zip(self._networks(), folds, strict=True)
@@ -126,7 +127,7 @@ class Winner:
         with self._told(to):  # before a network is trained for it
             check_free(to)
             to.mkdir(parents=True, exist_ok=True)
-        network, data = self._networks()[0], self._trainer.folds[0]
+        network, data = self._networks()[0], self._folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
         reached, source = dict(self._trial.metrics), self._source
         with self._told(to):
@@ -193,14 +194,14 @@ class Winner:
 
     def _files(self, directory: Path) -> list[Path]:
         """Where a trial in `directory` leaves its weights, one file for each fold."""
-        return weights_files(directory / CHECKPOINTS, len(self._trainer.folds))
+        return weights_files(directory / CHECKPOINTS, len(self._folds))
 
     def _restored(self, directory: Path) -> list[nn.Module]:
         from hpo.trainers import DataError
         from hpo.trainers.exports import restore, trained_on
 
         found = []
-        for file, data in zip(self._files(directory), self._trainer.folds, strict=True):
+        for file, data in zip(self._files(directory), self._folds, strict=True):
             if trained_on(file) != data.digest:
                 raise HpoError(
                     f"{self._plan.spec.objective.data!r} has changed since trial "

@@ -333,8 +333,7 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
     if "latency_ms" in names:
         judged["latency_ms"] = metrics.latency_ms(
             lambda x: torch.as_tensor(estimator.predict(x.double().numpy())),
-            fold.x.shape[1:],
-            torch.device("cpu"),
+            torch.from_numpy(fold.val_x[:1]),
         )
     if "model_bytes" in names:
         judged["model_bytes"] = len(pickle.dumps(estimator))

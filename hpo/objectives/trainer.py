@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.places import CHECKPOINTS
 from hpo.spec import Plan, source_of
+from hpo.spec.objective import extremes
 from hpo.trainers import CodeError, ConfigError, DataError, Goals
 from hpo.trainers.checkpoints import Checkpoints
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data import load_data
 from hpo.trainers.data.parts import Data
 from hpo.trainers.devices import choose
+from hpo.trainers.fields import is_code
 from hpo.trainers.loop import fit, fit_folds
 from hpo.trainers.metrics import problems
 from hpo.trial import Job
@@ -30,25 +33,28 @@ class TrainerObjective:
         plan: The study: its data, split by the study's seed so that trials are compared on the
             same examples; the metrics it asks for; device, threads and checkpoints.
 
+    Attributes:
+        goals: What trials are to report.
+        folds: The data on the device, as `folds_of` loads it.
+
     Raises:
         ObjectiveError: the data or the device is not there.
     """
 
     def __init__(self, plan: Plan) -> None:
-        self._run = run = plan.spec.run
-        self._folder = plan.folder
+        self._plan, self._run = plan, plan.spec.run
         self._draining = False
         self.goals = goals_of(plan)
-        torch.set_num_threads(run.threads)
+        torch.set_num_threads(self._run.threads)
         # The first optimizer imports it, a second and more: not in a trial's time.
         importlib.import_module("torch._dynamo")
         objective = plan.spec.objective
         try:
-            device = choose(run.device)
-            self.folds = [data.to(device) for data in folds_of(plan)]
+            self._device = choose(self._run.device)
+            self.folds = [data.to(self._device) for data in folds_of(plan)]
             found = list(problems(self.goals, self.folds[0]))
         except ConfigError as error:
-            what = f"cannot load '{objective.data}' on '{run.device}'"
+            what = f"cannot load '{objective.data}' on '{self._run.device}'"
             raise ObjectiveError(f"{what}: {error}") from error
         if found:
             raise ObjectiveError("\n".join(f"objective.{problem}" for problem in found))
@@ -60,12 +66,23 @@ class TrainerObjective:
             "device": self._run.device,
             "goals": self.goals,
             "checkpoints": self._checkpoints(job),
-            "folder": self._folder,
+            "folder": self._plan.folder,
         }
         config = self.configured(job.config)
-        if len(self.folds) == 1:
-            return fit(config, self.folds[0], **settings)  # type: ignore[arg-type]
-        return fit_folds(config, self.folds, **settings)  # type: ignore[arg-type]
+        folds = self.folds_for(config.get("model"))
+        if len(folds) == 1:
+            return fit(config, folds[0], **settings)  # type: ignore[arg-type]
+        return fit_folds(config, folds, **settings)  # type: ignore[arg-type]
+
+    def folds_for(self, model: object) -> Sequence[Data]:
+        """The folds as a model takes them: those that are built in calculate with features."""
+        if is_code(model) or self.folds[0].dtype.is_floating_point:
+            return self.folds
+        return self._in_floats
+
+    @cached_property
+    def _in_floats(self) -> Sequence[Data]:
+        return [data.to(self._device) for data in _loaded(self._plan, integers=False)]
 
     def configured(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """A configuration whose default batch is no larger than the data."""
@@ -94,12 +111,21 @@ class TrainerObjective:
 def folds_of(plan: Plan) -> Sequence[Data]:
     """The data of a trainer's study, on the CPU, fold by fold; loaded once in a process.
 
+    Integers stay such where a network may be the user's own.
+
     Raises:
         ObjectiveError: it is not there, or not as it should be.
     """
+    model = plan.space.by_name.get("model")
+    own = model is not None and any(map(is_code, extremes(model.domain)))
+    return _loaded(plan, integers=own)
+
+
+def _loaded(plan: Plan, *, integers: bool) -> Sequence[Data]:
     objective = plan.spec.objective
+    source = source_of(objective, plan.folder, integers=integers)
     try:
-        return load_data(source_of(objective, plan.folder), plan.spec.search.seed)
+        return load_data(source, plan.spec.search.seed)
     except DataError as error:
         raise ObjectiveError(f"cannot load '{objective.data}': {error}") from error
     except CodeError as error:

@@ -189,8 +189,8 @@ def _natural(values: Mapping[str, Any], metric: object) -> Direction:
     return natural(str(metric)) or "minimize"
 
 
-def source_of(objective: ObjectiveSpec, folder: Path) -> Source:
-    """The data that an objective names."""
+def source_of(objective: ObjectiveSpec, folder: Path, *, integers: bool = False) -> Source:
+    """The data that an objective names, whose integers may stay such."""
     return Source(
         name=objective.data or "",
         task=objective.task,
@@ -198,6 +198,7 @@ def source_of(objective: ObjectiveSpec, folder: Path) -> Source:
         positive=None if objective.positive is None else str(objective.positive),
         image_size=objective.image_size,
         folds=objective.folds,
+        integers=integers,
         folder=folder,
     )
 

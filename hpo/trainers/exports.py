@@ -78,6 +78,7 @@ class Exported:
         network: On the CPU, in eval mode; from features (n, *shape) to outputs (n, n_outputs).
         config: What it was trained with.
         shape: Of the features of one example.
+        dtype: Of features: float32 or int64.
         classes: Their names by output; none in regression.
         target_mean: In regression, an answer is target_mean + target_deviation * output.
         target_deviation: See there.
@@ -93,6 +94,7 @@ class Exported:
     network: nn.Module
     config: dict[str, Any]
     shape: tuple[int, ...]
+    dtype: torch.dtype
     classes: tuple[str, ...]
     target_mean: float
     target_deviation: float
@@ -131,14 +133,14 @@ class Exported:
         """What the network takes, (n, *shape), of raw examples: an array, or a table's rows.
 
         Raises:
-            DataError: examples of an array are not of the shape that was trained on.
+            DataError: examples of an array are not of the shape or kind that was trained on.
         """
         if self.form != "table":
-            self._check_shape(np.asarray(examples))
+            self._check(np.asarray(examples))
         raw = examples if self.transformer is None else self.transformer.transform(examples)
-        return torch.as_tensor(raw, dtype=torch.float32).reshape(-1, *self.shape)
+        return torch.as_tensor(raw, dtype=self.dtype).reshape(-1, *self.shape)
 
-    def _check_shape(self, x: NDArray[Any]) -> None:
+    def _check(self, x: NDArray[Any]) -> None:
         # Where scikit-learn scales columns, an image is still a row of pixels.
         n_columns = getattr(self.transformer, "n_features_in_", None)
         trained = self.shape if n_columns is None else (n_columns,)
@@ -147,6 +149,8 @@ class Exported:
             raise DataError(
                 f"an example has the shape {x.shape[1:]}; the network was trained on {trained}."
             )
+        if not self.dtype.is_floating_point and x.dtype.kind not in "iu":
+            raise DataError(f"an example is of {x.dtype}; the network was trained on integers.")
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
         """The class of each output, or in regression the number in the target's unit.
@@ -202,6 +206,7 @@ def export(
         **about,
         "config": {**said, **own},
         "shape": list(data.shape),
+        "dtype": str(data.dtype).removeprefix("torch."),
         "classes": list(data.classes),
         "target_mean": data.target_mean,
         "target_deviation": data.target_deviation,
@@ -284,6 +289,7 @@ def load(folder: Path) -> Exported:
         network,
         said["config"],
         shape,
+        getattr(torch, said.get("dtype", "float32")),  # which exports of an earlier day lack
         classes,
         said["target_mean"],
         said["target_deviation"],
@@ -389,9 +395,7 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
     # It misses torchvision, which no network here has anything of.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     network = network.cpu().eval()
-    n = min(len(data.val), 64)
-    x, _ = next(iter(data.val.batches([n, *([len(data.val) - n] if len(data.val) > n else [])])))
-    x = x.cpu()
+    x = data.sample(64).cpu()
     file = to / ONNX
     program = torch.onnx.export(
         network,

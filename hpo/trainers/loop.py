@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -13,6 +14,7 @@ from hpo.trainers.data import Source, load
 from hpo.trainers.data.parts import Data
 from hpo.trainers.devices import choose
 from hpo.trainers.errors import ConfigError, Diverged, Problem
+from hpo.trainers.fields import is_code
 from hpo.trainers.goals import Goals
 from hpo.trainers.report import Report
 from hpo.trainers.training import Training
@@ -105,7 +107,7 @@ def _begun(
     where = choose(device)
     if not isinstance(data, Data):
         source = data if isinstance(data, Source) else Source(data)
-        (data,) = load(source, seed=seed)
+        (data,) = load(replace(source, integers=is_code(config.model)), seed=seed)
     data = data.to(where)
     named = goals.reported(data.task)
     if problems := [*unfit(config, data), *metrics.problems(goals, data, named)]:
@@ -166,7 +168,7 @@ def fit_folds(
 def unfit(config: TrainerConfig, data: Data) -> Iterator[Problem]:
     """Why a configuration, though valid, cannot be trained on this data."""
     n = len(data.train)
-    yield from models.problems(config, data.shape)
+    yield from models.problems(config, data.shape, data.dtype)
     if config.batch_size > n and not config.full_batch:
         sentence = (
             f"{config.batch_size} is more than the {n} training examples of {data.name!r}. "

@@ -382,28 +382,26 @@ def precision_recall(
     return cast("tuple[Floats, Floats, Floats]", curve)
 
 
-def latency_ms(forward: Forward, shape: tuple[int, ...], device: torch.device) -> float:
+def latency_ms(forward: Forward, example: Tensor) -> float:
     """The milliseconds that one example takes by itself, as the median of 0.2 seconds of trying.
 
     A module is put into eval mode first, and stays in it.
 
     Args:
         forward: What gives the outputs.
-        shape: Of one example.
-        device: Where it is.
+        example: Its features, (1, *shape), where it is.
     """
     _to_eval_mode(forward)
-    example = torch.zeros(1, *shape, device=device)
     times: list[float] = []
     with torch.inference_mode():
         for _ in range(_WARM_UPS):
             forward(example)
-        _wait_for(device)
+        _wait_for(example.device)
         end = perf_counter() + _LATENCY_SECONDS
         while not times or perf_counter() < end:
             start = perf_counter()
             forward(example)
-            _wait_for(device)
+            _wait_for(example.device)
             times.append(perf_counter() - start)
     return 1000 * median(times)
 

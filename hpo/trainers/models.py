@@ -332,25 +332,47 @@ def _own(
     return model.to(generator.device)
 
 
-def problems(config: TrainerConfig, shape: tuple[int, ...]) -> Iterator[Problem]:
-    """Why a configuration, though valid, cannot be trained on examples of this shape."""
-    if len(shape) == 3:
-        side = min(shape[1:])
-        if config.crop >= side:
-            sentence = (
-                f"{config.crop} shifts images of {shape[1]} x {shape[2]} pixels out of sight. "
-                f"It must be at most {side - 1}."
-            )
-            yield Problem(("crop",), sentence)
+def problems(
+    config: TrainerConfig, shape: tuple[int, ...], dtype: torch.dtype
+) -> Iterator[Problem]:
+    """Why a configuration, though valid, cannot be trained on examples of this shape and type."""
+    if not dtype.is_floating_point:
+        yield from _of_integers(config)
+    elif len(shape) == 3:
+        yield from _of_images(config, shape)
     else:
-        table = f"needs images, and the data is a table of {prod(shape)} features"
-        if config.model in ("cnn", "resnet"):
-            yield Problem(("model",), f"{config.model} {table}. mlp and linear fit it.")
-        if config.flip:
-            yield Problem(("flip",), f"flip {table}. It must be false.")
-        if config.crop:
-            yield Problem(("crop",), f"crop {table}. It must be 0.")
+        yield from _of_rows(config, shape)
     for name in ("shape", "n_outputs"):
         if name in config.own:
             sentence = "your model gets it from the data under this name. Name yours otherwise."
             yield Problem((name,), sentence)
+
+
+def _of_integers(config: TrainerConfig) -> Iterator[Problem]:
+    for name, nothing in (("flip", "false"), ("crop", "0"), ("noise", "0"), ("mixup", "0")):
+        if getattr(config, name):
+            sentence = (
+                f"{name} changes features, and the data's are integers, which may be ids. "
+                f"It must be {nothing}; or let the data have floats."
+            )
+            yield Problem((name,), sentence)
+
+
+def _of_images(config: TrainerConfig, shape: tuple[int, ...]) -> Iterator[Problem]:
+    side = min(shape[1:])
+    if config.crop >= side:
+        sentence = (
+            f"{config.crop} shifts images of {shape[1]} x {shape[2]} pixels out of sight. "
+            f"It must be at most {side - 1}."
+        )
+        yield Problem(("crop",), sentence)
+
+
+def _of_rows(config: TrainerConfig, shape: tuple[int, ...]) -> Iterator[Problem]:
+    table = f"needs images, and the data is a table of {prod(shape)} features"
+    if config.model in ("cnn", "resnet"):
+        yield Problem(("model",), f"{config.model} {table}. mlp and linear fit it.")
+    if config.flip:
+        yield Problem(("flip",), f"flip {table}. It must be false.")
+    if config.crop:
+        yield Problem(("crop",), f"crop {table}. It must be 0.")

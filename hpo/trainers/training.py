@@ -217,9 +217,7 @@ class Training:
 
     def _measure(self, names: list[str]) -> dict[str, float]:
         measures = {
-            "latency_ms": lambda: metrics.latency_ms(
-                self._stepper.forward, self._data.shape, self._device
-            ),
+            "latency_ms": lambda: metrics.latency_ms(self._stepper.forward, self._data.sample(1)),
             "n_parameters": lambda: float(metrics.n_parameters(self.model)),
             "model_bytes": lambda: float(metrics.model_bytes(self.model)),
         }

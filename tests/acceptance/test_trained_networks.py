@@ -372,3 +372,54 @@ def test_check_refuses_what_a_study_could_not_judge(
     done = folder.hpo("check", folder.study(values))
     assert done.code == 1
     assert message in done.err
+
+
+OF_IDS = """
+import numpy as np
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.embedding = nn.Embedding(30, config.units)
+        self.logits = nn.Linear(config.units * config.shape[0], config.n_outputs)
+
+    def forward(self, x):
+        return self.logits(self.embedding(x).flatten(1))
+
+
+def make():
+    with np.load("ids.npz") as arrays:
+        return [*zip(arrays["x"], arrays["y"])]
+"""
+
+
+@pytest.mark.parametrize("data", ["ids.npz", "ids:make"])
+def test_a_network_of_ids_is_trained_judged_and_exported(folder: Folder, data: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.integers(30, size=(400, 2))
+    y = rng.permutation(30)[x[:, 0]] % 2
+    np.savez(folder.path / "ids.npz", x=x, y=y)
+    folder.write("ids.py", OF_IDS)
+    values = study(objective__data=data, objective__epochs=8, objective__report=["latency_ms"])
+    space = {"model": "ids:Net", "units": [4, 8], "optimizer": "adam", "learning_rate": 0.05}
+    file = folder.study({**values, "space": space})
+    refused = folder.hpo("check", file, "--set", "space.mixup=0.5")
+    assert refused.code == 1
+    assert "mixup changes features, and the data's are integers" in refused.out + refused.err
+    done = folder.hpo("run", file)
+    assert done.code == 0, done.err
+    assert folder.hpo("best", "net", "--test", "--json").json["test"]["test_error"] <= 0.05
+
+    exported = folder.hpo("export", "net", "--onnx", "--json")
+    assert exported.code == 0, exported.err
+    np.save(folder.path / "x.npy", x)
+    answers = subprocess.run(
+        [sys.executable, "net-model/predict.py", "x.npy"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert np.mean([int(a) == b for a, b in zip(answers, y, strict=True)]) >= 0.95

@@ -94,11 +94,21 @@ def test_a_failure_outside_of_the_users_code_is_placed_in_its_library() -> None:
     )
 
 
-def test_a_network_that_embeds_floats_is_told_of_them() -> None:
+@pytest.mark.parametrize(
+    ("layer", "features", "hint"),
+    [
+        (torch.nn.Embedding(3, 2), torch.ones(2), "give ids as int64"),
+        (torch.nn.Linear(3, 2), torch.ones(2, 3).long(), "give floats, or take `x.float()`"),
+        (torch.nn.Conv1d(3, 2, 1), torch.ones(2, 3, 1).long(), "give floats, or take `x.float()`"),
+    ],
+)
+def test_a_network_is_told_of_features_of_the_other_kind(
+    layer: torch.nn.Module, features: torch.Tensor, hint: str
+) -> None:
     with pytest.raises(RuntimeError) as caught:
-        torch.nn.Embedding(3, 2)(torch.ones(2))
+        layer(features)
 
-    assert Failure.of(caught.value).message.endswith("so a network embeds `x.long()`")
+    assert Failure.of(caught.value).message.endswith(hint)
 
 
 def test_what_a_dataclass_generates_is_nobodys_line() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hpo.errors import ObjectiveError
@@ -40,3 +41,34 @@ def test_a_default_batch_size_is_no_reason_to_refuse_a_small_set(tmp_path: Path)
         else:
             with pytest.raises(ConfigError, match="64 is more than the 12 training examples"):
                 next(trial(job))
+
+
+NETS = """
+from torch import nn
+
+def make(config):
+    (n,) = config.shape
+    return nn.Sequential(nn.Embedding(9, 2), nn.Flatten(), nn.Linear(2 * n, config.n_outputs))
+"""
+
+
+def test_each_network_has_integers_as_it_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "two_nets.py").write_text(NETS)
+    x = np.arange(120).reshape(60, 2) % 9
+    np.savez(tmp_path / "ids.npz", x=x, y=x[:, 0] % 2)
+    text = (
+        "objective: {trainer: classifier, data: ids.npz, metric: val_loss, epochs: 2}\n"
+        "run: {device: cpu}\n"
+    )
+
+    def objective(models: str) -> TrainerObjective:
+        (tmp_path / "study.yaml").write_text(f"{text}space: {{model: {models}, width: [2, 4]}}\n")
+        return TrainerObjective(load(tmp_path / "study.yaml"))
+
+    def losses(objective: TrainerObjective, model: str) -> list[float]:
+        job = Job(trial=0, config={"model": model, "epochs": 2}, seed=0, directory=tmp_path)
+        return [report.metrics["val_loss"] for report in objective(job)]
+
+    both, own = objective("[mlp, 'two_nets:make']"), objective("two_nets:make")
+    assert losses(both, "two_nets:make") == losses(own, "two_nets:make")
+    assert losses(both, "mlp") == losses(objective("mlp"), "mlp")

@@ -1,5 +1,7 @@
 """Tables and arrays in files."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +438,34 @@ def test_the_channels_of_an_image_are_where_they_were(tmp_path: Path) -> None:
     ((rows, _, _),) = splits(LABELS, last.classes, seed=0)
     red = tensors(last.train).x[:, 0].numpy()
     assert np.corrcoef(red.ravel(), PHOTOS[rows][..., 0].ravel())[0, 1] > 0.9999
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pt"])
+@pytest.mark.parametrize("shape", [(40,), (40, 5), (40, 5, 2), (40, 2, 3, 4)])
+@pytest.mark.parametrize("dtype", [np.int64, np.int16])
+def test_integers_in_arrays_stay_what_they_are_where_they_may(
+    tmp_path: Path, suffix: str, shape: tuple[int, ...], dtype: type
+) -> None:
+    most = np.iinfo(dtype).max
+    ids: Any = (most - np.arange(math.prod(shape)).reshape(shape)).astype(dtype)
+    save(tmp_path / f"a{suffix}", x=ids, y=LABELS)
+    data = one(Source(f"a{suffix}", integers=True, folder=tmp_path))
+    ((rows, _, _),) = splits(LABELS, data.classes, seed=0)
+    assert data.dtype == torch.int64
+    assert data.transformer is None
+    assert data.shape == (shape[1:] or (1,))
+    assert np.array_equal(tensors(data.train).x.reshape(-1, *shape[1:]), ids[rows])
+
+
+@pytest.mark.parametrize("x", [PHOTOS, PHOTOS[..., 0, 0], PHOTOS > 99, PHOTOS[:, 0, 0] / 1])
+def test_bytes_truths_and_floats_in_arrays_are_standardised_all_the_same(
+    tmp_path: Path, x: Any
+) -> None:
+    save(tmp_path / "a.npz", x=x, y=LABELS)
+    source = Source("a.npz", folder=tmp_path)
+    one_way, other = one(source), one(replace(source, integers=True))
+    assert other.dtype == torch.float32
+    assert one_way.digest == other.digest
 
 
 def test_parts_in_a_file_are_respected(tmp_path: Path) -> None:

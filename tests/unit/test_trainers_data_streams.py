@@ -185,6 +185,56 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
             assert same_minibatches(ours, others, [8, len(ours) - 8])
 
 
+IDS = "2**40 + torch.arange(180).reshape(60, 3)"
+
+
+@pytest.mark.parametrize("settings", [{}, {"folds": 3}])
+def test_own_integers_stay_what_they_are_where_they_may(
+    tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = own(tmp_path, f"def make():\n    return TensorDataset({IDS}, y)", **settings)
+    source = replace(source, integers=True)
+    held = load(source, seed=1)
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    streamed = load(source, seed=1)
+    for one, other in zip(held, streamed, strict=True):
+        assert one.dtype == other.dtype == torch.int64
+        assert isinstance(other.train, Stream)
+        few = other.train.subset(torch.arange(9))  # a part of a stream is like the whole
+        assert same_minibatches(one.train.subset(torch.arange(9)), few, [5, 4])
+        assert same_minibatches(one.train, other.train, [8, len(one.train) - 8])
+        assert torch.equal(one.sample(7), other.sample(7))
+        ((x, _),) = one.to(torch.device("cpu")).val.batches([len(one.val)])
+        assert x.min() >= 2**40
+        assert len(torch.unique(x)) == x.numel()
+
+
+@pytest.mark.parametrize(
+    ("x", "dtype"),
+    [
+        ("torch.arange(60, dtype=torch.int32)", torch.int64),
+        ("np.arange(60, dtype=np.uint16)", torch.int64),
+        ("range(60)", torch.int64),
+        ("torch.arange(60, dtype=torch.uint8)", torch.float32),
+        ("torch.arange(60) > 30", torch.float32),
+        ("torch.arange(60.0)", torch.float32),
+        ("[0.5, *range(59)]", torch.float32),
+    ],
+)
+@pytest.mark.parametrize("integers", [True, False])
+def test_bytes_and_truths_are_no_integers(
+    tmp_path: Path,
+    x: str,
+    dtype: torch.dtype,
+    integers: bool,  # noqa: FBT001 - pytest's
+) -> None:
+    source = own(tmp_path, f"def make():\n    return list(zip({x}, y))", integers=integers)
+    (data,) = load(source, seed=0)
+    assert isinstance(data.train, Tensors)
+    assert data.shape == (1,)
+    assert data.dtype == data.train.x.dtype == (dtype if integers else torch.float32)
+
+
 FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()"
 
 
@@ -227,6 +277,14 @@ def test_what_is_wrong_in_own_code_is_told(tmp_path: Path) -> None:
     source = own(tmp_path, "def make():\n    return [(x, 1)] * 9 + [(x, None)]")
     with pytest.raises(DataError, match=r"y is a NoneType; it must be one number or text\."):
         load(source, seed=0)
+
+
+def test_a_float_among_integers_is_told(tmp_path: Path) -> None:
+    body = "def make():\n    return [([1, i / 2 if i == 7 else i], i % 2) for i in range(40)]"
+    source = own(tmp_path, body)
+    assert load(source, seed=0)[0].dtype == torch.float32
+    with pytest.raises(DataError, match=r"x of example 7 is of torch.float32, and that of exam"):
+        load(replace(source, integers=True), seed=0)
 
 
 @pytest.mark.usefixtures("without_memory")

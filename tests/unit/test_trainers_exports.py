@@ -129,6 +129,25 @@ def test_arrays_unlike_those_of_training_are_told(
     assert str(caught.value) == message
 
 
+def test_a_network_that_was_trained_on_integers_takes_no_others(tmp_path: Path) -> None:
+    (tmp_path / "embedding.py").write_text(
+        "from torch import nn\n"
+        "def make(config):\n"
+        "    return nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, config.n_outputs))\n"
+    )
+    x = np.arange(80).reshape(40, 2) % 9
+    np.savez(tmp_path / "a.npz", x=x, y=x[:, 0] % 2)
+    source = Source("a.npz", integers=True, folder=tmp_path)
+    write_export(source, tmp_path / "model", "embedding:make")
+    model = load_export(tmp_path / "model")
+    for dtype in (np.int64, np.int32, np.uint8):
+        np.save(tmp_path / "x.npy", x.astype(dtype))
+        assert answers(model, tmp_path / "x.npy") == answers(model, tmp_path / "a.npz")
+    np.save(tmp_path / "x.npy", x / 2)
+    with pytest.raises(DataError, match=r"^an example is of float64; the network was trained on i"):
+        answers(model, tmp_path / "x.npy")
+
+
 TABLE = "a,b,y\n" + "".join(f"{i % 7},{'uvw'[i % 3]},{i % 2}\n" for i in range(60))
 
 

@@ -471,3 +471,90 @@ def test_a_users_own_model_is_trained_in_turns_as_alone(tmp_path: Path) -> None:
     assert torch.equal(before, torch.get_rng_state())
     with pytest.raises(ConfigError, match=r"nets:broken.*3"):
         next(fit({**config, "model": "nets:broken"}, "iris", seed=0, folder=tmp_path))
+
+
+# Integers
+
+BASE = 2**40
+"""The least id: as float32, all of them would be one."""
+
+OF_IDS = f"""
+import numpy as np
+from torch import nn
+from torch.utils.data import Dataset
+
+class Net(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.embedding = nn.Embedding(30, 8)
+        self.logits = nn.Linear(8 * config.shape[0], config.n_outputs)
+
+    def forward(self, x):
+        return self.logits(self.embedding(x - {BASE}).flatten(1))
+
+class Ids(Dataset):
+    def __init__(self):
+        with np.load(__file__.replace("ids.py", "ids.npz")) as arrays:
+            self.x, self.y = arrays["x"], arrays["y"]
+
+    def __len__(self):
+        return len(self.y)
+
+    def __getitem__(self, i):
+        return self.x[i], self.y[i]
+"""
+
+EMBEDDED = {"model": "ids:Net", "optimizer": "adam", "learning_rate": 0.05, "epochs": 8}
+
+
+@pytest.fixture
+def ids(tmp_path: Path) -> Path:
+    """A folder with the same ids in three forms; of the first of two, some are of class 1."""
+    (tmp_path / "ids.py").write_text(OF_IDS)
+    rng = np.random.default_rng(0)
+    x = rng.integers(30, size=(400, 2))
+    y = rng.permutation(30)[x[:, 0]] % 2
+    np.savez(tmp_path / "ids.npz", x=BASE + x, y=y)
+    torch.save((torch.from_numpy(BASE + x), torch.from_numpy(y)), tmp_path / "ids.pt")
+    return tmp_path
+
+
+def test_ids_are_learned_in_whatever_form_they_come(
+    ids: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goals = Goals(("val_error", "latency_ms"))  # which has to find ids that there are
+
+    def reports(name: str) -> list[Mapping[str, float]]:
+        source = Source(name, folder=ids)
+        found = list(fit(EMBEDDED, source, seed=0, goals=goals, folder=ids))
+        assert all(report.metrics["latency_ms"] > 0 for report in found)
+        return [{**report.metrics, "latency_ms": 0} for report in found]
+
+    held = reports("ids.npz")
+    assert held[-1]["val_error"] <= 0.05
+    assert reports("ids.pt") == reports("ids:Ids") == held
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    assert reports("ids:Ids") == held
+
+
+def test_ids_are_not_mixed_with_others(ids: Path) -> None:
+    config = {**EMBEDDED, "mixup": 0.2, "noise": 0.1}
+    with pytest.raises(ConfigError) as caught:
+        next(fit(config, Source("ids.npz", folder=ids), seed=0, folder=ids))
+    assert [problem.path for problem in caught.value.problems] == [("noise",), ("mixup",)]
+
+
+@pytest.mark.parametrize("shape", [(400, 2), (200, 2, 2), (100, 2, 2, 2)])
+def test_a_network_that_is_built_in_calculates_with_integers_as_with_floats(
+    ids: Path, shape: tuple[int, ...]
+) -> None:
+    with np.load(ids / "ids.npz") as arrays:
+        x, y = (arrays["x"] - BASE).reshape(shape), arrays["y"][: shape[0]]
+    np.savez(ids / "whole.npz", x=x, y=y)
+    np.savez(ids / "floats.npz", x=x.astype(float), y=y)
+    config = {"width": 8, "batch_size": 16, "epochs": 2}
+    whole, floats = (
+        curve(list(fit(config, Source(f"{name}.npz", folder=ids), seed=0)))
+        for name in ("whole", "floats")
+    )
+    assert whole == floats

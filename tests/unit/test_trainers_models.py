@@ -106,8 +106,11 @@ def test_errors_of_own_code_pass_and_leave_the_global_generator_as_it_was(
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def sentences(features: tuple[int, ...], **fields: object) -> list[str]:
-    return [str(problem) for problem in problems(TrainerConfig.from_mapping(fields), features)]
+def sentences(
+    features: tuple[int, ...], dtype: torch.dtype = torch.float32, **fields: object
+) -> list[str]:
+    config = TrainerConfig.from_mapping(fields)
+    return [str(problem) for problem in problems(config, features, dtype)]
 
 
 def test_what_fits_has_no_problems() -> None:
@@ -115,6 +118,18 @@ def test_what_fits_has_no_problems() -> None:
         assert sentences((4,), model=model, noise=0.1, mixup=0.2) == []
     for model in ("mlp", "linear", "cnn", "resnet", "my.nets:make"):
         assert sentences((1, 8, 9), model=model, flip=True, crop=7) == []
+
+
+def test_integers_are_not_changed() -> None:
+    changes = {"flip": True, "crop": 2, "noise": 0.1, "mixup": 0.2}
+    told = "changes features, and the data's are integers, which may be ids. It must be"
+    assert sentences((1, 8, 9), torch.int64, model="my.nets:make") == []
+    assert sentences((1, 8, 9), torch.int64, model="my.nets:make", **changes) == [
+        f"flip: flip {told} false; or let the data have floats.",
+        f"crop: crop {told} 0; or let the data have floats.",
+        f"noise: noise {told} 0; or let the data have floats.",
+        f"mixup: mixup {told} 0; or let the data have floats.",
+    ]
 
 
 def test_a_table_is_not_a_set_of_images() -> None:

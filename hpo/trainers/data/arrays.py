@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.preprocessing import StandardScaler
 
 from hpo.trainers.data.examples import InMemory, assemble
-from hpo.trainers.data.parts import Data
+from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source, chosen, features_of, unreadable
 from hpo.trainers.data.splits import Rows
 from hpo.trainers.errors import DataError
@@ -82,7 +82,9 @@ def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
         x, y = (np.concatenate(each) for each in zip(*with_parts.values(), strict=True))
     except ValueError as error:
         raise DataError(f"the parts of {source.name!r} differ in shape: {error}.") from error
-    return assemble(source, InMemory(x, fit_array), y, seed=seed, given=given_rows(lengths))
+    stays = source.integers and is_integer(x.dtype)
+    examples = InMemory(x.astype(np.int64)) if stays else InMemory(x, fit_array)
+    return assemble(source, examples, y, seed=seed, given=given_rows(lengths))
 
 
 def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:

@@ -37,7 +37,7 @@ class InMemory:
 
     Args:
         x: A data frame, or an array (n, ...).
-        fit: Makes a transformer of rows of `x`; None leaves `x` as it is.
+        fit: Makes a transformer of rows of `x`; None leaves `x`, float32 or int64, as it is.
         shape: What the features of an example become; None leaves the transformer's.
     """
 
@@ -52,8 +52,9 @@ class InMemory:
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Tensors:
         """See `Examples.part`."""
         x = self._rows(rows)
-        with np.errstate(over="ignore", invalid="ignore"):  # told right below
-            x = np.asarray(x if transformer is None else transformer.transform(x), dtype=np.float32)
+        if transformer is not None:
+            with np.errstate(over="ignore", invalid="ignore"):  # told right below
+                x = np.asarray(transformer.transform(x), dtype=np.float32)
         if not np.isfinite(x).all():
             raise DataError(
                 "some features are too large to calculate with: beyond 1e38, or so far apart that "
@@ -73,10 +74,12 @@ class OnDisk:
     Args:
         dataset: See `Stream`.
         fit: Makes a transformer with `scale` of rows of the dataset; None leaves them.
+        dtype: See `Stream`.
     """
 
     dataset: Dataset[Any]
     fit: Callable[[Dataset[Any], Rows], Any] | None = None
+    dtype: torch.dtype = torch.float32
 
     def fitted(self, train: Rows) -> Any:
         """See `Examples.fitted`."""
@@ -85,7 +88,7 @@ class OnDisk:
     def part(self, transformer: Any, rows: Rows, y: torch.Tensor) -> Stream:
         """See `Examples.part`."""
         scale = None if transformer is None else transformer.scale
-        return Stream(self.dataset, y, torch.from_numpy(rows), scale=scale)
+        return Stream(self.dataset, y, torch.from_numpy(rows), scale=scale, dtype=self.dtype)
 
 
 def assemble(
@@ -129,6 +132,7 @@ def assemble(
             target_mean=mean,
             target_deviation=deviation,
             transformer=transformer,
+            dtype=train.dtype,
         )
         found.append(data)
     return tuple(found)

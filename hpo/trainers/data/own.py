@@ -14,7 +14,7 @@ from hpo.trainers.code import find
 from hpo.trainers.data.arrays import check_finite, given_rows
 from hpo.trainers.data.examples import InMemory, OnDisk, assemble
 from hpo.trainers.data.memory import room
-from hpo.trainers.data.parts import Data
+from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source
 from hpo.trainers.data.stream import ignore_interrupts, read, workers_for
 from hpo.trainers.errors import CodeError, DataError
@@ -26,16 +26,16 @@ def load_own(source: Source, seed: int) -> tuple[Data, ...]:
     """See `hpo.trainers.data.load`."""
     parts = _datasets(source)
     dataset: Dataset[Any] = ConcatDataset(parts.values()) if len(parts) > 1 else parts["train"]
-    pairs = _Pairs(source.name, dataset)
+    pairs = _Pairs(source.name, dataset, integers=source.integers)
     first, _ = pairs[0]
     examples: InMemory | OnDisk
-    if 4 * first.numel() * len(pairs) * (source.folds or 1) <= room(torch.device("cpu")):
+    if first.nbytes * len(pairs) * (source.folds or 1) <= room(torch.device("cpu")):
         x, y = _read(pairs, tuple(first.shape))
         check_finite(f"the data of {source.name!r}", x)
         examples = InMemory(x)
     else:
         y = _targets(pairs)
-        examples = OnDisk(pairs)
+        examples = OnDisk(pairs, dtype=pairs.dtype)
     given = given_rows({part: len(each) for part, each in parts.items()})  # type: ignore[arg-type]
     return assemble(source, examples, y, seed=seed, given=given)
 
@@ -74,15 +74,36 @@ def _is_dataset(value: object) -> bool:
 
 
 class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
-    """The examples of a dataset, checked: features as a tensor, and one plain value."""
+    """The examples of a dataset, checked: features as a tensor, and one plain value.
 
-    def __init__(self, name: str, dataset: Dataset[Any]) -> None:
+    Args:
+        name: What the dataset is called.
+        dataset: Gives pairs.
+        integers: As `Source` says.
+
+    Attributes:
+        dtype: Of features: int64 if they may stay integers and the first example's are; else
+            float32.
+    """
+
+    def __init__(self, name: str, dataset: Dataset[Any], *, integers: bool) -> None:
         self._name, self._dataset = name, dataset
+        stay = integers and is_integer(self._as_tensor(self._pair(0)[0]).dtype)
+        self.dtype = torch.int64 if stay else torch.float32
 
     def __len__(self) -> int:
         return len(self._dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, row: int) -> tuple[torch.Tensor, Any]:
+        x, y = self._pair(row)
+        x = self._features(x, row)
+        if isinstance(y, torch.Tensor | np.ndarray | np.generic) and tuple(y.shape) in ((), (1,)):
+            y = y.item()
+        if not isinstance(y, bool | int | float | str):
+            raise DataError(f"{self._name!r}: y is {_called(y)}; it must be one number or text.")
+        return x.reshape(x.shape or (1,)), y
+
+    def _pair(self, row: int) -> tuple[Any, Any]:
         try:
             pair = self._dataset[row]
         except Exception as error:
@@ -91,20 +112,29 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"{self._name!r} gives {_called(pair)}; an example is a pair (x, y).")
         x, y = pair
+        return x, y
+
+    def _features(self, x: Any, row: int) -> torch.Tensor:
+        if self.dtype == torch.float32:
+            return self._as_tensor(x, torch.float32)
+        found = self._as_tensor(x)
+        if not is_integer(found.dtype):
+            raise DataError(
+                f"{self._name!r}: x of example {row} is of {found.dtype}, and that of example 0 of "
+                "integers; all must be of one kind."
+            )
+        return found.to(self.dtype)
+
+    def _as_tensor(self, x: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         try:
-            x = torch.as_tensor(x, dtype=torch.float32)
+            return torch.as_tensor(x, dtype=dtype)
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
             raise DataError(f"{self._name!r}: {message}.") from error
-        if isinstance(y, torch.Tensor | np.ndarray | np.generic) and tuple(y.shape) in ((), (1,)):
-            y = y.item()
-        if not isinstance(y, bool | int | float | str):
-            raise DataError(f"{self._name!r}: y is {_called(y)}; it must be one number or text.")
-        return x.reshape(x.shape or (1,)), y
 
 
-def _read(pairs: _Pairs, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    x, y = np.empty((len(pairs), *shape), dtype=np.float32), []
+def _read(pairs: _Pairs, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
+    x, y = torch.empty((len(pairs), *shape), dtype=pairs.dtype).numpy(), []
     for row in range(len(pairs)):
         features, target = pairs[row]
         if tuple(features.shape) != shape:

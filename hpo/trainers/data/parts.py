@@ -8,13 +8,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from hpo.trainers.data.memory import room
 from hpo.trainers.goals import Task
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-"""Features, float32, (n, *shape), and targets: classes, int64 (n,), or numbers, float32 (n,)."""
+"""Features, float32 or int64, (n, *shape), and targets, (n,): int64 classes or float32 numbers."""
+
+
+_INTEGERS = {"int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"}
+
+
+def is_integer(dtype: np.dtype[Any] | torch.dtype) -> bool:
+    """Whether features of a type may be ids; bytes are pixels, and true and false are 1 and 0."""
+    name = dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
+    return name in _INTEGERS
 
 
 class Part(Protocol):
@@ -74,7 +84,7 @@ class Tensors:
     """Examples that live on the device.
 
     Args:
-        x: Features, float32, (n, *shape).
+        x: Features, float32 or int64, (n, *shape).
         y: Targets, (n,).
     """
 
@@ -88,6 +98,11 @@ class Tensors:
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
         return tuple(self.x.shape[1:])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What features are."""
+        return self.x.dtype
 
     def batches(
         self, sizes: Sequence[int], generator: torch.Generator | None = None
@@ -128,7 +143,7 @@ class HostTensors:
     """Examples in the host's memory, too many for the device that the minibatches go to.
 
     Args:
-        x: Features, float32, (n, *shape), on the CPU.
+        x: Features, float32 or int64, (n, *shape), on the CPU.
         y: Targets, (n,), on the CPU.
         device: Where minibatches come.
     """
@@ -182,6 +197,7 @@ class Data:
         target_deviation: See there.
         transformer: scikit-learn's, fitted on the training part, from raw examples to features;
             None where they are the same. It is exported with a model.
+        dtype: Of features: float32, or int64, which is not to be calculated with.
     """
 
     name: str
@@ -194,6 +210,7 @@ class Data:
     target_mean: float = 0.0
     target_deviation: float = 1.0
     transformer: Any = None
+    dtype: torch.dtype = torch.float32
 
     @cached_property
     def digest(self) -> str:
@@ -209,6 +226,12 @@ class Data:
     def n_outputs(self) -> int:
         """What a network gives for an example: a logit for each class, or a number."""
         return len(self.classes) or 1
+
+    def sample(self, n: int) -> torch.Tensor:
+        """Features of up to n validation examples, to try a network on."""
+        few = self.val.subset(torch.arange(min(n, len(self.val))))
+        x, _ = next(iter(few.batches([len(few)])))
+        return x
 
     def to(self, device: torch.device) -> Data:
         """The same data on `device`; tensors that are there already are shared, not copied."""

@@ -65,6 +65,8 @@ class Source:
         image_size: The pixels that images of a folder get on each side; None leaves them.
         folds: Into how many parts the data beside the test part is split, each of which is the
             validation part once; None is one split.
+        integers: Whether features that are integers, but for bytes, stay what they are, int64, as
+            the user's own network takes them; else all become float32.
         folder: Where a relative path starts, and where code is looked for first.
     """
 
@@ -74,6 +76,7 @@ class Source:
     positive: str | None = None
     image_size: int | None = None
     folds: int | None = None
+    integers: bool = False
     folder: Path = Path()
 
     @property

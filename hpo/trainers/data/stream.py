@@ -29,7 +29,11 @@ class Stream:
         device: Where minibatches come.
         scale: A mean and a deviation, which broadcast to an example; features become
             (x - mean) / deviation on the device.
+        dtype: What features become there: float32, or without a scale int64.
         n_workers: None leaves it to `workers_for`.
+
+    Attributes:
+        dtype: What features become on the device.
     """
 
     def __init__(
@@ -40,10 +44,12 @@ class Stream:
         device: torch.device = torch.device("cpu"),  # noqa: B008 - it never changes
         *,
         scale: tuple[torch.Tensor, torch.Tensor] | None = None,
+        dtype: torch.dtype = torch.float32,
         n_workers: int | None = None,
     ) -> None:
         self._dataset, self._y, self._rows = dataset, y, rows
         self._device, self._scale, self._n_workers = device, scale, n_workers
+        self.dtype = dtype
         self._idle: list[tuple[DataLoader[Batch], _Sizes]] = []
 
     def __len__(self) -> int:
@@ -70,10 +76,7 @@ class Stream:
 
     def to(self, device: torch.device) -> Stream:
         """The same examples, whose minibatches come on `device`."""
-        if device == self._device:
-            return self
-        settings: dict[str, Any] = {"scale": self._scale, "n_workers": self._n_workers}
-        return Stream(self._dataset, self._y, self._rows, device, **settings)
+        return self if device == self._device else self._like(self._rows, device)
 
     @property
     def targets(self) -> torch.Tensor:
@@ -82,12 +85,22 @@ class Stream:
 
     def subset(self, rows: torch.Tensor) -> Stream:
         """See `Part.subset`."""
-        settings: dict[str, Any] = {"scale": self._scale, "n_workers": self._n_workers}
-        return Stream(self._dataset, self._y, self._rows[rows], self._device, **settings)
+        return self._like(self._rows[rows], self._device)
+
+    def _like(self, rows: torch.Tensor, device: torch.device) -> Stream:
+        return Stream(
+            self._dataset,
+            self._y,
+            rows,
+            device,
+            scale=self._scale,
+            dtype=self.dtype,
+            n_workers=self._n_workers,
+        )
 
     def _prepared(self, x: torch.Tensor) -> torch.Tensor:
         # Images travel as bytes, and become numbers where they arrive.
-        x = x.to(self._device, non_blocking=True).to(torch.float32)
+        x = x.to(self._device, non_blocking=True).to(self.dtype)
         if self._scale is None:
             return x
         mean, deviation = (each.to(self._device) for each in self._scale)
