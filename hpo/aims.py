@@ -14,6 +14,7 @@ from hpo.storage import TWIN
 from hpo.trial import (
     ATTEMPTS,
     BASELINE,
+    DRIVER,
     FAILURE,
     FORECAST,
     HISTORY,
@@ -80,6 +81,7 @@ class Aims:
             ended_ms=_as_ms(trial.datetime_complete),
             is_baseline=bool(attrs.get(BASELINE)),
             put_back=_put_back(trial),
+            data=attrs.get(DRIVER, {}).get("data"),
             micro_batch=attrs.get(MICRO_BATCH),
             checks=self.checks({**values, **metrics}, trial.constraints),
         )

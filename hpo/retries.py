@@ -17,8 +17,9 @@ def begin_attempt(storage: Storage, trial_id: int, driver: Mapping[str, Any]) ->
     """Notes who runs a trial now; what is pending is not written here."""
     attrs = storage.get_trial(trial_id).system_attrs
     storage.set_trial_system_attr(trial_id, DRIVER, dict(driver))
-    if history := attrs.get(HISTORY):
-        storage.set_trial_system_attr(trial_id, ATTEMPTS, len(history) + 1)
+    attempt = len(attrs.get(HISTORY, [])) + 1
+    if attempt != attrs.get(ATTEMPTS, 1):  # else all that is new is where it runs
+        storage.set_trial_system_attr(trial_id, ATTEMPTS, attempt)
         storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
 
 

@@ -20,6 +20,7 @@ from hpo import retries
 from hpo.aims import Aims
 from hpo.audience import Audience
 from hpo.catalog import StudyRecord
+from hpo.data_watch import DataWatch
 from hpo.errors import RunDirectoryError
 from hpo.executors import Executor
 from hpo.limits import Limits
@@ -79,6 +80,7 @@ class RunningTrials:
         self._limits = limits
         self._audience = audience
         self._about = about
+        self._data_watch = DataWatch(record)
         self._trials: dict[int, _RunningTrial] = {}  # by number
 
     def __contains__(self, number: int) -> bool:
@@ -110,11 +112,16 @@ class RunningTrials:
         self.locate(number)
 
     def locate(self, number: int) -> None:
-        """Notes where a trial runs; whether it uses a GPU, an inline one shows as it goes."""
+        """Notes where a trial runs, and on what data.
+
+        Whether it uses a GPU, an inline one shows as it goes.
+        """
         running, where = self._trials[number], self._executor.where(number)
         if where and where != running.where:
             running.where = where
             retries.begin_attempt(self._storage, running.id, {**self._about, **where})
+            if "data" in where:
+                self._data_watch.see(str(where["data"]))
 
     def report(self, number: int, report: Report) -> None:
         """Writes what a trial reports, and stops it if that does not bode well."""

@@ -298,6 +298,7 @@ class TrialRecord:
         ended_ms: When it ended.
         is_baseline: Whether it is what would be run without a search.
         checks: Its metrics, held against the study's constraints.
+        data: The digest of what its last attempt was trained on; None where that is not known.
         put_back: Why its last attempt ended, or why it has to wait, while it is WAITING.
         micro_batch: Examples that are trained at once, since more did not fit into memory.
         rank: Its place among the feasible, from 1, where it was asked for (`StudyRecord.ranked`).
@@ -323,6 +324,7 @@ class TrialRecord:
     micro_batch: int | None = None
     forecast: Mapping[str, Any] | None = None
     put_back: str | None = None
+    data: str | None = None
 
     @property
     def value(self) -> float | None:
@@ -378,6 +380,7 @@ class TrialRecord:
             if failure
             else None,
             "attempts": self.attempts,
+            "data": self.data,
             "wall_seconds": self.wall_seconds,
             "mlflow_run_id": self.mlflow_run_id,
         }

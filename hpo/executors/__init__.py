@@ -52,7 +52,10 @@ class Executor(Protocol):
         ...
 
     def where(self, trial: int) -> Mapping[str, Scalar]:
-        """Where a running trial runs, for people: its process, its GPUs."""
+        """Where a running trial runs, for people: its process, its GPUs.
+
+        Under `data`, where it is known, the digest of what it is trained on.
+        """
         ...
 
     def close(self) -> None:

@@ -90,10 +90,12 @@ class InlineExecutor:
         self._objective.drain()
 
     def where(self, trial: int) -> Mapping[str, Scalar]:  # noqa: ARG002
-        """This process, and whether PyTorch has a GPU open in it."""
+        """This process, its data, and whether PyTorch has a GPU open in it."""
         torch = sys.modules.get("torch")
         uses_gpu = torch is not None and torch.cuda.is_initialized()
-        return {"pid": os.getpid(), **({"n_gpus": 1.0} if uses_gpu else {})}
+        digest = self._objective.data_digest
+        data = {} if digest is None else {"data": digest}
+        return {"pid": os.getpid(), **data, **({"n_gpus": 1.0} if uses_gpu else {})}
 
     def close(self) -> None:
         """Closes the running trial's generator."""

@@ -48,7 +48,13 @@ class End:
 
 @dataclass(frozen=True)
 class Ready:
-    """The objective is built."""
+    """The objective is built.
+
+    Args:
+        data_digest: Of what it trains on; None where that is not known.
+    """
+
+    data_digest: str | None
 
 
 @dataclass(frozen=True)

@@ -125,11 +125,13 @@ class ProcessExecutor:
         self._alarm.ring()
 
     def where(self, trial: int) -> Mapping[str, Scalar]:
-        """The process of a running trial, its slot and its GPUs, if it has some."""
+        """The process of a running trial, its slot, its data, and its GPUs, if it has some."""
         worker = self._running(trial)
         if worker is None:
             return {}
-        place = {"pid": worker.pid, "slot": worker.slot.number}
+        place: dict[str, Scalar] = {"pid": worker.pid, "slot": worker.slot.number}
+        if worker.data_digest is not None:
+            place["data"] = worker.data_digest
         if not worker.slot.gpus:
             return place
         share = len(self._layout.gpus) / max(self._n_slots, len(self._layout.gpus))
@@ -180,8 +182,9 @@ class ProcessExecutor:
         except (EOFError, OSError):
             return self._bury(worker)
         match message:
-            case Ready():
+            case Ready(data_digest):
                 worker.is_ready = self._has_started = True
+                worker.data_digest = data_digest
                 self._failed_starts = 0
             case CannotStart():
                 return self._give_up(worker, message)

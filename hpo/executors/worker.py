@@ -83,9 +83,10 @@ class Worker:
     def serve(self) -> None:
         """Does what the driver says until it goes away."""
         signal.signal(signal.SIGTERM, self._terminate)
-        if not self._build():
+        ready = self._build()
+        self._outbox.send(ready)
+        if isinstance(ready, CannotStart):
             return
-        self._outbox.send(Ready())
         while True:
             order = self._orders.get()
             assert isinstance(order, Run)  # noqa: S101 - the setup comes once
@@ -124,25 +125,22 @@ class Worker:
 
     # --- the main thread ---
 
-    def _build(self) -> bool:
-        """Builds the objective; returns whether it could, and tells the driver why not."""
+    def _build(self) -> Ready | CannotStart:
+        """Builds the objective, or finds out why that cannot be done."""
         setup = self._orders.get()
         assert isinstance(setup, Setup)  # noqa: S101 - the driver begins with it
         sys.path[:] = setup.path
         try:
             plan = spec.from_stored(setup.plan)
             self._objective = objectives.build(plan, setup.tracking)
+            return Ready(self._objective.data_digest)
         except HpoError as error:
-            said = CannotStart(error.message, error.next_step, traceback.format_exc())
+            return CannotStart(error.message, error.next_step, traceback.format_exc())
         except (Exception, SystemExit) as error:
             if self._ending:
                 raise
             what = f"a worker process cannot be set up: {type(error).__name__}: {error}"
-            said = CannotStart(what.rstrip(": "), "See where: --debug", traceback.format_exc())
-        else:
-            return True
-        self._outbox.send(said)
-        return False
+            return CannotStart(what.rstrip(": "), "See where: --debug", traceback.format_exc())
 
     def _run(self, job: Job) -> Finished:
         event: Ended | Drained | None

@@ -69,6 +69,7 @@ class WorkerProcess:
         slot: What it has of the machine.
         connection: To the process.
         is_ready: Whether it has said so.
+        data_digest: Of what it trains on, once it is ready; None where that is not known.
         is_gone: Whether it was ended, and has.
         running: What it runs.
     """
@@ -76,6 +77,7 @@ class WorkerProcess:
     def __init__(self, slot: Slot, setup: Setup, grace_seconds: float) -> None:
         self.slot = slot
         self.is_ready = False
+        self.data_digest: str | None = None
         self.is_gone = False
         self.running: RunningJob | None = None
         self._ender: threading.Thread | None = None

@@ -24,6 +24,11 @@ Steps: TypeAlias = Generator[Report, None, Mapping[str, float] | Failure | None]
 class Objective(Protocol):
     """What one trial does."""
 
+    @property
+    def data_digest(self) -> str | None:
+        """Tells apart what trials are trained on; None where hpo does not load it."""
+        ...
+
     def __call__(self, job: Job) -> Steps:
         """Runs one configuration, step by step."""
         ...

@@ -61,6 +61,8 @@ class CommandObjective:
         ObjectiveError: there is no such command, no such device, or no MLflow.
     """
 
+    data_digest = None  # it loads what it wants
+
     def __init__(self, plan: Plan, runs: CodeRuns | None = None) -> None:
         assert plan.spec.objective.command is not None  # noqa: S101 - checked with the file
         self._command = plan.spec.objective.command

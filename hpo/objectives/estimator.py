@@ -153,6 +153,11 @@ class EstimatorObjective:
         """The study's data, fold by fold."""
         return [fold.data for fold in self._folds]
 
+    @property
+    def data_digest(self) -> str:
+        """See `Data.digest`."""
+        return self._folds[0].data.digest
+
     def drain(self) -> None:
         """Does nothing: an estimator leaves no checkpoint."""
 

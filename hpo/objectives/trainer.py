@@ -89,6 +89,11 @@ class TrainerObjective:
         least = min(len(data.train) for data in self.folds)
         return {"batch_size": min(TrainerConfig.batch_size, least), **config}
 
+    @property
+    def data_digest(self) -> str:
+        """See `Data.digest`."""
+        return self.folds[0].digest
+
     def drain(self) -> None:
         """Makes a checkpoint due at the end of the running epoch."""
         self._draining = True

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hpo.catalog import StudyRecord
-from hpo.reports import stopping
+from hpo.reports import stopping, trained_on
 from hpo.words import number
 
 
@@ -52,6 +52,8 @@ def overview(study: StudyRecord) -> Table:
         rows["constraints"] = ", ".join(kept)
     if sentence := stopping.sentence(study):
         rows["stopping"] = sentence
+    if sentence := trained_on.sentence(study):
+        rows["data"] = sentence
     if study.ranked() and (note := study.why_no_best()):
         rows["best"] = note
     for name, value in rows.items():

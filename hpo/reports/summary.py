@@ -7,6 +7,7 @@ from typing import Any
 
 from hpo.catalog import ORIGIN, SPEC, StudyRecord
 from hpo.reports.stopping import early_stopping
+from hpo.reports.trained_on import trained_on
 from hpo.storage import Driver
 from hpo.trial import DRIVER, TrialRecord
 
@@ -28,6 +29,7 @@ def summary(study: StudyRecord) -> dict[str, Any]:
         "stopping": spec.get("stopping", {}).get("rule"),
         "early_stopping": early_stopping(study),
         "n_trials": study.counts(),
+        "trained_on": trained_on(study),
         "drivers": [_driver_json(driver) for driver in study.drivers()],
         "running": _running_json(study),
         "best": best_json(front[0]) if front else None,

@@ -166,6 +166,15 @@ class Storage(BaseStorage):
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         studies.set_attr(self.database, schema.study_system_attrs, study_id, key, value)
 
+    def set_study_system_attr_once(self, study_id: int, key: str, value: Any) -> Any:
+        """Sets a study's system attribute unless some process has; gives what it is then.
+
+        Raises:
+            StorageError: the study is gone.
+        """
+        table = schema.study_system_attrs
+        return studies.set_attr_once(self.database, table, study_id, key, value)
+
     def get_study_id_from_name(self, study_name: str) -> int:
         return studies.id_of(self.database, study_name)
 

@@ -197,6 +197,23 @@ def set_attr(database: Database, table: sa.Table, study_id: int, key: str, value
     )
 
 
+def set_attr_once(database: Database, table: sa.Table, study_id: int, key: str, value: Any) -> Any:
+    """Sets an attribute unless there is one; gives what there is then, whoever was first.
+
+    Raises:
+        StorageError: the study is gone.
+    """
+
+    def once(connection: sa.Connection) -> Any:
+        database.lock_study(connection, schema.studies, study_id)
+        found = codings.attrs_of(_rows(connection, table, [study_id]))
+        if key not in found:
+            rows.write_attrs(connection, database, table, study_id, {key: value})
+        return found.get(key, value)
+
+    return database.write(once)
+
+
 def _find(
     database: Database, condition: sa.ColumnElement[bool], *, patient: bool = True
 ) -> sa.Row[Any] | None:

@@ -256,7 +256,9 @@ def test_a_stopped_command_ends_before_its_next_report(build: Build, tmp_path: P
 def test_a_running_trial_is_somewhere(build: Build, tmp_path: Path) -> None:
     executor = build("called")
     executor.start(job_of(tmp_path, x=1.0, steps=3))
-    assert isinstance(executor.where(0)["pid"], int)
+    where = executor.where(0)
+    assert isinstance(where["pid"], int)
+    assert "data" not in where  # a function loads its own
     to_the_end(executor, 0)
 
 

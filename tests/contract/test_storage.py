@@ -303,6 +303,28 @@ def test_processes_at_once_number_trials_without_gaps(
     assert [t.number for t in storage.get_all_trials(study_id)] == list(range(45))
 
 
+def test_of_processes_at_once_the_first_sets_an_attribute(
+    storage: Storage, study_id: int, database_url: str
+) -> None:
+    script = textwrap.dedent(
+        """
+        import os, sys
+        from hpo.storage import open_storage
+        storage = open_storage(sys.argv[1])
+        for i in range(20):
+            mine = [i, os.getpid()]
+            print(storage.set_study_system_attr_once(int(sys.argv[2]), f"first {i}", mine))
+        """
+    )
+    command = [sys.executable, "-c", script, database_url, str(study_id)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = [process.communicate(timeout=120)[0].splitlines() for process in processes]
+    attrs = storage.get_study_system_attrs(study_id)
+    assert told == [[str(attrs[f"first {i}"]) for i in range(20)]] * 3
+    with pytest.raises(StorageError, match="deleted"):
+        storage.set_study_system_attr_once(study_id + 1, "first", 0)
+
+
 def test_a_trial_is_admitted_unless_another_was_faster(
     storage: Storage, study_id: int, database_url: str
 ) -> None:

@@ -47,6 +47,8 @@ class Cuda:
 class Once:
     """Ends at once."""
 
+    data_digest = None
+
     def __call__(self, job: Any) -> Any:
         del job
         yield from ()

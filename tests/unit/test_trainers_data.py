@@ -207,6 +207,23 @@ def test_moving_to_where_it_is_copies_nothing() -> None:
     assert tensors(moved.train).x.data_ptr() == tensors(data.train).x.data_ptr()
 
 
+def test_a_digest_tells_data_apart_wherever_it_is() -> None:
+    (data,) = load(Source("iris"), seed=0)
+    part = tensors(data.train)
+    changed = part.x.clone()
+    changed[3, 1] += 1e-3
+    assert data.digest == load(Source("iris"), seed=0)[0].digest
+    assert data.digest == data.to(torch.device("meta")).digest  # where there is nothing to read
+    for other in (Tensors(changed, part.y), Tensors(part.x, part.y.flip(0))):
+        assert dataclasses.replace(data, train=other).digest != data.digest
+    assert load(Source("iris"), seed=1)[0].digest != data.digest
+
+
+def test_a_digest_tells_the_unit_of_a_regressions_target() -> None:
+    (data,) = load(built_in("diabetes"), seed=0)
+    assert dataclasses.replace(data, target_deviation=100.0).digest != data.digest
+
+
 def test_what_a_device_has_no_room_for_stays_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     (data,) = load(Source("digits"), seed=0)
     there = torch.device("meta")  # the one device besides the CPU that any machine has

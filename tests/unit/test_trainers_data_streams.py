@@ -61,6 +61,18 @@ def test_a_stream_gives_the_minibatches_that_tensors_give(n_workers: int) -> Non
     assert same_minibatches(stream.to(torch.device("cpu")), part, [60])
 
 
+def test_a_digest_of_streamed_data_is_of_its_targets() -> None:
+    def data(x: torch.Tensor, y: torch.Tensor) -> Data:
+        train, val, test = (
+            Stream(TensorDataset(x), y, torch.arange(i, i + 20)) for i in (0, 20, 40)
+        )
+        classes = ("a", "b", "c", "d")
+        return Data("mine", "classification", train, val, test, shape=(3,), classes=classes)
+
+    assert data(X + 1, Y).digest == data(X, Y).digest
+    assert data(X, Y.flip(0)).digest != data(X, Y).digest
+
+
 def test_streams_can_be_read_at_the_same_time_and_left_halfway() -> None:
     stream = Stream(TensorDataset(X), Y, torch.arange(60), n_workers=1)
     one, other = stream.batches([20] * 3), stream.batches([30] * 2)

@@ -214,12 +214,16 @@ class Data:
 
     @cached_property
     def digest(self) -> str:
-        """Tells apart data sets of one name; of streamed data, by its targets."""
-        found = hashlib.sha256(repr((self.shape, self.classes)).encode())
+        """Tells apart data sets of one name; of streamed data, by its targets.
+
+        That of the first fold is of all examples, so that it tells apart all folds, too.
+        """
+        unit = () if self.classes else (self.target_mean, self.target_deviation)
+        found = hashlib.sha256(repr((self.shape, self.classes, *unit)).encode())
         for part in (self.train, self.val, self.test):
-            for tensor in (getattr(part, "x", None), getattr(part, "y", None)):
+            for tensor in (getattr(part, "x", None), part.targets):
                 if tensor is not None:
-                    found.update(tensor.cpu().contiguous().numpy().tobytes())
+                    found.update(tensor.cpu().contiguous().view(-1).numpy().data)
         return found.hexdigest()
 
     @property
@@ -236,4 +240,6 @@ class Data:
     def to(self, device: torch.device) -> Data:
         """The same data on `device`; tensors that are there already are shared, not copied."""
         parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
-        return replace(self, **parts)
+        there = replace(self, **parts)
+        vars(there)["digest"] = self.digest  # not once a trial: each moves the data anew
+        return there
