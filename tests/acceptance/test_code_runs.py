@@ -1,6 +1,6 @@
 """What functions and commands log to MLflow by themselves lies under their trials.
 
-Three studies begin at once in a folder without a database, and MLflow is read once.
+Two studies begin at once in a folder without a database, and MLflow is read once.
 """
 
 from __future__ import annotations
@@ -28,14 +28,6 @@ def train(trial):
         trial.report(step, loss=float(trial.number))
         if trial.number == 1:
             raise RuntimeError("no luck")
-"""
-GENERATOR = """
-def train(trial):
-    import mlflow
-
-    with mlflow.start_run(run_name=f"mine {trial.number}"):
-        mlflow.log_metric("inner", trial.number)
-        yield {"loss": 1.0}
 """
 SCRIPT = """
 import sys
@@ -95,12 +87,11 @@ def logged(tmp_path_factory: pytest.TempPathFactory, starter: Starter) -> dict[s
     environment = clean_environment()
     del environment["MLFLOW_TRACKING_URI"]
     folder = Folder(tmp_path_factory.mktemp("logged"), starter, environment)
-    for name, text in (("called", CALLED), ("generator", GENERATOR), ("script", SCRIPT)):
+    for name, text in (("called", CALLED), ("script", SCRIPT)):
         folder.write(f"{name}.py", text)
     command = f"{shlex.quote(sys.executable)} script.py {{x}}"
     studies = [
         study("called", {"function": "called:train"}, [0, 1, 2], executor="processes", workers=1),
-        study("generator", {"function": "generator:train"}, [0, 1]),
         study("script", {"command": command}, [0]),
     ]
     running = [folder.start("run", folder.study(each, f"{each['name']}.yaml")) for each in studies]
@@ -147,14 +138,7 @@ def test_what_code_logs_never_meets_what_hpo_writes(logged: dict[str, list[Logge
     assert set(trial.metrics) == {"loss"}
 
 
-def test_a_generators_runs_do_so_too(logged: dict[str, list[Logged]]) -> None:
-    runs = by_code(logged["generator"])
-
-    names = {name: [run.name for run in each] for name, each in runs.items()}
-    assert names == {"trial 0": ["mine 0"], "trial 1": ["mine 1"]}
-
-
-def test_all_runs_of_a_script_that_prints_its_metrics_do_so_too(
+def test_all_runs_of_a_script_that_prints_its_metrics_do_so(
     logged: dict[str, list[Logged]],
 ) -> None:
     runs = by_code(logged["script"])

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hpo.mlflow_server.code_runs import CodeRuns
+from hpo.mlflow_server.code_runs import OF_TRIAL, CodeRuns
+from hpo.objectives.function import FunctionObjective
+from hpo.trial import Job
 
 pytestmark = pytest.mark.filterwarnings(  # MLflow's
     "ignore:The ``noload`` loader strategy:DeprecationWarning"
@@ -58,6 +62,18 @@ def test_what_code_changes_itself_stays_changed() -> None:
         os.environ["MLFLOW_TRACKING_URI"] = "http://mine"
 
     assert told() == {"MLFLOW_TRACKING_URI": "http://mine"}
+
+
+def test_a_generator_is_told_between_its_steps_too(tmp_path: Path) -> None:
+    def train(_: Any) -> Iterator[dict[str, float]]:
+        for _step in range(2):
+            yield {"trial": float(json.loads(os.environ["MLFLOW_RUN_CONTEXT"])[OF_TRIAL])}
+
+    runs = CodeRuns("http://there", "s")
+    steps = FunctionObjective(train, "trial", "cpu", runs)(Job(3, {}, 0, tmp_path))
+
+    assert [report.metrics for report in steps] == [{"trial": 3.0}] * 2
+    assert told() == {}
 
 
 @pytest.mark.parametrize(("code", "is_made"), [("import mlflow", True), ("import math", False)])
