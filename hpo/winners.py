@@ -6,6 +6,7 @@ none, the trial is trained again: equal configurations and seeds give equal netw
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -122,15 +123,13 @@ class Winner:
                 for and not installed.
         """
         from hpo.trainers import DataError
-        from hpo.trainers.exports import check_free, export, export_onnx
+        from hpo.trainers.exports import export, export_onnx
 
-        with self._told(to):  # before a network is trained for it
-            check_free(to)
-            to.mkdir(parents=True, exist_ok=True)
+        _make_room(to, self._study)  # before a network is trained for it
         network, data = self._networks()[0], self._folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
-        reached, source = dict(self._trial.metrics), self._source
-        with self._told(to):
+        reached, source = dict(self._trial.metrics), _source(self._study)
+        with _told(to, self._study):
             export(to, self._config, network, data, self._trainer.goals, reached, about, source)
         if not onnx:
             return None
@@ -143,33 +142,6 @@ class Winner:
             ) from error
         except DataError as error:
             raise HpoError(str(error)) from error
-
-    @contextmanager
-    def _told(self, to: Path) -> Iterator[None]:
-        """Explains why a folder takes no export."""
-        from hpo.trainers import DataError
-
-        elsewhere = f"Name another folder: hpo export {self._study.name} --to FOLDER"
-        try:
-            yield
-        except DataError as error:
-            raise HpoError(str(error), elsewhere) from error
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise HpoError(f"{to} cannot be written: {why}.", elsewhere) from error
-
-    @property
-    def example(self) -> str:
-        """The name of a file that the export might answer for."""
-        from hpo.trainers.exports import example
-
-        form = self._source.form
-        assert form is not None  # noqa: S101 - it was loaded
-        return example(form, self._source.path.suffix)
-
-    @property
-    def _source(self) -> Source:
-        return source_of(self._plan.spec.objective, self._plan.folder)
 
     @property
     def _directory(self) -> Path:
@@ -216,6 +188,118 @@ class Winner:
         return found
 
 
+class EstimatorWinner:
+    """A trial of a scikit-learn estimator, which is fitted again: it is not kept.
+
+    Args:
+        study: Its study.
+        trial: The trial.
+        say: Called with a sentence before something that takes long.
+
+    Raises:
+        ObjectiveError: the estimator or its data cannot be had any more.
+    """
+
+    def __init__(self, study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> None:
+        from hpo.objectives.estimator import EstimatorObjective
+
+        self._study, self._trial, self._say = study, trial, say
+        self._objective = EstimatorObjective(study.plan)
+
+    def test(self) -> dict[str, float]:
+        """The trial's metrics on the test part, means over folds; the part is looked at once."""
+        self._say(f"the estimator of trial {self._trial.number} is fitted again.")
+        found = self._objective.test(job_of(self._study, self._trial))
+        _demand_same(self._study, self._trial, found)
+        return {name: value for name, value in found.items() if name.startswith("test_")}
+
+    def export(self, to: Path, *, onnx: bool) -> None:
+        """Writes the estimator, the first fold's, to a folder.
+
+        Raises:
+            HpoError: the folder cannot be written, or has files of somebody else's; ONNX is asked
+                for; the data has changed.
+        """
+        from hpo.objectives.estimator import means_of
+        from hpo.trainers.code import is_in
+        from hpo.trainers.exports import export_estimator
+
+        study, trial, objective = self._study, self._trial, self._study.plan.spec.objective
+        if onnx:
+            raise HpoError(
+                f"--onnx is of networks, and '{study.name}' has an estimator.",
+                f"Leave it out: hpo export {study.name}",
+            )
+        _make_room(to, study)
+        self._say(f"the estimator of trial {trial.number} is fitted again.")
+        job = job_of(study, trial)
+        folds = list(self._objective.refitted(job))
+        _demand_same(study, trial, means_of([judged for _, _, judged in folds]))
+        estimator, data, _ = folds[0]
+        about = {"study": study.name, "trial": trial.number, "estimator": objective.estimator}
+        own = is_in(study.plan.folder, re.split(r"[.:]", str(objective.estimator))[0])
+        reached = dict(trial.metrics)
+        with _told(to, study):
+            export_estimator(
+                to, estimator, job.config, data, reached, about, _source(study), own_code=own
+            )
+
+
+def winner(
+    study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]
+) -> Winner | EstimatorWinner:
+    """What a trial trained, to be tested or exported.
+
+    Args:
+        study: Its study.
+        trial: The trial.
+        say: Called with a sentence before something that takes long.
+
+    Raises:
+        HpoError: it was neither a built-in trainer's nor an estimator's.
+    """
+    if study.plan.spec.objective.estimator is None:
+        return Winner(study, trial, say)
+    return EstimatorWinner(study, trial, say)
+
+
+def example_for(study: StudyRecord) -> str:
+    """The name of a file that an export of a study might answer for."""
+    from hpo.trainers.exports import example
+
+    source = _source(study)
+    assert source.form is not None  # noqa: S101 - it was loaded
+    return example(source.form, source.path.suffix)
+
+
+def _source(study: StudyRecord) -> Source:
+    return source_of(study.plan.spec.objective, study.plan.folder)
+
+
+def _make_room(to: Path, study: StudyRecord) -> None:
+    """Makes a folder for an export, if there is none."""
+    from hpo.trainers.exports import check_free
+
+    with _told(to, study):
+        check_free(to)
+        to.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def _told(to: Path, study: StudyRecord) -> Iterator[None]:
+    """Explains why a folder takes no export."""
+    from hpo.trainers import DataError
+
+    elsewhere = f"Name another folder: hpo export {study.name} --to FOLDER"
+    try:
+        yield
+    except DataError as error:
+        raise HpoError(str(error), elsewhere) from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise HpoError(f"{to} cannot be written: {why}.", elsewhere) from error
+
+
 def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> dict[str, float]:
     """A trial's metrics on the test part, which is looked at once.
 
@@ -237,21 +321,9 @@ def tested(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -
             f"the test part was looked at already, for trial {', '.join(noted)}; choosing by it "
             "would take another one to judge by."
         )
-    found = _judged(study, trial, say)
+    found = winner(study, trial, say).test()
     study.storage.set_study_system_attr(study.id, TESTED, {**noted, str(trial.number): found})
     return found
-
-
-def _judged(study: StudyRecord, trial: TrialRecord, say: Callable[[str], None]) -> dict[str, float]:
-    """A trial's metrics on the test part; an estimator, which is not kept, is fitted for it."""
-    if study.plan.spec.objective.estimator is None:
-        return Winner(study, trial, say).test()
-    from hpo.objectives.estimator import EstimatorObjective
-
-    say(f"the estimator of trial {trial.number} is fitted again.")
-    found = EstimatorObjective(study.plan).test(job_of(study, trial))
-    _demand_same(study, trial, found)
-    return {name: value for name, value in found.items() if name.startswith("test_")}
 
 
 def _demand_same(study: StudyRecord, trial: TrialRecord, again: Mapping[str, float]) -> None:

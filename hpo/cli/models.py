@@ -1,4 +1,4 @@
-"""The command about trained networks: export."""
+"""The command about what was trained: export."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def export(
     as_json: JsonOption = False,
 ) -> None:
     """Export the winner: its weights, its configuration, a script that loads it."""
-    from hpo.winners import Winner
+    from hpo.winners import example_for, winner
 
     record = find(study, storage)
     chosen = _chosen(record, trial)
     folder = to or Path(f"{study}-model")
     with only_json(as_json):
-        winner = Winner(record, chosen, lambda text: stderr().print(text, markup=False))
-        difference = winner.export(folder, onnx=onnx)
+        trained = winner(record, chosen, lambda text: stderr().print(text, markup=False))
+        difference = trained.export(folder, onnx=onnx)
     files = sorted(path.name for path in folder.iterdir())
     if as_json:
         said = {"study": study, "trial": chosen.number, "folder": str(folder), "files": files}
@@ -56,7 +56,7 @@ def export(
     stdout().print(f"Trial {chosen.number} of '{study}' is in {folder}: {', '.join(files)}.")
     if difference is not None:
         stdout().print(f"The ONNX file's outputs are PyTorch's to within {difference:.1g}.")
-    stderr().print(f"Try it: python {folder / 'predict.py'} {winner.example}", markup=False)
+    stderr().print(f"Try it: python {folder / 'predict.py'} {example_for(record)}", markup=False)
 
 
 def _chosen(record: StudyRecord, number: int | None) -> TrialRecord:

@@ -133,13 +133,19 @@ class EstimatorObjective:
             Means over folds: `test_error`, `val_error`, ...
         """
         judged = []
+        for estimator, data, again in self.refitted(job):
+            with self._counting_warnings(job.trial):
+                tested = _tested(estimator, data, self._goals, self._scorers)
+            judged.append(again | tested)
+        return means_of(judged)
+
+    def refitted(self, job: Job) -> Iterator[tuple[Any, Data, dict[str, float]]]:
+        """Fits a trial's estimators again: each with its fold, and its metrics of validation."""
         for whole in self._folds:
             with threadpool_limits(self._threads), self._counting_warnings(job.trial):
                 estimator, fold = self._fitted(whole, job)
-                again = _judged(estimator, fold, self._goals, self._scorers)
-                tested = _tested(estimator, fold.data, self._goals, self._scorers)
-                judged.append(again | tested)
-        return {name: float(np.mean([each[name] for each in judged])) for name in judged[0]}
+                judged = _judged(estimator, fold, self._goals, self._scorers)
+            yield estimator, fold.data, judged
 
     def _fitted(self, whole: _Fold, job: Job) -> tuple[Any, _Fold]:
         """The estimator of a trial, and the part of a fold that it was fitted on."""
@@ -178,6 +184,11 @@ class EstimatorObjective:
                 said = str(each.message).strip().partition("\n")[0]
                 message = "trial %d: %s (%d times, and not told again): %s"
                 _log.warning(message, trial, each.category.__name__, times, said)
+
+
+def means_of(judged: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The means over folds."""
+    return {name: float(np.mean([each[name] for each in judged])) for name in judged[0]}
 
 
 def find_estimator(name: str, folder: Path) -> Callable[..., Any]:

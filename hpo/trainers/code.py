@@ -47,15 +47,16 @@ def find(name: str, folder: Path) -> Callable[..., Any]:
 def _how_to_import(module_name: str, folder: Path) -> str:
     """What to type next: where the package is found, or how to see what is wrong with it."""
     package = module_name.partition(".")[0]
-    if not _is_in(folder, package):
+    if not is_in(folder, package):
         near = [folder, *list(folder.parents)[:_LEVELS]]
         for place in [part for above in near for part in (above / "src", above)]:
-            if _is_in(place, package):
+            if is_in(place, package):
                 return f"It is in {place}: pip install -e it, or set PYTHONPATH={place}"
     return f"Try it by itself: cd {folder} && python -c 'import {module_name}'"
 
 
-def _is_in(folder: Path, package: str) -> bool:
+def is_in(folder: Path, package: str) -> bool:
+    """Whether a package or module lies in a folder."""
     return (folder / package).exists() or (folder / f"{package}.py").exists()
 
 
@@ -64,6 +65,6 @@ def _look_first_in(folder: Path, package: str) -> None:
     sys.path[:] = [str(folder), *(path for path in sys.path if path != str(folder))]
     importlib.invalidate_caches()
     imported = getattr(sys.modules.get(package), "__file__", None)
-    if imported and _is_in(folder, package) and folder not in Path(imported).parents:
+    if imported and is_in(folder, package) and folder not in Path(imported).parents:
         for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
             del sys.modules[name]

@@ -1,4 +1,7 @@
-"""A trained network as files that others can use: weights, what they mean, and how to load them."""
+"""What was trained as files that others can use: weights, what they mean, and how to load them.
+
+A scikit-learn estimator goes the same way, with itself in place of a network and its weights.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import json
 import logging
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +20,7 @@ from typing import Any
 
 import joblib
 import numpy as np
+import sklearn
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -35,9 +40,10 @@ from hpo.trainers.fields import is_code
 from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import Goals
 
-CONFIG, TRANSFORMER, SCRIPT, ONNX = (
+CONFIG, TRANSFORMER, ESTIMATOR, SCRIPT, ONNX = (
     "config.json",
     "transformer.joblib",
+    "estimator.joblib",
     "predict.py",
     "model.onnx",
 )
@@ -47,7 +53,7 @@ _ARRAYS = (".npy", *ARRAYS)
 _AT_ONCE = 1024
 
 _SCRIPT = '''\
-"""Answers with the exported network: python predict.py FILE."""
+"""Answers with the exported model: python predict.py FILE."""
 
 from pathlib import Path
 
@@ -72,10 +78,11 @@ if __name__ == "__main__":
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """An exported network, ready to answer.
+    """An exported model, ready to answer.
 
     Args:
-        network: On the CPU, in eval mode; from features (n, *shape) to outputs (n, n_outputs).
+        network: On the CPU, in eval mode; from features (n, *shape) to outputs (n, n_outputs). Of
+            an estimator, an `Estimator`.
         config: What it was trained with.
         shape: Of the features of one example.
         dtype: Of features: float32 or int64.
@@ -121,7 +128,7 @@ class Exported:
         if not path.name.lower().endswith(ends):
             of_form = ("a folder of images", *IMAGES) if self.form == "images" else ()
             raise DataError(
-                f"{str(path)!r} is not what this network was trained on: "
+                f"{str(path)!r} is not what this model was trained on: "
                 f"{', '.join((*of_form, *ends))}."
             )
         table = self.form == "table"
@@ -147,10 +154,10 @@ class Exported:
         as_image = isinstance(self.transformer, Channels) and x.ndim in (3, 4)
         if (images(x) if as_image else x).shape[1:] != trained:
             raise DataError(
-                f"an example has the shape {x.shape[1:]}; the network was trained on {trained}."
+                f"an example has the shape {x.shape[1:]}; the model was trained on {trained}."
             )
         if not self.dtype.is_floating_point and x.dtype.kind not in "iu":
-            raise DataError(f"an example is of {x.dtype}; the network was trained on integers.")
+            raise DataError(f"an example is of {x.dtype}; the model was trained on integers.")
 
     def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
         """The class of each output, or in regression the number in the target's unit.
@@ -165,6 +172,63 @@ class Exported:
             outputs.squeeze(1) * self.target_deviation + self.target_mean
         ).tolist()
         return numbers
+
+
+class Estimator(nn.Module):
+    """A fitted scikit-learn estimator in a network's place.
+
+    Args:
+        estimator: It takes rows of features, and answers with classes by number, or numbers.
+        n_classes: How many there are; 0 in regression.
+        mean: Of the targets it was fitted on; a network's outputs are without.
+        deviation: Of the same.
+    """
+
+    def __init__(self, estimator: Any, n_classes: int, mean: float, deviation: float) -> None:
+        super().__init__()
+        self.estimator = estimator
+        self._n_classes, self._mean, self._deviation = n_classes, mean, deviation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (n, *shape) to a 1 at the class it answers with, or to its number, (n, 1)."""
+        rows = x.reshape(len(x), -1).double().numpy()
+        answers = torch.from_numpy(np.asarray(self.estimator.predict(rows)))
+        if self._n_classes:
+            return nn.functional.one_hot(answers.long(), self._n_classes).float()
+        return (answers.double().reshape(-1, 1) - self._mean) / self._deviation
+
+
+def export_estimator(
+    to: Path,
+    estimator: Any,
+    config: Mapping[str, Any],
+    data: Data,
+    reached: dict[str, float],
+    about: dict[str, Any],
+    source: Source,
+    *,
+    own_code: bool,
+) -> None:
+    """Writes a fitted estimator as `export` writes a network.
+
+    Args:
+        to: The folder; it is made.
+        estimator: The estimator.
+        config: What it was made with.
+        data: What it was fitted on.
+        reached: Its metrics.
+        about: What else is to stand in the configuration's file.
+        source: What `data` was made of.
+        own_code: Whether the user's modules in the source's folder come along.
+
+    Raises:
+        DataError: as `check_free`.
+        OSError: it cannot be written.
+    """
+    about = {**about, "config": dict(config), "scikit-learn": sklearn.__version__}
+    code = _code(source.folder.resolve()) if own_code else {}
+    with _written(to, data, None, reached, about, source, code):
+        joblib.dump(estimator, to / ESTIMATOR)
 
 
 def export(
@@ -195,29 +259,43 @@ def export(
         OSError: it cannot be written.
     """
     code = _code(source.folder.resolve()) if is_code(config.model) else {}
-    check_free(to, code)
-    to.mkdir(parents=True, exist_ok=True)
-    for name in (TRANSFORMER, ONNX):  # of an earlier export, perhaps
-        (to / name).unlink(missing_ok=True)
-    write(to / WEIGHTS, weights_of(network, data.digest))
     said = dataclasses.asdict(config)
     own = said.pop("own")
+    about = {**about, "config": {**said, **own}, "torch": torch.__version__}
+    with _written(to, data, goals.costs, reached, about, source, code):
+        write(to / WEIGHTS, weights_of(network, data.digest))
+
+
+@contextmanager
+def _written(
+    to: Path,
+    data: Data,
+    costs: Sequence[Sequence[float]] | None,
+    reached: dict[str, float],
+    about: dict[str, Any],
+    source: Source,
+    code: Mapping[str, Path],
+) -> Iterator[None]:
+    """Writes all of an export but the model itself, which is written within."""
+    check_free(to, code)
+    to.mkdir(parents=True, exist_ok=True)
+    for name in (TRANSFORMER, ONNX, WEIGHTS, ESTIMATOR):  # of an earlier export, perhaps
+        (to / name).unlink(missing_ok=True)
+    yield
     text = {
         **about,
-        "config": {**said, **own},
         "shape": list(data.shape),
         "dtype": str(data.dtype).removeprefix("torch."),
         "classes": list(data.classes),
         "target_mean": data.target_mean,
         "target_deviation": data.target_deviation,
-        "costs": goals.costs,
+        "costs": costs,
         "metrics": reached,
         "data": {
             "form": source.form,
             "target": source.target,
             "image_size": source.image_size,
         },
-        "torch": torch.__version__,
     }
     (to / CONFIG).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
     if data.transformer is not None:
@@ -241,7 +319,7 @@ def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> Non
     """
     if _is_export(to):
         return
-    names = (CONFIG, WEIGHTS, TRANSFORMER, SCRIPT, ONNX)
+    names = (CONFIG, WEIGHTS, ESTIMATOR, TRANSFORMER, SCRIPT, ONNX)
     others = (name for name, file in code.items() if not _same(to / name, file))
     for name in (*names, *others):
         if (to / name).exists():
@@ -279,11 +357,16 @@ def _code(folder: Path) -> dict[str, Path]:
 def load(folder: Path) -> Exported:
     """Loads what `export` wrote.
 
-    A transformer is a pickle: load it only from where you trust.
+    A transformer and an estimator are pickles: load them only from where you trust.
     """
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     shape, classes = tuple(said["shape"]), tuple(said["classes"])
-    network = restore(said["config"], shape, len(classes) or 1, folder / WEIGHTS, folder)
+    network: nn.Module
+    if (folder / ESTIMATOR).exists():
+        targets = len(classes), said["target_mean"], said["target_deviation"]
+        network = Estimator(_unpickled(folder / ESTIMATOR), *targets).eval()
+    else:
+        network = restore(said["config"], shape, len(classes) or 1, folder / WEIGHTS, folder)
     transformer = folder / TRANSFORMER
     return Exported(
         network,
@@ -298,6 +381,15 @@ def load(folder: Path) -> Exported:
         said["metrics"],
         **said["data"],
     )
+
+
+def _unpickled(file: Path) -> Any:
+    """What a pickle holds, perhaps of classes whose modules came along."""
+    sys.path.insert(0, str(file.parent))
+    try:
+        return joblib.load(file)
+    finally:
+        sys.path.remove(str(file.parent))
 
 
 def restore(
@@ -346,9 +438,9 @@ def main(predict: Callable[[Any], Iterable[object]], exported: Exported) -> None
 
     Args:
         predict: From raw examples, as `exported.read` gives them, to answers.
-        exported: The network.
+        exported: The model.
     """
-    parser = argparse.ArgumentParser(description="Answers with the exported network.")
+    parser = argparse.ArgumentParser(description="Answers with the exported model.")
     kind = "an image or a folder of them" if exported.form == "images" else example(exported.form)
     parser.add_argument("file", metavar="FILE", type=Path, help=f"such as {kind}")
     path = parser.parse_args().file

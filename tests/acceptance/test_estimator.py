@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, log_loss
+from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 import hpo
@@ -23,9 +27,9 @@ from tests.acceptance.harness import Folder, Study
 
 ESTIMATORS = """
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -55,6 +59,18 @@ def scaler():
 
 def nothing():
     pass
+
+
+class Doubled(TransformerMixin, BaseEstimator):
+    def fit(self, x, y=None):
+        return self
+
+    def transform(self, x):
+        return 2 * x
+
+
+def own_pipeline(alpha):
+    return make_pipeline(Doubled(), Ridge(alpha=alpha))
 
 
 class Stubborn(ClassifierMixin, BaseEstimator):
@@ -228,13 +244,74 @@ def test_a_test_on_changed_data_is_refused(folder: Folder) -> None:
 
     folder.write("two.csv", "\n".join(["a,b,y", *rows[60:], ""]))
     changed = folder.hpo("best", "s", "--test")
+    refused = folder.hpo("export", "s")
     folder.write("two.csv", "\n".join(["a,b,y", *rows, ""]))
     restored = folder.hpo("best", "s", "--test", "--json")
 
-    assert changed.code == 1
+    assert changed.code == refused.code == 1
+    assert "fitted again, trial 0 has val_error" in refused.err
     assert "fitted again, trial 0 has val_error" in changed.err
     assert "Put 'two.csv' back as it was" in changed.err
     assert {name[:5] for name in restored.json["test"]} == {"test_"}
+
+
+def answers_of(folder: Folder, model: str, examples: str) -> list[str]:
+    """What an export's script, in a process that knows nothing of the study, prints of a file."""
+    script = folder.path / model / "predict.py"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", script, folder.path / examples],
+        cwd=folder.path.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_an_export_answers_by_itself_as_the_trial_did(folder: Folder) -> None:
+    values = study("sklearn.svm.SVC", {"C": [1.0, 10.0]}, data="wine")
+    assert folder.hpo("run", folder.study(values)).code == 0
+    refused = folder.hpo("export", "s", "--onnx")
+    done = folder.hpo("export", "s", "--json")
+
+    assert (refused.code, done.code) == (1, 0)
+    assert "--onnx is of networks" in refused.err
+    assert done.json["files"] == [
+        "config.json", "estimator.joblib", "predict.py", "transformer.joblib"
+    ]  # fmt: skip
+    x, y = load_wine(return_X_y=True)
+    np.save(folder.path / "x.npy", x)
+    plan = spec.check(studyfile.from_values(values, "s", folder.path))
+    (data,) = load_data(source_of(plan.spec.objective, folder.path), 0)
+    (train, classes) = next(iter(data.train.batches([len(data.train)])))
+    fitted = SVC(C=done_best(folder)["C"]).fit(train.double(), classes)
+    expected = fitted.predict(data.transformer.transform(x).astype(np.float32).astype(float))
+    answers = answers_of(folder, "s-model", "x.npy")
+    assert answers == [f"class_{number}" for number in expected]
+    assert np.mean(expected == y) > 0.9
+
+
+def done_best(folder: Folder) -> Mapping[str, Any]:
+    params: Mapping[str, Any] = folder.hpo("best", "s", "--json").json["best"]["params"]
+    return params
+
+
+def test_an_export_takes_code_of_ones_own_along_and_answers_in_the_targets_unit(
+    folder: Folder,
+) -> None:
+    rows = [f"{'ab'[x % 2]},{x},{1000 * x + 500 * (x % 2)}" for x in range(200)]
+    folder.write("houses.csv", "\n".join(["town,rooms,price", *rows, ""]))
+    values = study("estimators:own_pipeline", {"alpha": [1e-3]}, data="houses.csv", folds=2)
+    values["objective"] |= {"target": "price", "metric": "val_mae"}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    done = folder.hpo("export", "s", "--to", "model")
+    assert "Try it: python model/predict.py examples.csv" in done.err
+    (folder.path / "estimators.py").unlink()
+    folder.write("new.csv", "town,rooms\nb,3\na,100\n")
+
+    answers = [float(answer) for answer in answers_of(folder, "model", "new.csv")]
+
+    assert answers == pytest.approx([3_500, 100_000], abs=50)
 
 
 def test_costs_are_of_probabilities_and_errors_of_what_is_predicted(tmp_path: Path) -> None:

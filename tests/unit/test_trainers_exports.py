@@ -75,7 +75,7 @@ def test_images_of_another_size_are_told(tmp_path: Path) -> None:
             path.write_bytes((path.parent / "0.png").read_bytes())
     model = exported(Source("photos", folder=tmp_path))
     Image.new("L", (9, 8)).save(tmp_path / "other.png")
-    with pytest.raises(DataError, match=r"^other.png has 9 x 8; the network was trained on 8 x 8"):
+    with pytest.raises(DataError, match=r"^other.png has 9 x 8; the model was trained on 8 x 8"):
         answers(model, tmp_path / "other.png")
     (tmp_path / "other.png").write_text("no image")
     with pytest.raises(DataError, match=r"^the image .*other.png cannot be read: cannot identify"):
@@ -102,16 +102,16 @@ def test_rows_of_pixels_are_images_where_they_were_in_training(tmp_path: Path) -
     assert len(answers(model, tmp_path / "x.npy")) == 3
     for shape in ((3, 8, 8), (3, 1, 8, 8)):
         np.save(tmp_path / "x.npy", np.ones(shape))
-        with pytest.raises(DataError, match=r"8, 8\); the network was trained on \(64,\)\.$"):
+        with pytest.raises(DataError, match=r"8, 8\); the model was trained on \(64,\)\.$"):
             answers(model, tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (np.ones((3, 5)), "an example has the shape (5,); the network was trained on (4,)."),
-        (np.ones(4), "an example has the shape (1,); the network was trained on (4,)."),
-        (np.ones((3, 2, 2)), "an example has the shape (2, 2); the network was trained on (4,)."),
+        (np.ones((3, 5)), "an example has the shape (5,); the model was trained on (4,)."),
+        (np.ones(4), "an example has the shape (1,); the model was trained on (4,)."),
+        (np.ones((3, 2, 2)), "an example has the shape (2, 2); the model was trained on (4,)."),
         (np.full((1, 4), np.nan), ("'x' of 'x.npy' is NaN or infinite in 4 places, the first of "
          "them [0, 0]. Fill them in: only tables in files are filled in here.")),
         (np.ones((0, 4)), "'x' of 'x.npy' has no examples."),
@@ -144,7 +144,7 @@ def test_a_network_that_was_trained_on_integers_takes_no_others(tmp_path: Path) 
         np.save(tmp_path / "x.npy", x.astype(dtype))
         assert answers(model, tmp_path / "x.npy") == answers(model, tmp_path / "a.npz")
     np.save(tmp_path / "x.npy", x / 2)
-    with pytest.raises(DataError, match=r"^an example is of float64; the network was trained on i"):
+    with pytest.raises(DataError, match=r"^an example is of float64; the model was trained on i"):
         answers(model, tmp_path / "x.npy")
 
 
@@ -157,9 +157,9 @@ TABLE = "a,b,y\n" + "".join(f"{i % 7},{'uvw'[i % 3]},{i % 2}\n" for i in range(6
         (["new.csv"], 0, ""),
         ([], 2, "the following arguments are required: FILE"),
         (["none.csv"], 1, "error: there is no file 'none.csv'.\n"),
-        (["."], 1, ("error: '.' is not what this network was trained on: .csv, .csv.gz, .tsv, "
+        (["."], 1, ("error: '.' is not what this model was trained on: .csv, .csv.gz, .tsv, "
          ".tsv.gz, .parquet.\n")),
-        (["x.npy"], 1, ("error: 'x.npy' is not what this network was trained on: .csv, .csv.gz, "
+        (["x.npy"], 1, ("error: 'x.npy' is not what this model was trained on: .csv, .csv.gz, "
          ".tsv, .tsv.gz, .parquet.\n")),
         (["empty.csv"], 1, "error: 'empty.csv' has no rows.\n"),
         (["lacking.csv"], 1,

@@ -108,7 +108,7 @@ def read_images(
     for each in paths:
         _, size = _header(each)
         if image_size is None and size != (width, height):
-            raise DataError(f"{_sized(each, size)}; the network was trained on {width} x {height}.")
+            raise DataError(f"{_sized(each, size)}; the model was trained on {width} x {height}.")
     dataset = Images(paths, channels, image_size)
     for first in range(0, len(paths), _AT_ONCE):
         rows = range(first, min(first + _AT_ONCE, len(paths)))
