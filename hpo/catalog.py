@@ -52,6 +52,10 @@ TRACKING = "hpo:tracking"
 STOPS = "hpo:stops"
 
 LOG_NAME = "mlflow.log"
+_OWNER = ".study"  # file in a study's folder with its uid
+CURVE = "precision_recall.svg"
+"""The best classifier's precision over recall, in the study's folder."""
+
 DATA_NEEDS = "data-needs"
 """Folder in a study's own, for fits on parts of the training data."""
 
@@ -97,10 +101,18 @@ class StudyRecord:
         """Whether larger values are better, of the first metric."""
         return bool(self.frozen.directions[0] is StudyDirection.MAXIMIZE)
 
-    @property
+    @cached_property
     def directory(self) -> Path | None:
-        """The folder of the trials' metrics; None for a study that plain Optuna made."""
-        return Path(self.attrs[DIRECTORY]) if DIRECTORY in self.attrs else None
+        """The folder of the trials' metrics; None for a study that plain Optuna made.
+
+        Where it is gone, it is looked for in the current folder, which may have been moved with it.
+        """
+        if DIRECTORY not in self.attrs:
+            return None
+        noted = Path(self.attrs[DIRECTORY])
+        parent = self.attrs.get(SPEC, {}).get("run", {}).get("directory", "")
+        moved = Path(parent).resolve() / noted.name
+        return noted if noted.is_dir() or _owner(moved) != self.uid else moved
 
     def directory_of(self, trial: int) -> Path | None:
         """The folder of the trial of that number; None for a study that plain Optuna made."""
@@ -342,6 +354,8 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
             attrs[METRIC_NAMES] = list(objective.metrics)
         try:
             storage.create_new_study(directions, plan.spec.name, attrs)
+            with suppress(OSError):  # the first trial will tell
+                (directory / _OWNER).write_text(uid, encoding="utf-8")
         except DuplicatedStudyError:  # another process was faster
             found = find_or_create(storage, plan)
             if found.directory != directory:
@@ -396,7 +410,8 @@ def delete(record: StudyRecord) -> None:
         return
     for ours in [*directory.glob("trial-*"), directory / DATA_NEEDS]:
         shutil.rmtree(ours, ignore_errors=True)
-    (directory / LOG_NAME).unlink(missing_ok=True)
+    for name in (LOG_NAME, CURVE, _OWNER):
+        (directory / name).unlink(missing_ok=True)
     with suppress(OSError):  # whatever else is in there is not ours
         directory.rmdir()
 
@@ -408,6 +423,14 @@ def _new_directory(plan: Plan, uid: str) -> Path:
         directory = directory.with_name(f"{plan.spec.name}-{uid[:8]}")
     make_directory(directory)
     return directory
+
+
+def _owner(directory: Path) -> str | None:
+    """The uid of the study whose folder it is, if it says so."""
+    try:
+        return (directory / _OWNER).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
 
 
 def make_directory(directory: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from hpo.catalog import StudyRecord
+from hpo.catalog import CURVE, StudyRecord
 from hpo.errors import HpoError
 from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from hpo.trainers.data import Source
 
 TESTED = "hpo:tested"
-CURVE = "precision_recall.svg"
-"""The best classifier's precision over recall, in the study's folder."""
-
 _TAKES_TIME = "latency_ms"  # which no two fits share
 _ALIKE = 1e-6  # relative difference of what sums in another order differ by
 _AT_ONCE = 512

@@ -123,8 +123,8 @@ def worker(
         if not override.startswith("run."):
             raise typer.BadParameter(f"{override}: a worker may set run.* alone.")
     plan = record.plan.overridden(given)
-    if folder is not None or not plan.folder.is_dir():
-        plan = replace(plan, folder=(folder or Path.cwd()).resolve())
+    if folder is not None:
+        plan = replace(plan, folder=folder.resolve())
     _run(plan, storage, tracking or record.tracking, as_json=as_json, joins=True)
 
 

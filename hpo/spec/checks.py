@@ -52,8 +52,12 @@ class Parts(NamedTuple):
     baseline: Mapping[str, Scalar] | None
 
 
-def parts(file: StudyFile) -> Parts:
+def parts(file: StudyFile, *, with_data: bool) -> Parts:
     """What a study file says, checked whole.
+
+    Args:
+        file: The file.
+        with_data: Whether its data is looked for.
 
     Raises:
         SpecError: with every mistake in it.
@@ -68,7 +72,7 @@ def parts(file: StudyFile) -> Parts:
     space = _space(file, values.get("space"), objective, mistakes)
     if objective:
         whole = not any(mistake.path[:1] == ("objective",) for mistake in mistakes)
-        mistakes += _objective_mistakes(file, objective, whole=whole)
+        mistakes += _objective_mistakes(file, objective, whole=whole, with_data=with_data)
         for key in ("gate", "constraints"):
             mistakes += _requirement_mistakes(file, objective, key, values.get(key))
         mistakes += _name_mistakes(file, objective, values.get("space"))
@@ -199,7 +203,9 @@ def _run_mistakes(
             yield file.mistake(("run", key), message)
 
 
-def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: bool) -> list[Mistake]:
+def _objective_mistakes(
+    file: StudyFile, objective: ObjectiveSpec, *, whole: bool, with_data: bool
+) -> list[Mistake]:
     """Mistakes between keys; what is missing is told only of a section that is `whole`."""
 
     def mistake(key: str, message: str) -> Mistake:
@@ -232,7 +238,7 @@ def _objective_mistakes(file: StudyFile, objective: ObjectiveSpec, *, whole: boo
     if objective.kind == "estimator" and objective.epochs is not None:
         message = "an estimator has no epochs; search its own parameter, such as max_iter."
         found.append(mistake("epochs", message))
-    if objective.kind in ("trainer", "estimator"):
+    if with_data and objective.kind in ("trainer", "estimator"):
         found += _data_mistakes(file, objective, whole=whole)
     return found
 

@@ -140,16 +140,22 @@ class Plan:
         if any(override.partition("=")[0].strip() in of_processes for override in overrides):
             values["run"].pop("executor", None)  # it follows from them, where it is not overridden
         name = f"study {self.spec.name}"
-        return check(studyfile.from_values(values, name, self.folder, overrides))
+        file = studyfile.from_values(values, name, self.folder, overrides)
+        return check(file, with_data=False)
 
 
-def check(file: StudyFile) -> Plan:
+def check(file: StudyFile, *, with_data: bool = True) -> Plan:
     """Checks a study file, whole.
+
+    Args:
+        file: The file.
+        with_data: Whether its data is looked for. Of a study that exists it is not: what there is
+            of it can be read when the data has gone.
 
     Raises:
         SpecError: with every mistake in it.
     """
-    spec, space, baseline = checks.parts(file)
+    spec, space, baseline = checks.parts(file, with_data=with_data)
     return Plan(spec, space, file.folder, baseline, "direction" in file.values["objective"])
 
 
@@ -167,11 +173,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Plan:
 
 
 def from_stored(stored: Mapping[str, Any]) -> Plan:
-    """The plan of a study in the storage; the inverse of `Plan.as_stored`."""
+    """The plan of a study in the storage; the inverse of `Plan.as_stored`.
+
+    Where its folder is gone, having been moved or being another machine's, the current one takes
+    its place.
+    """
     values = {key: value for key, value in stored.items() if key != "folder"}
     stopping = values.get("stopping", {})
     values["stopping"] = _of_rule(stopping, stopping.get("rule", "none"))
-    return check(StudyFile("the stored study", Path(stored["folder"]), values))
+    folder = Path(stored["folder"])
+    here = folder if folder.is_dir() else Path.cwd()
+    return check(StudyFile("the stored study", here, values), with_data=False)
 
 
 def _of_rule(stopping: Mapping[str, Any], rule: str) -> dict[str, Any]:

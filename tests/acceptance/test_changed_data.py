@@ -134,6 +134,41 @@ def test_a_study_that_knows_nothing_of_its_data_begins_to(folder: Folder) -> Non
     assert by_data == [(2, 1), (3, 1)]
 
 
+def test_a_study_whose_folder_was_moved_goes_on_there(folder: Folder) -> None:
+    old = Folder(folder.path / "old", folder.starter)
+    old.path.mkdir()
+    begun(old, NETWORKS)
+    old.path.rename(folder.path / "new")
+    new = Folder(folder.path / "new", folder.starter)
+
+    tested = new.hpo("best", "s", "--test")
+    done = more(new, 4)
+
+    assert tested.code == 0
+    assert "trained again" not in tested.err  # its weights have moved, too
+    assert "warning" not in done.err
+    assert new.hpo("resume", "s", "--set", "search.trials=5").code == 0
+    runs = new.path / "hpo-runs" / "s"
+    assert sorted(path.name for path in runs.glob("trial-*")) == [
+        f"trial-{i:05d}" for i in range(5)
+    ]
+    assert not old.path.exists()
+    assert new.hpo("delete", "s", "--yes").code == 0
+    assert not runs.exists()
+
+
+def test_a_study_can_be_read_when_its_data_has_gone(folder: Folder) -> None:
+    begun(folder, NETWORKS)
+    (folder.path / "d.csv").unlink()
+
+    assert [trial["state"] for trial in folder.trials("s")] == 2 * ["COMPLETE"]
+    assert folder.hpo("show", "s").code == folder.hpo("why", "s", "1").code == 0
+    assert folder.hpo("studies", "--json").json[0]["n_trials"]["complete"] == 2
+    resumed = folder.hpo("resume", "s", "--set", "search.trials=3")
+    assert resumed.code == 1
+    assert "cannot load 'd.csv': there is no file 'd.csv' (looked in " in resumed.err
+
+
 def test_another_data_in_the_file_is_refused_and_not_warned_of(folder: Folder) -> None:
     begun(folder, NETWORKS)
     folder.write("e.csv", MORE)
