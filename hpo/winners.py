@@ -123,6 +123,7 @@ class Winner:
         from hpo.trainers.exports import export, export_onnx
 
         _make_room(to, self._study)  # before a network is trained for it
+        _say_which(self._say, len(self._folds), "network")
         network, data = self._networks()[0], self._folds[0]
         about = {"study": self._study.name, "trial": self._trial.number}
         reached, source = dict(self._trial.metrics), _source(self._study)
@@ -231,6 +232,7 @@ class EstimatorWinner:
         self._say(f"the estimator of trial {trial.number} is fitted again.")
         job = job_of(study, trial)
         folds = list(self._objective.refitted(job))
+        _say_which(self._say, len(folds), "estimator")
         _demand_same(study, trial, means_of([judged for _, _, judged in folds]))
         estimator, data, _ = folds[0]
         about = {"study": study.name, "trial": trial.number, "estimator": objective.estimator}
@@ -267,6 +269,12 @@ def example_for(study: StudyRecord) -> str:
     source = _source(study)
     assert source.form is not None  # noqa: S101 - it was loaded
     return example(source.form, source.path.suffix)
+
+
+def _say_which(say: Callable[[str], None], n_folds: int, what: str) -> None:
+    """Says what an export is of, where a trial has trained several."""
+    if n_folds > 1:
+        say(f"of {n_folds} folds, the first one's {what} is exported; its metrics are their means.")
 
 
 def _source(study: StudyRecord) -> Source:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from hpo.errors import ObjectiveError
 from hpo.mlflow_server import CodeRuns
 from hpo.places import tracking_uri
-from hpo.trainers import Report
+from hpo.trainers import ConfigError, Report
 from hpo.trial import Failure, Job
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def build(plan: Plan, tracking: str | None = None) -> Objective:
         ObjectiveError: its function, command or data cannot be loaded.
     """
     objective, run = plan.spec.objective, plan.spec.run
+    if run.device not in ("auto", "cpu"):
+        _demand_device(run.device)
     if objective.function is not None:
         from hpo.objectives.function import FunctionObjective, find_function
 
@@ -79,6 +82,20 @@ def build(plan: Plan, tracking: str | None = None) -> Objective:
 
     assert objective.data is not None  # noqa: S101 - checked with the file
     return TrainerObjective(plan)
+
+
+def _demand_device(name: str) -> None:
+    """Refuses a device that is not there, also for code which may not ask for it.
+
+    Raises:
+        ObjectiveError: this machine has no such device.
+    """
+    from hpo.trainers.devices import choose  # imports torch
+
+    try:
+        choose(name)
+    except ConfigError as error:
+        raise ObjectiveError(f"run.{error}") from error  # which begins with `device: `
 
 
 def code_runs(plan: Plan, tracking: str | None = None) -> CodeRuns | None:

@@ -28,12 +28,12 @@ from typing import TYPE_CHECKING
 from hpo import templates
 from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
-from hpo.objectives.outputs import how_it_ended, last_lines, put_aside
+from hpo.objectives.outputs import LAST_LINES, how_it_ended, last_lines, put_aside
 from hpo.objectives.process_group import ProcessGroup
 from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
 from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
-from hpo.trainers import ConfigError, Report
+from hpo.trainers import Report
 from hpo.trial import Failure, FailureKind, Job
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class CommandObjective:
         runs: Where it logs to MLflow, if it does.
 
     Raises:
-        ObjectiveError: there is no such command, no such device, or no MLflow.
+        ObjectiveError: there is no such command, or no MLflow.
     """
 
     data_digest = None  # it loads what it wants
@@ -194,19 +194,12 @@ class CommandObjective:
 
 
 def _device(command: templates.Command, name: str) -> str:
-    """What stands for ``{device}``; of ``auto`` the first there is of cuda, mps and cpu.
-
-    Raises:
-        ObjectiveError: this machine has no such device.
-    """
-    if "device" not in templates.placeholders(command):
+    """What stands for ``{device}``; of ``auto`` the first there is of cuda, mps and cpu."""
+    if name != "auto" or "device" not in templates.placeholders(command):
         return name
     from hpo.trainers.devices import choose  # imports torch, which not every command needs
 
-    try:
-        return str(choose(name))
-    except ConfigError as error:
-        raise ObjectiveError(f"run.{error}") from error  # which begins with `device: `
+    return str(choose(name))
 
 
 def _in_steps(
@@ -257,8 +250,11 @@ def _path() -> str:
 
 def _failure(code: int, directory: Path) -> Failure:
     """Why the command failed, with its last words."""
-    lines = last_lines(directory / STDERR) or last_lines(directory / STDOUT)
-    said = "\n".join(lines)
+    lines = last_lines(directory / STDERR)
+    printed = last_lines(directory / STDOUT)
+    # Where it said little on stderr, what is wrong may stand on stdout.
+    said = "\n".join([*printed, *lines][-max(len(lines), LAST_LINES) :])
+    lines = lines or printed
     ended = how_it_ended(code)
     if code == -signal.SIGKILL:
         ended += " (did the machine run out of memory?)"

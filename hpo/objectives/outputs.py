@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-_LAST_LINES = 20
+LAST_LINES = 20
 _LAST_BYTES = 2**16
 
 
@@ -17,7 +17,7 @@ def put_aside(path: Path) -> None:
         path.rename(path.with_name(f"{path.stem}-{earlier}{path.suffix}"))
 
 
-def last_lines(path: Path, n: int = _LAST_LINES) -> list[str]:
+def last_lines(path: Path, n: int = LAST_LINES) -> list[str]:
     """The end of what was printed into a file: so many lines."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - _LAST_BYTES))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from hpo.objectives import Steps
 from hpo.places import CHECKPOINTS
 from hpo.spec import Plan, source_of
 from hpo.spec.objective import extremes
-from hpo.trainers import CodeError, ConfigError, DataError, Goals
+from hpo.trainers import CodeError, ConfigError, DataError, Goals, code
 from hpo.trainers.checkpoints import Checkpoints
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data import load_data
@@ -49,6 +50,8 @@ class TrainerObjective:
         # The first optimizer imports it, a second and more: not in a trial's time.
         importlib.import_module("torch._dynamo")
         objective = plan.spec.objective
+        for name in _own_models(plan):
+            _find(name, plan.folder)
         try:
             self._device = choose(self._run.device)
             self.folds = [data.to(self._device) for data in folds_of(plan)]
@@ -121,9 +124,25 @@ def folds_of(plan: Plan) -> Sequence[Data]:
     Raises:
         ObjectiveError: it is not there, or not as it should be.
     """
+    return _loaded(plan, integers=bool(_own_models(plan)))
+
+
+def _own_models(plan: Plan) -> list[str]:
+    """The functions of the user's own that make networks of the study."""
     model = plan.space.by_name.get("model")
-    own = model is not None and any(map(is_code, extremes(model.domain)))
-    return _loaded(plan, integers=own)
+    return [] if model is None else list(filter(is_code, extremes(model.domain)))
+
+
+def _find(name: str, folder: Path) -> None:
+    """Imports a function of the user's own.
+
+    Raises:
+        ObjectiveError: it is not there.
+    """
+    try:
+        code.find(name, folder)
+    except CodeError as error:
+        raise ObjectiveError(error.message, error.next_step) from error
 
 
 def _loaded(plan: Plan, *, integers: bool) -> Sequence[Data]:

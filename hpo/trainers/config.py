@@ -558,6 +558,9 @@ def _together(config: TrainerConfig) -> Iterator[Problem]:
             "too few digits. It must be auto or fp32."
         )
         yield Problem(("precision",), sentence)
+    if config.compile and config.optimizer == "newton":
+        sentence = "newton differentiates twice, which PyTorch's compiler cannot. It must be false."
+        yield Problem(("compile",), sentence)
     of_one = [name for name in ("batch_size", "micro_batch") if getattr(config, name) == 1]
     for name in of_one if config.has_batch_norm else ():
         sentence = (

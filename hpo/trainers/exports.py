@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -449,8 +450,11 @@ def main(predict: Callable[[Any], Iterable[object]], exported: Exported) -> None
         names = images_at(path) if path.is_dir() else ()
         for answer, name in zip_longest(answers, names):
             print(answer if name is None else f"{name}\t{answer}")  # noqa: T201 - its whole purpose
+        sys.stdout.flush()
     except DataError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # whoever reads has seen enough, and Python's own end would complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def example(form: Form, suffix: str = ".npy") -> str:

@@ -6,6 +6,7 @@ turns in one process equal trials trained alone. The user's own may: see `build`
 
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from math import ceil, prod
 from pathlib import Path
 from types import MappingProxyType
@@ -320,16 +321,55 @@ def _own(
     make = find(config.model, folder)
     fields = {name: getattr(config, name) for name in FIELDS}
     settings = Settings({**fields, **config.own, "shape": shape, "n_outputs": n_outputs})
-    seed = torch.randint(2**31, (), generator=generator, device=generator.device).item()
-    accelerator = torch.accelerator.current_accelerator()
-    devices = range(torch.accelerator.device_count())
-    with fork_rng(devices, device_type=accelerator.type if accelerator else "cuda"):
-        torch.manual_seed(seed)
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device).item())
+    with _own_randomness(seed):
         model = make(settings)
     if not isinstance(model, nn.Module):
         sentence = f"{config.model!r} returned {reprlib.repr(model)}; it must be a torch.nn.Module."
         raise ConfigError([Problem(("model",), sentence)])
     return model.to(generator.device)
+
+
+def try_out(
+    config: TrainerConfig, model: nn.Module, x: torch.Tensor, n_outputs: int, seed: int
+) -> None:
+    """Looks whether a model of the user's own gives what is to be trained; lazy layers are made.
+
+    Args:
+        config: Names it.
+        model: The model.
+        x: Some examples, (n, *shape), where it is.
+        n_outputs: What it must give for each.
+        seed: Of what is random in making layers.
+
+    Raises:
+        ConfigError: it gives something else, or has nothing to train.
+    """
+    model.eval()
+    with _own_randomness(seed), torch.no_grad():
+        outputs = model(x)
+    wanted = f"it must give a tensor ({len(x)}, {n_outputs})"
+    sentence = None
+    if not isinstance(outputs, torch.Tensor):
+        sentence = f"{config.model!r} gives a {type(outputs).__name__}"
+    elif outputs.shape != (len(x), n_outputs):
+        sentence = f"{config.model!r} gives {tuple(outputs.shape)}"
+    if sentence is not None:
+        sentence += f" for {len(x)} examples; {wanted}, and finds {n_outputs} in `n_outputs`."
+    elif not any(p.requires_grad for p in model.parameters()):
+        sentence = f"{config.model!r} has no parameters to train."
+    if sentence is not None:
+        raise ConfigError([Problem(("model",), sentence)])
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """A context in which own code draws by this seed; PyTorch's generators are as before then."""
+    accelerator = torch.accelerator.current_accelerator()
+    devices = range(torch.accelerator.device_count())
+    with fork_rng(devices, device_type=accelerator.type if accelerator else "cuda"):
+        torch.manual_seed(seed)
+        yield
 
 
 def problems(

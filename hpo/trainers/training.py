@@ -69,6 +69,8 @@ class Training:
         self._randomness = Randomness(seed, device, borrows=is_code(config.model))
         generator = self._randomness.generator
         self.model = models.build(config, data.shape, data.n_outputs, generator, folder)
+        if is_code(config.model):
+            models.try_out(config, self.model, self._data.sample(2), data.n_outputs, seed)
         _refuse_newton(config, metrics.n_parameters(self.model))
         weights = _class_weights(config, self._data, device)
         self._stepper = Stepper(config, self.model, data.task, self._randomness, device, weights)

@@ -315,6 +315,23 @@ sys.exit(3)
     assert len(failed.traceback.splitlines()) == 20
 
 
+def test_where_little_is_on_stderr_the_last_lines_of_stdout_are_shown_too(tmp_path: Path) -> None:
+    script = """
+import sys
+for i in range(30): print(f"line {i}")
+print("FATAL: no data")
+print("UserWarning: deprecated", file=sys.stderr)
+sys.exit(1)
+"""
+    failed = failure(objective(tmp_path, script)(job(tmp_path)))
+
+    assert failed.message == "the command exited with 1: UserWarning: deprecated"
+    lines = failed.traceback.splitlines()
+    assert len(lines) == 20
+    assert lines[0] == "line 12"
+    assert lines[-2:] == ["FATAL: no data", "UserWarning: deprecated"]
+
+
 @pytest.mark.parametrize(
     ("script", "kind", "message"),
     [

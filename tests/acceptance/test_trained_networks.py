@@ -161,6 +161,15 @@ def test_an_export_answers_for_raw_examples_as_the_trial_did(folder: Folder) -> 
     ).stdout.split()
     right = [a == iris.target_names[y] for a, y in zip(answers, iris.target, strict=True)]
     assert sum(right) > 0.6 * len(right)
+    np.save(folder.path / "many.npy", np.tile(iris.data, (200, 1)))
+    piped = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' net-model/predict.py many.npy | head -1"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert (piped.stdout, piped.stderr) == (f"{answers[0]}\n", "")
     assert len((exported / "predict.py").read_text().splitlines()) <= 25
 
 
@@ -191,6 +200,7 @@ def test_a_table_is_exported_with_what_makes_features_of_it(folder: Folder) -> N
     done = folder.hpo("export", "net")
     assert done.code == 0
     assert "Try it: python net-model/predict.py examples.csv" in done.err
+    assert "of 3 folds, the first one's network is exported; its metrics are their" in done.err
     folder.write("new.csv", "town,rooms\nAa,3\nCc,\n")
     script = folder.path / "net-model" / "predict.py"
     answers = subprocess.run(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hpo.errors import ObjectiveError
+from hpo.objectives import build
 from hpo.objectives.trainer import TrainerObjective, folds_of
 from hpo.spec import load
 from hpo.trainers import ConfigError
@@ -41,6 +42,35 @@ def test_a_default_batch_size_is_no_reason_to_refuse_a_small_set(tmp_path: Path)
         else:
             with pytest.raises(ConfigError, match="64 is more than the 12 training examples"):
                 next(trial(job))
+
+
+def test_a_model_that_cannot_be_imported_is_told_before_any_trial(tmp_path: Path) -> None:
+    (tmp_path / "no_nets.py").write_text("import nothing_of_that_name\n")
+    text = (
+        "objective: {trainer: classifier, data: iris, metric: val_loss}\n"
+        "space: {model: [mlp, 'no_nets:make'], width: [1, 2]}\n"
+    )
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ObjectiveError, match=r"cannot import 'no_nets' .*nothing_of_that_name"):
+        TrainerObjective(load(tmp_path / "study.yaml"))
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "{function: 'code_:train', metric: loss}",
+        "{command: python code_.py, metric: loss}",
+        "{estimator: sklearn.svm.SVC, data: iris, metric: val_error}",
+    ],
+)
+def test_a_device_that_is_not_there_is_told_whatever_the_objective(
+    tmp_path: Path, objective: str
+) -> None:
+    (tmp_path / "code_.py").write_text("def train(trial):\n    return 1.0\n")
+    file = tmp_path / "study.yaml"
+    file.write_text(f"objective: {objective}\nspace: {{C: [1, 2]}}\nrun: {{device: 'cuda:99'}}\n")
+    with pytest.raises(ObjectiveError, match=r"^run\.device: there is no device 'cuda:99' on this"):
+        build(load(file), "none")
 
 
 NETS = """

@@ -247,6 +247,13 @@ def test_bytes_and_truths_are_no_integers(
     assert data.dtype == data.train.x.dtype == (dtype if integers else torch.float32)
 
 
+RANDOM = """
+    class Noisy(TensorDataset):
+        def __getitem__(self, row):
+            x, y = super().__getitem__(row)
+            return x + torch.randn(3), y
+    return Noisy(x, y)
+"""
 FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()"
 
 
@@ -262,6 +269,9 @@ FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()
         (FLOW, ("returns a Flow, an IterableDataset, whose examples cannot be split by their "
          "places. Return list(dataset) if it fits into memory, else a Dataset with __getitem__ and "
          "__len__.")),
+        (RANDOM, ("gives another x for example 0 each time. Examples are read once, and tell the "
+         "data from others: let them be fixed, and what is random be `flip`, `crop`, `noise`, "
+         "`mixup` or a layer of your own model.")),
         ("return []", "returns a list of no length; len() must give how many examples it has."),
         ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),

@@ -473,6 +473,63 @@ def test_a_users_own_model_is_trained_in_turns_as_alone(tmp_path: Path) -> None:
         next(fit({**config, "model": "nets:broken"}, "iris", seed=0, folder=tmp_path))
 
 
+ODD_NETS = """
+import torch
+from torch import nn
+
+class Two(nn.Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+def few(config):
+    return nn.Linear(4, 2)
+
+def flat(config):
+    return nn.Sequential(nn.Linear(4, 1), nn.Flatten(0))
+
+def two(config):
+    return Two(4, 3)
+
+def frozen(config):
+    return nn.Linear(4, 3).requires_grad_(False)
+
+def lazy(config):
+    return nn.LazyLinear(config.n_outputs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "few",
+            r"'odd_nets:few' gives \(2, 2\) for 2 examples; it must give a tensor \(2, 3\), and",
+        ),
+        ("flat", r"'odd_nets:flat' gives \(2,\) for 2 examples; it must give a tensor \(2, 3\)"),
+        ("two", "'odd_nets:two' gives a tuple for 2 examples; it must give a tensor"),
+        ("frozen", "'odd_nets:frozen' has no parameters to train"),
+    ],
+)
+def test_a_users_own_model_that_gives_something_else_is_told(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / "odd_nets.py").write_text(ODD_NETS)
+    with pytest.raises(ConfigError, match=message):
+        next(fit({"model": f"odd_nets:{name}"}, "iris", seed=0, folder=tmp_path))
+
+
+def test_lazy_layers_of_a_users_own_model_are_made_by_the_seed(tmp_path: Path) -> None:
+    (tmp_path / "odd_nets.py").write_text(ODD_NETS)
+    config = {"model": "odd_nets:lazy", "epochs": 3}
+    before = torch.get_rng_state()
+    one, again, other = (
+        curve(list(fit(config, "iris", seed=seed, folder=tmp_path))) for seed in (1, 1, 2)
+    )
+    assert one == again != other
+    assert one[-1]["train_loss"] < one[0]["train_loss"]
+    assert torch.equal(before, torch.get_rng_state())
+
+
 # Integers
 
 BASE = 2**40

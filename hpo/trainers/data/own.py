@@ -28,6 +28,12 @@ def load_own(source: Source, seed: int) -> tuple[Data, ...]:
     dataset: Dataset[Any] = ConcatDataset(parts.values()) if len(parts) > 1 else parts["train"]
     pairs = _Pairs(source.name, dataset, integers=source.integers)
     first, _ = pairs[0]
+    if not torch.equal(first.nan_to_num(), pairs[0][0].nan_to_num()):
+        raise DataError(
+            f"{source.name!r} gives another x for example 0 each time. Examples are read once, and "
+            "tell the data from others: let them be fixed, and what is random be `flip`, `crop`, "
+            "`noise`, `mixup` or a layer of your own model."
+        )
     examples: InMemory | OnDisk
     if first.nbytes * len(pairs) * (source.folds or 1) <= room(torch.device("cpu")):
         x, y = _read(pairs, tuple(first.shape))
