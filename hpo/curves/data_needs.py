@@ -62,8 +62,12 @@ class DataNeeds:
         """
         if self._is_hopeless:
             return np.inf
-        reached = self.verdict == "reached"
-        guess = float(self.quantile(self.prob_reachable / 2)) if reached else self._mode()
+        if self.verdict != "reached":
+            guess = self._mode()
+        elif self._is_best_of_all:
+            guess = self._met_from
+        else:
+            guess = float(self.quantile(self.prob_reachable / 2))
         return float(np.clip(guess, *self.interval))
 
     def _mode(self) -> float:
@@ -182,15 +186,34 @@ class DataNeeds:
           today's error.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
         - "unclear": neither, or there is no target.
+
+        The best value that there is cannot be told from one that is nearly as good: as a target it
+        is "reached" if the largest size has it, and never "reachable".
         """
+        last = self.posterior.n_last
         if self.target is None:
             return "unclear"
-        if self.quantile(0.5) <= self.posterior.n_last:
+        if (self._met_from if self._is_best_of_all else self.quantile(0.5)) <= last:
             return "reached"
         if self._is_hopeless and self._tells_of_a_floor:
             return "unreachable"
+        if self._is_best_of_all:
+            return "unclear"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
+
+    @property
+    def _is_best_of_all(self) -> bool:
+        """Whether the target is the best value that the metric can take."""
+        return self.target == self.scale.best
+
+    @property
+    def _met_from(self) -> float:
+        """The least size measured from which on all measurements meet the target; else infinity."""
+        evidence = self.posterior.evidence
+        missed = np.flatnonzero(evidence.z > self._log_target())
+        first = missed[-1] + 1 if len(missed) else 0
+        return float(np.append(evidence.sizes, np.inf)[first])
 
     @property
     def _is_hopeless(self) -> bool:

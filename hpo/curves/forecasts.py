@@ -88,7 +88,8 @@ def forecast(
         direction: Whether lower or higher values are better.
         history: Finished curves of the same study, each to its own end; at most 50 are looked at.
         bounds: Lowest and highest possible value, infinite where there is none. Without, they are
-            guessed: values that are never negative stay so, scores between 0 and 1 do, too.
+            guessed: a loss that was never negative stays so, and scores between 0 and 1 stay
+            there; other scores, such as accuracies in per cent, have none.
         at: Steps to forecast, shape (m,); without, all that come after the last one up to the
             horizon, as far apart as those that were seen.
 

@@ -244,7 +244,8 @@ def _averaged(n: Array, y: Array, scale: Scale) -> Evidence:
     unique, index = np.unique(n, return_inverse=True)
     counts = np.bincount(index).astype(float)
     z = scale.log_error(np.bincount(index, y) / counts)
-    scatter = float(np.sum((scale.log_error(y) - z[index]) ** 2))
+    squares = (scale.log_error(y) - z[index]) ** 2
+    scatter = np.asarray(np.bincount(index, squares), float)
     return Evidence(unique, z, counts, scatter)
 
 
@@ -263,4 +264,5 @@ def _thinned(evidence: Evidence) -> Evidence:
     means = [np.bincount(group, x * evidence.counts) / counts for x in (log_n, evidence.z)]
     sizes = np.exp(means[0])
     sizes[-1] = evidence.sizes[-1]
-    return Evidence(sizes, means[1], counts, evidence.scatter)
+    scatter = np.asarray(np.bincount(group, evidence.scatter), float)
+    return Evidence(sizes, means[1], counts, scatter)

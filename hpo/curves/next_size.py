@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from hpo.curves.distributions import Array
-from hpo.curves.scaling_posterior import FARTHEST, SPREAD, Posterior, roughness_between
+from hpo.curves.scaling_posterior import (
+    FARTHEST,
+    SPREAD,
+    Posterior,
+    roughness_between,
+    tilted,
+)
 
 _DRAWS, _BINS, _AHEAD = 2000, 20, 30
 
@@ -40,9 +46,15 @@ def information(posterior: Posterior, log_target: float | None, sizes: Array) ->
         there = log_errors[:, len(before) :] <= log_target
         answer = np.where(there.any(1), there.argmax(1), len(beyond)).astype(float)
     q = _ranks(answer)
-    noise = rng.choice(posterior.s, _DRAWS, p=posterior.weights) * rng.normal(size=_DRAWS)
+    noisy = log_errors + _noise(posterior, np.log(ratios), rng)
     columns = np.searchsorted(ratios, np.minimum(sizes / last, ratios[-1]))
-    return np.array([_explained(log_errors[:, i] + noise, q) for i in columns])
+    return np.array([_explained(noisy[:, i], q) for i in columns])
+
+
+def _noise(posterior: Posterior, t: Array, rng: np.random.Generator) -> Array:
+    """Draws of the noise of a measurement at t = log(n / N), shape (draws, m)."""
+    j = rng.choice(len(posterior.weights), _DRAWS, p=posterior.weights)
+    return tilted(posterior.s[j, None], posterior.g[j, None], t) * rng.normal(size=(_DRAWS, 1))
 
 
 def _draw(posterior: Posterior, before: Array, beyond: Array, rng: np.random.Generator) -> Array:

@@ -75,7 +75,7 @@ def scale_of(
 ) -> Scale:
     """The scale on which a curve is compared with finished ones of its study.
 
-    A side that has a finite bound ends there. Without bounds, values that are never negative have
+    A side that has a finite bound ends there. Without bounds, losses that are never negative have
     0 as one, and scores between 0 and 1 have both. Where the worst value is unknown, it is where
     curves typically begin; where the best one is unknown, so many times as far away again as they
     have come.

@@ -2,17 +2,19 @@
 
 The model, in logarithms, for the mean z_i of m_i measurements at size n_i, with t_i = log(n_i / N):
 
-    z_i = a + log h_j(t_i) + D(t_i) + noise_i,    noise_i ~ Normal(0, s^2 / m_i)
+    z_i = a + log h_j(t_i) + D(t_i) + noise_i,    noise_i ~ Normal(0, s^2 e^(2 g t_i) / m_i)
 
-with law j, amplitude a (flat prior, integrated out in closed form), noise s and D, how far real
-curves stray from any law: fractional Brownian motion with D(0) = 0 and Var D(t) = q^2 |t|^2H. It
-makes small sizes count less, and forecasts wider, with their distance from N. With H > 1/2 strays
-go on in their direction; H = 0.75 predicts LCDB 1.0 better than 0.5 and 0.95. Laws, s and q are on
-grids, and laws around the best on a finer one: no sampling, no iteration.
+with law j, amplitude a (flat prior, integrated out in closed form), noise s at N, which rises with
+the size (g > 0: few errors are left to count) or falls (g < 0), and D, how far real curves stray
+from any law: fractional Brownian motion with D(0) = 0 and Var D(t) = q^2 |t|^2H. It makes small
+sizes count less, and forecasts wider, with their distance from N. With H > 1/2 strays go on in
+their direction; H = 0.75 predicts LCDB 1.0 better than 0.5 and 0.95. Laws, s, g and q are on grids,
+and laws around the best on a finer one: no sampling, no iteration.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
@@ -25,6 +27,12 @@ from hpo.curves.scaling_laws import FLAT, Laws, bank, log_prior
 
 NOISES = (0.003, 0.01, 0.03, 0.1, 0.3)
 STRAYINGS = (0.003, 0.02, 0.06, 0.15, 0.35)
+TILTS = {-0.5: 0.25, 0.0: 0.5, 0.5: 0.25}
+"""Exponents g of the noise, with their prior, where some size was measured twice.
+
+Without that, noise cannot be told from straying, and g is 0.
+"""
+
 HURST = 0.75
 FARTHEST = 1e4
 """Sizes beyond this many times the data count as never."""
@@ -49,13 +57,18 @@ class Evidence:
         sizes: Rising, shape (k,).
         z: Log of the mean error at each, shape (k,).
         counts: Measurements behind each, shape (k,).
-        scatter: Sum of squared deviations of log errors within sizes.
+        scatter: Sum of squared deviations of their log errors from z, shape (k,).
     """
 
     sizes: Array
     z: Array
     counts: Array
-    scatter: float
+    scatter: Array
+
+    @property
+    def tilts(self) -> Mapping[float, float]:
+        """The exponents of the noise that may be, with their prior."""
+        return TILTS if np.any(self.counts > 1) else {0.0: 1.0}
 
 
 @dataclass(frozen=True)
@@ -68,8 +81,9 @@ class Posterior:
         weights: Their probabilities, shape (S,).
         a: Means of the amplitudes log e(N), shape (S,).
         var_a: Their variances, shape (S,).
-        s: Noise of one measurement (of its logarithm), shape (S,).
+        s: Noise of one measurement (of its logarithm) at the largest size, shape (S,).
         q: Straying, shape (S,).
+        g: How the noise rises with the size, shape (S,).
     """
 
     evidence: Evidence
@@ -79,6 +93,7 @@ class Posterior:
     var_a: Array
     s: Array
     q: Array
+    g: Array
 
     @property
     def n_last(self) -> float:
@@ -98,13 +113,18 @@ class Posterior:
         ahead = np.where(t > 0, SPREAD**2, 1.0)
         variance = self.var_a[:, None] + self.q[:, None] ** 2 * roughness(t) * ahead
         if noise:
-            variance = variance + self.s[:, None] ** 2
+            variance = variance + tilted(self.s[:, None], self.g[:, None], t) ** 2
         return self.a[:, None] + self.laws.log_error(t), variance
 
     def floor_moments(self) -> tuple[Array, Array]:
         """The moments at infinitely many examples, each of shape (S, 1)."""
         variance = self.var_a + (SPREAD * self.q) ** 2 * roughness(np.array(np.inf))
         return (self.a + self.laws.log_floor())[:, None], variance[:, None]
+
+
+def tilted(s: Array | float, g: Array | float, t: Array) -> Array:
+    """The noise of one measurement at t = log(n / N), beyond N as at N, and never the least."""
+    return np.maximum(s * np.exp(g * np.minimum(t, 0.0)), NOISES[0])
 
 
 def roughness(t: Array) -> Array:
@@ -139,9 +159,11 @@ def _weigh(
     """The posterior over laws and noises; and the laws' indices with their weights."""
     t = np.log(evidence.sizes / evidence.sizes[-1])
     shapes = laws.log_error(t)
-    grid = np.array(list(product(NOISES, STRAYINGS)))
-    found = [likelihoods(evidence, t, shapes, s, q) for s, q in grid]
-    score = np.concatenate([f[0] + prior for f in found])
+    tilts = evidence.tilts
+    grid = np.array(list(product(NOISES, STRAYINGS, tilts)))
+    found = [likelihoods(evidence, t, shapes, *cell) for cell in grid]
+    of_tilt = np.log([tilts[g] for g in grid[:, 2]])
+    score = np.concatenate([f[0] + prior + p for f, p in zip(found, of_tilt, strict=True)])
     weights = np.exp(log_softmax(score))
     kept = np.argsort(-weights, kind="stable")[:_KEPT]
     enough = int(np.searchsorted(np.cumsum(weights[kept]), _MASS * weights[kept].sum())) + 1
@@ -150,12 +172,12 @@ def _weigh(
     a = np.concatenate([f[1] for f in found])[kept]
     var_a = np.array([f[2] for f in found])[noise]
     weights = weights[kept] / weights[kept].sum()
-    s, q = grid[noise].T
-    return Posterior(evidence, laws.take(which), weights, a, var_a, s, q), (which, weights)
+    s, q, g = grid[noise].T
+    return Posterior(evidence, laws.take(which), weights, a, var_a, s, q, g), (which, weights)
 
 
 def likelihoods(
-    evidence: Evidence, t: Array, shapes: Array, s: float, q: float
+    evidence: Evidence, t: Array, shapes: Array, s: float, q: float, g: float = 0.0
 ) -> tuple[Array, Array, float]:
     """Log likelihoods of all laws for one noise and straying, and their amplitudes.
 
@@ -163,14 +185,16 @@ def likelihoods(
         evidence: The measurements.
         t: log(n / N) of their sizes, shape (k,).
         shapes: log h_j(t), shape (J, k).
-        s: Noise.
+        s: Noise at N.
         q: Straying.
+        g: How the noise rises with the size.
 
     Returns:
         Log likelihoods (J,), means of the amplitudes (J,), and their variance.
     """
-    # C = q^2 K + diag(s^2 / m); with C = L L', x' C^-1 y = (L^-1 x)' (L^-1 y)
-    covariance = q**2 * roughness_between(t) + np.diag(s**2 / evidence.counts)
+    # C = q^2 K + diag(s_i^2 / m_i); with C = L L', x' C^-1 y = (L^-1 x)' (L^-1 y)
+    noise = tilted(s, g, t)
+    covariance = q**2 * roughness_between(t) + np.diag(noise**2 / evidence.counts)
     root = np.linalg.cholesky(covariance)
     columns = np.column_stack([np.ones_like(t), evidence.z, shapes.T])
     white = solve_triangular(root, columns, lower=True, check_finite=False)
@@ -178,9 +202,10 @@ def likelihoods(
     precision = float(ones @ ones)  # 1' C^-1 1
     a = ones @ rest / precision
     squares = np.einsum("kj,kj->j", rest, rest) - precision * a**2
-    more = float(evidence.counts.sum()) - len(t)  # replicates tell of the noise, too
-    constant = -np.log(np.diag(root)).sum() - 0.5 * np.log(precision) - more * np.log(s)
-    return constant - 0.5 * (squares + evidence.scatter / s**2), a, 1 / precision
+    # Replicates tell of the noise, too.
+    of_replicates = (evidence.counts - 1) @ np.log(noise) + 0.5 * evidence.scatter @ noise**-2
+    constant = -np.log(np.diag(root)).sum() - 0.5 * np.log(precision) - of_replicates
+    return constant - 0.5 * squares, a, 1 / precision
 
 
 def mixture_cdf(weights: Array, mean: Array, variance: Array, x: Array) -> Array:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo import directions
 from hpo.catalog import SPEC, StudyRecord
 from hpo.directions import Direction
 from hpo.pruners import (
-    Decision,
     ForecastRule,
     Past,
     Steps,
@@ -123,18 +123,18 @@ def _held_from_half(
         for steps, values in told[fold::2]:
             of_length[float(steps[-1])].append((steps, values))
         for horizon, curves in of_length.items():
-            halves = [
-                (steps[: len(steps) // 2], values[: len(steps) // 2]) for steps, values in curves
-            ]
-            decisions = rule.decide(halves, horizon, past)
-            held += [
-                _holds(d, values[-1]) for d, (_, values) in zip(decisions, curves, strict=True)
-            ]
+            decisions = rule.decide([_first_half(each) for each in curves], horizon, past)
+            ends = zip(decisions, (float(values[-1]) for _, values in curves), strict=True)
+            # Where there is too little to go by, nothing was promised.
+            held += [decision.holds(value) for decision, value in ends if decision is not None]
     return held
 
 
-def _holds(decision: Decision | None, value: float) -> bool:
-    return decision is not None and decision.holds(value)
+def _first_half(whole: Steps) -> Steps:
+    """A curve up to half of its last step."""
+    steps, values = whole
+    n = int(np.searchsorted(steps, steps[-1] / 2, side="right"))
+    return steps[:n], values[:n]
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,13 @@ def test_a_space_of_the_guide_is_a_good_one(text: str) -> None:
 
 
 def test_the_guides_python_runs(tmp_path: Path) -> None:
-    of_spaces, from_python = re.findall(r"<!-- run -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+    found = re.findall(r"<!-- run -->\n```python\n(.*?)```", GUIDE, re.DOTALL)
+    of_spaces, of_needs, from_python = found
 
     assert _ran(of_spaces, tmp_path).startswith("batch_size: {int: [32, 256], powers_of: 2}\n")
     said = _ran(from_python, tmp_path).splitlines()
     assert [line.split()[:2] for line in said[:10]] == [[str(i), "COMPLETE"] for i in range(10)]
     assert said[10].split() == ["finished", "trial", "params.x", "value"]
     assert len(said) == 14
+    (sentence,) = re.findall(r"^needs.sentence  # '(.*)'$", of_needs, re.MULTILINE)
+    assert _ran(f"{of_needs}\nprint(needs.sentence)", tmp_path) == f"{sentence}\n"

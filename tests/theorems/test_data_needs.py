@@ -236,10 +236,11 @@ def test_likelihoods_are_those_of_a_gaussian_whose_mean_has_a_flat_prior() -> No
     rng = np.random.default_rng(0)
     t, z, counts = np.array([-3.0, -1.5, -0.5, 0.0]), rng.normal(size=4), np.array([1.0, 2, 1, 3])
     shapes = rng.normal(size=(2, 4))
-    s, q = 0.1, 0.15
-    evidence = Evidence(np.exp(t), z, counts, scatter=0.3)
-    logs, a, var_a = likelihoods(evidence, t, shapes, s, q)
-    covariance = q**2 * roughness_between(t) + np.diag(s**2 / counts)
+    s, q, g = 0.1, 0.15, 0.5
+    scatter = np.array([0.0, 0.1, 0.0, 0.2])
+    logs, a, var_a = likelihoods(Evidence(np.exp(t), z, counts, scatter), t, shapes, s, q, g)
+    noise = s * np.exp(g * t)
+    covariance = q**2 * roughness_between(t) + np.diag(noise**2 / counts)
     inverse, rest = np.linalg.inv(covariance), z - shapes
     grid = np.linspace(-30, 30, 60001)  # the integral over the amplitude, by sums
     for j in range(2):
@@ -250,7 +251,7 @@ def test_likelihoods_are_those_of_a_gaussian_whose_mean_has_a_flat_prior() -> No
         mean = (density * grid).sum() / density.sum()
         assert a[j] == pytest.approx(mean, abs=1e-6)
         assert var_a == pytest.approx((density * (grid - mean) ** 2).sum() / density.sum())
-        replicates = -(counts.sum() - 4) * np.log(s) - 0.3 / s**2 / 2
+        replicates = -(counts - 1) @ np.log(noise) - scatter @ noise**-2 / 2
         expected = np.log(evidence_j) - np.linalg.slogdet(covariance)[1] / 2 + replicates
         assert logs[j] == pytest.approx(expected - np.log(2 * np.pi) / 2, abs=1e-6)
 

@@ -187,6 +187,43 @@ def test_constant_errors_are_no_reason_to_be_sure(value: float) -> None:
     assert (needs.error_at([1, 1e6]).std > 0).all()
 
 
+@pytest.mark.parametrize(("first", "last"), [(0.4, 0.02), (0.02, 0.3)])
+def test_intervals_hold_where_noise_falls_or_rises_with_the_size(first: float, last: float) -> None:
+    """With one noise for all sizes, those of rising noise held 57% of today's errors.
+
+    At 90%, fewer than 21 of 30 hold with a probability of 0.05%.
+    """
+    rng = np.random.default_rng(1)
+    sizes = np.geomspace(50, 3200, 7).round()
+    noise = np.geomspace(first, last, 7)[:, None]
+    held, widths = 0, []
+    for _ in range(30):
+        a, b, c = rng.uniform(0.5, 2), rng.uniform(0.3, 0.6), rng.uniform(0, 0.03)
+        errors = (c + a * sizes**-b)[:, None] * np.exp(noise * rng.normal(size=(7, 3)))
+        low, high = hpo.data_needs(sizes, errors).error_at(3200).quantile([0.05, 0.95])[:, 0]
+        held += low <= c + a * 3200**-b <= high
+        widths.append((high - low) / (c + a * 3200**-b))
+    assert held >= 21
+    assert np.mean(widths) < 2 * last + 0.1  # with one noise for all, .33 of falling noise
+
+
+@pytest.mark.parametrize(
+    ("errors", "sentence"),
+    [
+        ([0.3, 0.2, 0.1, 0.0], "already reached: n = 800 is enough for 0"),
+        ([0.1, 0.05, 0.0, 0.0], "already reached: n = 400 is enough for 0"),
+        ([0.0, 0.0, 0.0, 0.0], "already reached: n = 100 is enough for 0"),
+        ([0.1, 0.0, 0.1, 0.05], "not enough evidence"),
+    ],
+)
+def test_the_best_value_there_is_is_reached_where_it_was_measured(
+    errors: list[float], sentence: str
+) -> None:
+    needs = hpo.data_needs([100, 200, 400, 800], errors, 0.0)
+    assert needs.sentence.startswith(sentence)
+    assert needs.verdict == ("unclear" if "evidence" in sentence else "reached")
+
+
 def test_several_seeds_tell_how_noisy_a_measurement_is() -> None:
     rng = np.random.default_rng(0)
     seeds = _E[:, None] * np.exp(0.1 * rng.normal(size=(8, 5)))
