@@ -34,11 +34,13 @@ class Distribution:
     @property
     def std(self) -> Array:
         """Standard deviations, shape (m,)."""
-        low, high = self.edges[:, :-1], self.edges[:, 1:]
-        mean = self.mean[:, None]
+        unit = np.abs(self.edges).max(axis=1, keepdims=True)  # whose square may be beyond a float
+        unit[unit == 0] = 1.0
+        low, high = self.edges[:, :-1] / unit, self.edges[:, 1:] / unit
+        mean = self.mean[:, None] / unit
         # Var = sum p ((centre - mean)^2 + width^2 / 12)
         spread = ((low + high) / 2 - mean) ** 2 + (high - low) ** 2 / 12
-        std: Array = np.sqrt(np.einsum("mk,mk->m", self.masses, spread))
+        std: Array = unit[:, 0] * np.sqrt(np.einsum("mk,mk->m", self.masses, spread))
         return std
 
     def cdf(self, x: ArrayLike) -> Array:
