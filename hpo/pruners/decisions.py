@@ -130,7 +130,7 @@ class Decision:
             return ""
         _, threshold = _percents(self.probability, self.threshold)
         return (
-            f"; the threshold is {threshold}: it needs {self.needed:.3g}, and {n} "
+            f"; the threshold is {threshold}: it has to gain {self.needed:.3g}, and {n} "
             f"finished trials gained {self.gained:.3g} at most from there"
         )
 

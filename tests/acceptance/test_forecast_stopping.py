@@ -81,7 +81,7 @@ N = 12
 REASON = re.compile(
     r"forecast at epoch (\d+) of 12: (less than )?[\d.]+% chance to beat [\d.]+ "
     r"\(forecast \S+, 90% interval \S+( to \S+)?\)"
-    r"(; the threshold is [\d.]+%: it needs \S+, and \d+ finished trials gained \S+ at most "
+    r"(; the threshold is [\d.]+%: it has to gain \S+, and \d+ finished trials gained \S+ at most "
     r"from there)?"
 )
 
