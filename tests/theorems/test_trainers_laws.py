@@ -1,17 +1,25 @@
 """What training must obey, whatever the data."""
 
+import math
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from hpo.trainers import Goals, Report
+from hpo.trainers.checkpoints import Checkpoints
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data import Source, load
-from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.data.parts import Data, Part, Tensors
 from hpo.trainers.dense import Dense
+from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.loop import fit
 from hpo.trainers.models import linear
 from hpo.trainers.schedules import SCHEDULES, Schedule
+from tests.device import DEVICE
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -115,3 +123,43 @@ def test_the_train_loss_is_a_mean_over_examples_not_over_batches(batch_size: int
         for size in (90, batch_size)
     )
     assert parts == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+def test_what_is_reported_is_of_the_weights_that_are_left_without_dropout_and_by_running_averages(
+    patience: int | None, tmp_path: Path
+) -> None:
+    config = {
+        "depth": 1,
+        "width": 8,
+        "norm": "batch",
+        "dropout": 0.4,
+        "batch_size": 16,
+        "learning_rate": 1.0,
+        "epochs": 30 if patience else 3,
+        "patience": patience,
+    }
+    (data,) = load(Source("wine"), seed=0)
+    goals, checkpoints = Goals(names=("train_log_loss",)), Checkpoints(tmp_path)
+    running = fit(config, data, seed=1, device=DEVICE, goals=goals, checkpoints=checkpoints)
+    reports: list[Report] = []
+    try:
+        while True:
+            reports.append(next(running))
+    except StopIteration as end:
+        final = end.value
+
+    w = load_file(tmp_path / WEIGHTS)
+
+    def loss(part: Part) -> float:
+        ((x, y),) = part.batches([len(part)])
+        z = x @ w["0.weight"] + w["0.bias"]
+        z = (z - w["1.running_mean"]) / (w["1.running_var"] + 1e-5).sqrt()
+        h = (z * w["1.weight"] + w["1.bias"]).relu()
+        return cross_entropy(h @ w["4.weight"] + w["4.bias"], y).item()
+
+    assert final["val_loss"] == pytest.approx(loss(data.val), rel=1e-4)
+    assert final["train_log_loss"] == pytest.approx(loss(data.train), rel=1e-4)
+    best = len(reports) - (patience or 0)
+    assert final["val_loss"] == reports[best - 1].metrics["val_loss"]
+    assert w["1.num_batches_tracked"] == best * math.ceil(len(data.train) / 16)
