@@ -19,20 +19,19 @@ LEAST = 2.0**-24
 def moved(**config: object) -> tuple[list[torch.Tensor], float]:
     """How far one step moves each parameter, and the loss's largest derivative by a hidden unit."""
     drawn = torch.Generator().manual_seed(0)
-    model = nn.Sequential(nn.Linear(5, 7, bias=False), nn.Tanh(), nn.Linear(7, 3)).to(HERE)
+    last = nn.Linear(7, 3)
+    model = nn.Sequential(nn.Linear(5, 7, bias=False), nn.Tanh(), last).to(HERE)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(0.02 * torch.randn(p.shape, generator=drawn))
-        model[2].bias += torch.tensor([12.0, 0.0, 0.0]).to(HERE)  # which is sure of class 0
+        last.bias[0] += 12.0  # it is sure of class 0
     x = torch.randn(16, 5, generator=drawn).to(HERE)
     y = torch.zeros(16, dtype=torch.int64).to(HERE)
     fields = {"learning_rate": 1e4, "momentum": 0.0, **config}
     randomness = Randomness(0, HERE, borrows=False)
-    stepper = Stepper(
-        TrainerConfig.from_mapping(fields), model, "classification", randomness, HERE
-    )
-    hidden = model[1](model[0](x)).detach().requires_grad_()
-    nn.functional.cross_entropy(model[2](hidden), y).backward()  # type: ignore[no-untyped-call]
+    stepper = Stepper(TrainerConfig.from_mapping(fields), model, "classification", randomness, HERE)
+    hidden = model[:2](x).detach().requires_grad_()
+    nn.functional.cross_entropy(last(hidden), y).backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
     before = [p.detach().clone() for p in model.parameters()]
     stepper.step(x, y)

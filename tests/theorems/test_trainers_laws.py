@@ -138,6 +138,7 @@ def test_what_is_reported_is_of_the_weights_that_are_left_without_dropout_and_by
         "learning_rate": 1.0,
         "epochs": 30 if patience else 3,
         "patience": patience,
+        "precision": "fp32",
     }
     (data,) = load(Source("wine"), seed=0)
     goals, checkpoints = Goals(names=("train_log_loss",)), Checkpoints(tmp_path)
