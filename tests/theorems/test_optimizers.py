@@ -372,18 +372,45 @@ def test_50_steps_over_all_examples_are_better_than_100_epochs_of_sgd(
     assert max(float(g.abs().max()) for g in gradients) < 1e-4
 
 
-@pytest.mark.parametrize("name", FULL_BATCH)
-def test_rosenbrocks_valley_is_followed_to_its_end(name: str) -> None:
+def rosenbrock() -> tuple[nn.Parameter, Loss]:
+    """A bent valley with its lowest point at (1, 1), from (-1.2, 1)."""
     w = parameter([-1.2, 1.0])
 
     def function() -> Tensor:
         x, y = w[0, 0], w[0, 1]
         return (x - 1).square() + (y - x.square()).square() * 100
 
-    optimizer, loss = built(name, [w]), Loss([w], function)
+    return w, Loss([w], function)
+
+
+@pytest.mark.parametrize("name", FULL_BATCH)
+def test_rosenbrocks_valley_is_followed_to_its_end(name: str) -> None:
+    w, loss = rosenbrock()
+    optimizer = built(name, [w])
     for _ in range(100):
         step(optimizer, loss)
     assert w.flatten().tolist() == pytest.approx([1, 1], abs=1e-6)
+
+
+def test_conjugate_gradients_go_where_polak_and_ribieres_beta_says_or_down_the_gradient() -> None:
+    w, loss = rosenbrock()
+    optimizer = built("cg", [w])
+    betas: list[float] = []
+    g_old, d_old = torch.ones(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for _ in range(12):
+        start = vector([w])
+        loss()
+        assert w.grad is not None
+        g = w.grad.flatten().clone()
+        betas.append(float(g.dot(g - g_old) / g_old.dot(g_old)))
+        d = -g + max(betas[-1], 0.0) * d_old
+        step(optimizer, loss)
+        s = vector([w]) - start
+        torch.testing.assert_close(s / s.norm(), d / d.norm(), rtol=0, atol=1e-9)
+        g_old, d_old = g, d
+    # Where beta would be negative there is another start, and the valley has both kinds.
+    assert min(betas[1:]) < -0.1
+    assert max(betas[1:]) > 1
 
 
 @pytest.mark.parametrize(("name", "c_2"), [("lbfgs", 0.9), ("cg", 0.1)])

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from hpo.trainers import Goals, TrainerConfig, models
 from hpo.trainers.data import Source, load
 from hpo.trainers.errors import DataError
-from hpo.trainers.exports import Exported, example, export, main
+from hpo.trainers.exports import Exported, example, export, export_onnx, judge, main
 from hpo.trainers.exports import load as load_export
+from hpo.trainers.goals import Task
 
 
 def exported(source: Source) -> Exported:
@@ -252,3 +255,63 @@ def test_an_example_is_of_the_kind_that_was_trained_on() -> None:
     assert example("images") == "photo.png"
     assert example("arrays", ".pt") == "examples.pt"
     assert example("built-in") == example("code") == "examples.npy"
+
+
+# The test part
+
+
+class Shy(nn.Sequential):
+    """A network that answers with nothing but zeros until it is in eval mode."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return torch.zeros_like(outputs) if self.training else outputs
+
+
+@pytest.mark.parametrize("name", ["wine", "diabetes"])
+def test_a_network_is_judged_by_the_test_part(name: str) -> None:
+    task: Task = "regression" if name == "diabetes" else "classification"
+    (data,) = load(Source(name, task=task), seed=0)
+    config = TrainerConfig.from_mapping({"model": "linear", "init": "glorot_uniform"})
+    drawn = torch.Generator().manual_seed(0)
+    network = Shy(models.build(config, data.shape, data.n_outputs, drawn))
+
+    asked = ("n_parameters", "train_loss", *(["val_log_loss"] if data.classes else []))
+    judged = judge(network, data, Goals(names=asked))
+
+    found = {}
+    for part in (data.train, data.val, data.test):
+        ((x, y),) = part.batches([len(part)])
+        with torch.inference_mode():
+            outputs = network.eval()(x)
+        if task == "classification":
+            wrong = float((outputs.argmax(dim=1) != y).double().mean())
+            loss = cross_entropy(outputs, y).item()
+            found[part] = {"error": wrong, "accuracy": 1 - wrong, "loss": loss, "log_loss": loss}
+        else:
+            loss = (outputs.squeeze(1) - y).square().double().mean().item()
+            found[part] = {"loss": loss, "rmse": data.target_deviation * loss**0.5}
+    for metric, value in found[data.test].items():
+        assert judged.pop(f"test_{metric}") == pytest.approx(value, rel=1e-5)
+        assert all(found[part][metric] != value for part in (data.train, data.val))
+    assert set(judged) == ({"test_mae", "test_r2"} if task == "regression" else set())
+
+
+# ONNX
+
+
+class Otherwise(nn.Linear):
+    """A network that is exported as another."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        outputs = super().forward(x)
+        return outputs * 1.001 if torch.compiler.is_exporting() else outputs
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+def test_onnx_that_differs_from_pytorch_is_told_and_not_left(tmp_path: Path) -> None:
+    (data,) = load(Source("iris"), seed=0)
+    with pytest.raises(DataError) as caught:
+        export_onnx(tmp_path, Otherwise(4, 3), data)
+    assert str(caught.value) == "the ONNX file's outputs differ from PyTorch's by 0.001."
+    assert not [*tmp_path.iterdir()]

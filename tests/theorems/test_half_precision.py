@@ -1,0 +1,63 @@
+"""A step in fp16 is the step in fp32, to fp16's three digits, where the gradient is small, too."""
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from torch import nn
+
+from hpo.trainers.config import TrainerConfig
+from hpo.trainers.randomness import Randomness
+from hpo.trainers.steps import Stepper
+from tests.device import DEVICE
+
+HERE = torch.device(DEVICE)
+LEAST = 2.0**-24
+"""The least number of fp16 above 0."""
+
+
+def moved(**config: object) -> tuple[list[torch.Tensor], float]:
+    """How far one step moves each parameter, and the loss's largest derivative by a hidden unit."""
+    drawn = torch.Generator().manual_seed(0)
+    last = nn.Linear(7, 3)
+    model = nn.Sequential(nn.Linear(5, 7, bias=False), nn.Tanh(), last).to(HERE)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(0.02 * torch.randn(p.shape, generator=drawn))
+        last.bias[0] += 12.0  # it is sure of class 0
+    x = torch.randn(16, 5, generator=drawn).to(HERE)
+    y = torch.zeros(16, dtype=torch.int64).to(HERE)
+    fields = {"learning_rate": 1e4, "momentum": 0.0, **config}
+    randomness = Randomness(0, HERE, borrows=False)
+    stepper = Stepper(TrainerConfig.from_mapping(fields), model, "classification", randomness, HERE)
+    hidden = model[:2](x).detach().requires_grad_()
+    nn.functional.cross_entropy(last(hidden), y).backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    before = [p.detach().clone() for p in model.parameters()]
+    stepper.step(x, y)
+    moves = [(p - a).detach() for p, a in zip(model.parameters(), before, strict=True)]
+    return moves, float(hidden.grad.abs().max())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"l2": 1e-5},
+        {"clip_norm": 1e-6},
+        {"clip_value": 1e-7},
+        {"l2": 1e-5, "clip_norm": 1e-6, "micro_batch": 5},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_what_fp16_would_take_for_0_is_followed_penalised_and_clipped_as_in_fp32(
+    change: Mapping[str, object],
+) -> None:
+    whole, derivative = moved(precision="fp32", **change)
+    assert 0 < derivative < LEAST / 2
+    half, _ = moved(precision="fp16", **change)
+    for a, b in zip(whole, half, strict=True):
+        assert (a - b).norm() < 0.02 * a.norm()
+    if change:
+        plain, _ = moved(precision="fp16")
+        assert any((a - b).norm() > 0.1 * b.norm() for a, b in zip(half, plain, strict=True))
