@@ -27,20 +27,20 @@ class Distribution:
     @property
     def mean(self) -> Array:
         """Means, shape (m,)."""
-        centres: Array = (self.edges[:, 1:] + self.edges[:, :-1]) / 2
+        centres: Array = self.edges[:, 1:] / 2 + self.edges[:, :-1] / 2  # their sum may overflow
         mean: Array = np.einsum("mk,mk->m", self.masses, centres)
         return mean
 
     @property
     def std(self) -> Array:
         """Standard deviations, shape (m,)."""
-        unit = np.abs(self.edges).max(axis=1, keepdims=True)  # whose square may be beyond a float
-        unit[unit == 0] = 1.0
-        low, high = self.edges[:, :-1] / unit, self.edges[:, 1:] / unit
-        mean = self.mean[:, None] / unit
+        # In units of about the largest edge: squares of huge numbers are too large, of tiny ones 0.
+        unit = np.frexp(np.abs(self.edges).max(axis=1, keepdims=True))[1]
+        edges, mean = np.ldexp(self.edges, -unit), np.ldexp(self.mean[:, None], -unit)
+        low, high = edges[:, :-1], edges[:, 1:]
         # Var = sum p ((centre - mean)^2 + width^2 / 12)
         spread = ((low + high) / 2 - mean) ** 2 + (high - low) ** 2 / 12
-        std: Array = unit[:, 0] * np.sqrt(np.einsum("mk,mk->m", self.masses, spread))
+        std: Array = np.ldexp(np.sqrt(np.einsum("mk,mk->m", self.masses, spread)), unit[:, 0])
         return std
 
     def cdf(self, x: ArrayLike) -> Array:
@@ -98,8 +98,8 @@ class Distribution:
             x: What happened; one number, or one for each, shape (m,).
         """
         at = self._each(x)[:, None]
-        low, width = self.edges[:, :-1], np.diff(self.edges)
-        share = np.clip((at - low) / np.maximum(width, 1e-300), 0, 1)
+        low, high, width = self.edges[:, :-1], self.edges[:, 1:], np.diff(self.edges)
+        share = (np.clip(at, low, high) - low) / np.maximum(width, 1e-300)
         a, b = self.below[:, :-1], self.below[:, 1:]
         c = a + (b - a) * share  # F at x, or at the bin's end beyond which x lies
         # A linear function from a to c has the mean square (a^2 + ac + c^2) / 3

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from hpo.curves import features, network
 from hpo.curves.distributions import Array, Distribution, mixture
 from hpo.curves.scales import LOWEST, Scale, scale_of
-from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, step_of
+from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, numbers, step_of
 from hpo.directions import Direction
 
 MOST_HISTORY = 50
@@ -100,7 +100,7 @@ def forecast(
     _check(direction)
     horizon = step_of(horizon)
     seen = Seen.of(values if steps is None else (steps, values), direction, "values")
-    wanted = _future(seen, horizon) if at is None else np.atleast_1d(np.asarray(at, float))
+    wanted = _future(seen, horizon) if at is None else np.atleast_1d(numbers(at, "at"))
     return _forecast_all([seen], horizon, direction, history, bounds, wanted)[0]
 
 
@@ -130,7 +130,7 @@ def forecast_batch(
     horizon = step_of(horizon)
     listed_curves = enumerate(listed(curves, "curves"))
     seen = [Seen.of(curve, direction, f"curve {i}") for i, curve in listed_curves]
-    wanted = np.atleast_1d(np.asarray(horizon if at is None else at, float))
+    wanted = np.atleast_1d(numbers(horizon if at is None else at, "at"))
     return _forecast_all(seen, horizon, direction, history, bounds, wanted)
 
 

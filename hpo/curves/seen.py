@@ -13,6 +13,8 @@ from hpo.curves.distributions import Array
 from hpo.curves.scales import huge_as_infinite
 from hpo.directions import Direction
 
+_FARTHEST = 1e100  # times the last step: beyond, numbers overflow
+
 Curve = ArrayLike | tuple[ArrayLike, ArrayLike]
 """Values at the steps 1, 2, ...; or a pair: steps, values."""
 
@@ -39,9 +41,9 @@ class Seen:
             ValueError: it says what is wrong with it.
         """
         if isinstance(curve, tuple) and len(curve) == 2 and not np.isscalar(curve[0]):
-            steps, values = (_numbers(part, name) for part in curve)
+            steps, values = (numbers(part, name) for part in curve)
         else:
-            values = _numbers(curve, name)
+            values = numbers(curve, name)
             steps = np.arange(1.0, values.size + 1)
         if values.ndim != 1 or steps.shape != values.shape:
             shapes = f"{values.shape} and steps of shape {steps.shape}"
@@ -65,7 +67,12 @@ class Seen:
         return cls(steps[kept], np.where(finite, values, -good)[kept], spacing)
 
 
-def _numbers(values: object, name: str) -> Array:
+def numbers(values: object, name: str) -> Array:
+    """Numbers as an array, of any shape.
+
+    Raises:
+        ValueError: they are not numbers.
+    """
     try:
         return np.asarray(values, dtype=float)
     except (TypeError, ValueError, RuntimeError) as error:  # a tensor that requires gradients
@@ -81,6 +88,9 @@ def check_times(seen: Sequence[Seen], horizon: float, wanted: Array) -> None:
         if horizon <= last:
             passed = f"the horizon {horizon:g} has passed: the last step is {last:g}"
             raise ValueError(f"{passed}; there is nothing left to forecast")
+        if horizon / _FARTHEST > last:
+            far = f"the horizon {horizon:g} is more than {_FARTHEST:g} times the last step {last:g}"
+            raise ValueError(f"{far}; nothing can be said of that")
         if wanted.ndim != 1 or not np.all((wanted > last) & (wanted <= horizon)):
             between = f"between the last step {last:g} and the horizon {horizon:g}"
             raise ValueError(f"steps to forecast lie {between}: {few(wanted.ravel())}")
@@ -93,9 +103,10 @@ def listed(curves: object, name: str) -> list[Curve]:
         ValueError: they are not curves.
     """
     rows = curves.to_numpy() if hasattr(curves, "to_numpy") else curves  # of pandas
-    if isinstance(rows, str | bytes | Mapping) or not isinstance(rows, Iterable):
+    is_one = isinstance(rows, str | bytes | Mapping) or getattr(rows, "ndim", 1) == 0
+    if is_one or not isinstance(rows, Iterable):
         kind = type(curves).__name__
-        raise ValueError(f"{name}: curves in a list are needed, not a {kind}")  # noqa: TRY004
+        raise ValueError(f"{name}: curves in a list are needed, not a {kind}")
     return list(rows)
 
 
@@ -109,7 +120,7 @@ def bounds_of(curves: Sequence[Seen], bounds: object) -> tuple[float, float] | N
         return None
     try:
         low, high = (number + 0.0 for number in bounds)  # type: ignore[attr-defined]
-        right = low < high
+        right = np.ndim(low) == np.ndim(high) == 0 and low < high
     except (TypeError, ValueError):
         right = False
     if not right:

@@ -172,6 +172,40 @@ def test_a_study_is_asked_by_its_best_trial_or_another(folder: Folder) -> None:
     assert not [*folder.path.glob("hpo-runs/*")]
 
 
+@pytest.mark.parametrize(
+    ("objective", "name"),
+    [
+        ({"function": "own:train", "train_fraction": True}, "x"),
+        ({"estimator": "sklearn.tree.DecisionTreeClassifier", "data": "wine"}, "max_depth"),
+    ],
+    ids=["function", "estimator"],
+)
+def test_a_study_of_own_code_or_an_estimator_is_asked_by_its_best_trial(
+    folder: Folder, objective: dict[str, Any], name: str
+) -> None:
+    folder.write("own.py", OWN.replace("0.5 /", "abs(trial.x - 1.9) /"))  # the best x is 2
+    values = {"name": "own", "space": {name: [1, 2, 3]}, "search": {"sampler": "grid"}}
+    values["objective"] = {**objective, "metric": "val_error"}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    trials = folder.trials("own")
+    best = min(trials, key=lambda trial: trial["value"])  # the first of equals
+
+    found = folder.hpo("data-needs", "own", "--sizes", "50%", "--seeds", "1", "--json")
+
+    assert found.code == 0, found.err
+    assert len(trials) == 3
+    assert found.json["of"] == f"trial {best['trial']}, the best"
+    assert found.json["config"][name] == best["params"][name]
+    if name == "x":
+        assert best["params"]["x"] == 2
+        assert found.json["errors"] == [[pytest.approx(0.1 / 500**0.5)]]
+        other = next(trial for trial in trials if trial is not best)
+        chosen = ("--trial", str(other["trial"]), "--sizes", "50%", "--seeds", "1", "--json")
+        found = folder.hpo("data-needs", "own", *chosen)
+        assert found.json["of"] == f"trial {other['trial']}"
+        assert found.json["config"]["x"] == other["params"]["x"]
+
+
 def test_data_needs_before_a_run_leave_the_study_to_it(folder: Folder) -> None:
     file = folder.study(trained())
     assert folder.hpo("data-needs", file, "--sizes", "30,90", "--seeds", "1").code == 0

@@ -9,12 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
-from hpo.pruners import is_audited
+from hpo import catalog, spec, studyfile
+from hpo.pruners import Decision, is_audited
+from hpo.reports import stopping
+from hpo.storage import open_storage
+from hpo.tracking import _study_tags
+from hpo.trial import FORECAST
 from tests.acceptance.harness import PATIENCE_SECONDS, Folder, Study, clean_environment
 
 OBJECTIVES = """
@@ -364,6 +371,109 @@ def test_mlflow_has_a_stopped_trials_reason_audits_and_what_was_saved(folder: Fo
         assert tags[trial["trial"]].get("hpo.stopped_by") == trial["stopped_by"]
         is_audit = bool(trial["forecast"] and trial["forecast"]["audited"])
         assert ("hpo.audited" in tags[trial["trial"]]) is is_audit
+
+
+EXPECTED = Decision(
+    step=5.0, horizon=12.0, probability=0.02, mean=0.3, std=0.05, median=0.3, low=0.18, high=0.4,
+    incumbent=0.2, tolerance=0.0, threshold=0.05,
+)  # fmt: skip
+
+
+def falls_to(end: float, n: int = 12) -> list[float]:
+    """The first n epochs of a loss that falls from 1 and ends so after 12."""
+    gone = [1 - math.exp(-step / 2) for step in range(1, 13)]
+    return [1 - (1 - end) * share / gone[-1] for share in gone[:n]]
+
+
+# In these studies two trials were stopped, at their fourth and sixth epoch. The others finished as
+# their first halves have it, but for strays; some were audits, each with its end and its chance.
+@pytest.mark.parametrize(
+    ("metric", "finished", "strays", "audits", "found", "sentence"),
+    [
+        (
+            "loss",
+            [0.2, 0.3, 0.25, 0.35, 0.28, 0.22],
+            [1.9],
+            [(0.19, 0.02), (0.3, 0.03), (0.5, 0.04)],  # it beats 0.2; neither; above the interval
+            {"stopped": 2, "steps_run": 130, "steps_saved": 14, "audited": 3,
+             "wrongly_condemned": 1, "expected_wrong": 0.09, "coverage": 2 / 3,
+             "coverage_finished": 0.9},
+            (
+                "forecast stopped 2 of 12 trials and saved 10% of the epochs; "
+                "of 3 run on as an audit 1 beat the incumbent (0.09 expected), "
+                "2 ended in the 90% interval; of finished trials, forecast again from the "
+                "first half of their curves, 90% ended in their 90% interval"
+            ),
+        ),
+        (
+            "accuracy",
+            [0.2, 0.3, 0.25, 0.35],
+            [],
+            [(0.19, 0.001), (0.17, 0.04), (0.35, 0.002), (0.22, 0.007)],
+            {"stopped": 2, "steps_run": 106, "steps_saved": 14, "audited": 4,
+             "wrongly_condemned": 2, "expected_wrong": 0.05, "coverage": 0.75,
+             "coverage_finished": 1.0},
+            (
+                "forecast stopped 2 of 10 trials and saved 12% of the epochs; "
+                "of 4 run on as an audit 2 beat the incumbent (0.05 expected), "
+                "3 ended in the 90% interval; of finished trials, forecast again from the "
+                "first half of their curves, 100% ended in their 90% interval"
+            ),
+        ),
+    ],
+)  # fmt: skip
+def test_what_audits_and_finished_trials_say_of_the_forecasts_is_counted(
+    folder: Folder,
+    metric: str,
+    finished: list[float],
+    strays: list[float],
+    audits: list[tuple[float, float]],
+    found: dict[str, float],
+    sentence: str,
+) -> None:
+    values = {**study(metric=metric), "run": {"directory": str(folder.path / "hpo-runs")}}
+    plan = spec.check(studyfile.StudyFile("the test", folder.path, values))
+    storage = open_storage(f"sqlite:///{folder.path}/hpo.db")
+    record = catalog.find_or_create(storage, plan)
+
+    def of_metric(loss: float) -> float:
+        return loss if metric == "loss" else 1 - loss
+
+    def add(losses: list[float], state: TrialState, chance: float | None = None) -> None:
+        curve = {step: of_metric(loss) for step, loss in enumerate(losses, start=1)}
+        low, high = sorted(map(of_metric, (EXPECTED.low, EXPECTED.high)))
+        expected = replace(
+            EXPECTED, low=low, high=high, incumbent=of_metric(EXPECTED.incumbent),
+            probability=0.01 if chance is None else chance,
+        )  # fmt: skip
+        kept = {**expected.as_json(), "audited": chance is not None}
+        condemned = chance is not None or state is TrialState.PRUNED
+        template = optuna.trial.create_trial(
+            state=state,
+            value=curve[len(losses)] if state is TrialState.COMPLETE else None,
+            params={"x": 0.5},
+            distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+            intermediate_values=curve,
+            system_attrs={FORECAST: kept} if condemned else {},
+        )
+        storage.create_new_trial(record.id, template)
+
+    for end in finished:
+        add(falls_to(end), TrialState.COMPLETE)
+    for end in strays:
+        add([*falls_to(0.25, 6), *[end] * 6], TrialState.COMPLETE)
+    for end, chance in audits:
+        add(falls_to(end), TrialState.COMPLETE, chance)
+    for n in (4, 6):
+        add(falls_to(0.6, n), TrialState.PRUNED)
+
+    told = folder.hpo("show", "s", "--json").json["early_stopping"]
+    share = found["steps_saved"] / (found["steps_run"] + found["steps_saved"])
+    assert told == pytest.approx({"rule": "forecast", "share_saved": share, **found})
+    record = catalog.find(storage, "s")
+    assert stopping.sentence(record) == sentence
+    assert f"stopping {sentence}" in " ".join(folder.hpo("show", "s").out.split())
+    assert _study_tags(record)["hpo.early_stopping"] == sentence
 
 
 # --- the file ---

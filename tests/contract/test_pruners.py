@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,16 +36,26 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-def plan(rule: str, direction: Direction = "minimize", **stopping: Any) -> Plan:
+def plan(
+    rule: str,
+    direction: Direction = "minimize",
+    searched_epochs: Sequence[int] = (),
+    **stopping: Any,
+) -> Plan:
+    space: dict[str, Any] = {"x": {"float": [0, 1]}}
+    objective: dict[str, Any] = {
+        "function": "objectives:train",
+        "metric": "figure",
+        "direction": direction,
+    }
+    if searched_epochs:
+        space["epochs"] = list(searched_epochs)
+    else:
+        objective["epochs"] = STEPS
     values = {
         "name": "s",
-        "objective": {
-            "function": "objectives:train",
-            "metric": "figure",
-            "direction": direction,
-            "epochs": STEPS,
-        },
-        "space": {"x": {"float": [0, 1]}},
+        "objective": objective,
+        "space": space,
         "stopping": {"rule": rule.partition(" ")[0], **stopping},
     }
     return spec.check(studyfile.StudyFile("the test", Path.cwd(), values))
@@ -222,6 +233,31 @@ def test_a_horizon_may_follow_from_the_trial() -> None:
     study = optuna.create_study(pruner=pruner)
     search(study, GOOD + BAD)
     assert study.trials[-1].system_attrs[FORECAST]["horizon"] == 40
+
+
+def test_a_trial_is_judged_by_its_own_epochs_where_these_are_searched() -> None:
+    rule = pruners.build(plan("forecast", searched_epochs=(10, 40), audit=0.0))
+    study = optuna.create_study(pruner=rule)
+
+    def objective(trial: optuna.Trial) -> float:
+        x, epochs = trial.suggest_float("x", 0, 1), trial.suggest_categorical("epochs", [10, 40])
+        for step in range(1, epochs + 1):
+            trial.report(value(x, step, 1.0), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return value(x, epochs, 1.0)
+
+    for i, x in enumerate(GOOD + BAD):
+        study.enqueue_trial({"x": x, "epochs": (10, 40)[i % 2]})
+    study.optimize(objective, n_trials=len(GOOD + BAD))
+
+    assert states(study) == "CCCCCPPPP"
+    for trial in study.trials[5:]:
+        epochs = trial.params["epochs"]
+        assert trial.system_attrs[FORECAST]["horizon"] == epochs
+        assert rule.reason(study, trial).startswith(
+            f"forecast at epoch {trial.last_step} of {epochs}: "
+        )
 
 
 def test_a_horizon_that_finished_trials_went_beyond_is_farther(

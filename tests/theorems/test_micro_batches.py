@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ HERE = torch.device(DEVICE)
 def made(
     config: TrainerConfig, weights: torch.Tensor | None = None
 ) -> tuple[Stepper, nn.Module, Randomness]:
+    config = replace(config, precision="fp32")  # GPUs have others
     randomness = Randomness(0, HERE, borrows=False)
     model = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3)).double().to(HERE)
     drawn = torch.Generator().manual_seed(0)
@@ -85,7 +87,7 @@ def test_a_batch_normed_network_that_runs_out_of_memory_is_trained_on_in_parts()
             return outputs
 
     model = Small().double().to(HERE)
-    config = TrainerConfig(norm="batch", batch_size=121, optimizer="sgd")
+    config = TrainerConfig(norm="batch", batch_size=121, optimizer="sgd", precision="fp32")
     stepper = Stepper(config, model, "classification", Randomness(0, HERE, borrows=False), HERE)
     x, y = examples(121)  # halved twice it would leave one over
 

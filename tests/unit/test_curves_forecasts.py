@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "other length": ({"values": [1, 2], "steps": [1]}, "one value a step"),
     "a table": ({"values": [[1, 2], [3, 4]]}, "one value a step"),
     "passed": ({"values": [1, 2, 3], "horizon": 3}, "the horizon 3 has passed"),
+    "too far": ({"values": [1, 2], "horizon": 1e300}, "more than 1e\\+100 times the last step 2"),
     "no horizon": ({"values": [1, 2, 3], "horizon": np.inf}, "the horizon is a step"),
     "beyond it": ({"values": [1, 2], "at": [11]}, "between the last step 2 and the horizon 10"),
     "the past": ({"values": [1, 2], "at": [1]}, "between the last step 2 and the horizon 10"),
@@ -278,7 +280,13 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "direction": ({"values": [1, 2], "direction": "down"}, "minimize or maximize"),
     "two horizons": ({"values": [1, 2], "horizon": np.array([5, 6])}, "the horizon is a step"),
     "bounds as text": ({"values": [0.5], "bounds": "01"}, "a lower and a higher number"),
+    "bounds as a table": (
+        {"values": [0.5], "bounds": np.array([[0, 0], [1, 1]])},
+        "a lower and a higher number",
+    ),
     "a dictionary": ({"values": [1, 2], "history": {0: [1, 2]}}, "curves in a list are needed"),
+    "no list": ({"values": [1, 2], "history": np.array(3.0)}, "curves in a list are needed"),
+    "at words": ({"values": [1, 2], "at": "a"}, "at: numbers are needed"),
     "a number": ({"values": [1, 2], "history": 3}, "curves in a list are needed"),
     "gradients": ({"values": torch.ones(2, requires_grad=True)}, "detach"),
     "history": ({"values": [1, 2], "history": [[1, 2], []]}, "history 1: there are none"),
@@ -331,6 +339,36 @@ def test_the_script_writes_weights_that_forecast(
     monkeypatch.setattr(network, "shipped_weights", lambda: trained)
     found = hpo.forecast([0.9, 0.6, 0.5], 20)
     assert np.all(np.isfinite(found.mean))
+
+
+def test_the_weights_are_small_and_come_with_the_package() -> None:
+    file = Path(network.__file__).with_name("network.safetensors")
+    root = Path(hpo.__file__).parent
+    pyproject = Path(__file__).parents[2] / "pyproject.toml"
+    listed = tomllib.loads(pyproject.read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+
+    assert file.stat().st_size < 10_000_000
+    assert any(file in root.glob(pattern) for pattern in listed["hpo"])
+
+
+def test_what_is_given_stays_as_it_was() -> None:
+    curve, steps = np.array([0.9, np.nan, 0.7, 1e200]), np.array([1.0, 2, 5, 6])
+    history = np.array([[1.0, 0.8, np.nan, 0.5, 0.45], [0.9, 0.7, np.inf, 1e200, np.nan]])
+    sizes = np.array([400.0, 100, 200, 100, 800])
+    errors = np.array([0.2, 0.4, np.nan, 0.38, 0.0])
+    ahead = np.array([12.0, 7.0])
+    given = [curve, steps, history, sizes, errors, ahead]
+    before = [each.copy() for each in given]
+
+    hpo.forecast(curve, 12, steps=steps, history=history, at=ahead)
+    forecast_batch([curve, (steps, curve)], 12, history=history, at=ahead)
+    needs = hpo.data_needs(sizes, errors, 0.05)
+    needs.error_at(ahead)
+    needs.rank(sizes)
+    hpo.data_needs(sizes[:3], np.array([errors[:3]] * 2).T)
+
+    for now, then in zip(given, before, strict=True):
+        assert np.array_equal(now, then, equal_nan=True)
 
 
 def test_the_losses_of_training_are_those_of_distributions() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +55,34 @@ def test_then_every_size_gets_all_its_seeds() -> None:
     fits = _run(planner)
     assert len(fits) == planner.n_fits == 3 * len(ladder(6400))
     assert len({(fit.size, fit.seed) for fit in fits}) == len(fits)
+
+
+@pytest.mark.parametrize(
+    ("start", "each", "where"),
+    [
+        (0.0, 0.01, range(200, 700)),
+        (20.0, 0.01, range(500, 1700)),  # what costs little more may as well be larger
+        (60.0, 0.0, range(6400, 6401)),
+    ],
+)
+def test_after_the_first_sizes_it_goes_where_a_second_tells_most(
+    start: float, each: float, where: range
+) -> None:
+    """All sizes are open; errors are 0.02 + 2 / sqrt(n), 5% more or less."""
+    planner, fits = Planner(6400), []
+    for seed, strays in enumerate([(1.05, 0.95, 0.95, 1.05), (0.95, 1.05, 1.05, 0.95)]):
+        for size, stray in zip((100, 400, 1600, 6400), strays, strict=True):
+            error = (0.02 + 2 * size**-0.5) * stray
+            fits.append(Fit(size, seed, {"val_error": error}, start + each * size))
+    needs = data_needs([fit.size for fit in fits], [fit.metrics["val_error"] for fit in fits], 0.03)
+
+    place = planner.next(fits, [], 1e9, needs)
+
+    sizes = ladder(6400)
+    per_second = needs.information(sizes) / [start + each * size for size in sizes]
+    assert place is not None
+    assert place[0] == sizes[int(np.argmax(per_second))]
+    assert place[0] in where
 
 
 def test_without_a_target_it_goes_on_all_the_same() -> None:

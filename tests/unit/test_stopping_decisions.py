@@ -114,8 +114,8 @@ def test_the_threshold_holds_where_finished_trials_gained_less_than_a_third(
     assert decision.n_compared == 6
     assert 3 * decision.gained < decision.needed
     assert re.search(
-        r"\); the threshold is 10%: it has to gain 0\.[67]\d*, and 6 finished trials gained 0\.\d+ at "
-        r"most from there$",
+        r"\); the threshold is 10%: it has to gain 0\.[67]\d*, and 6 finished trials gained "
+        r"0\.\d+ at most from there$",
         decision.sentence("epoch"),
     )
 
@@ -313,7 +313,7 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
         ),
         (
             {"needed": 0.075, "gained": 0.022, "n_compared": 7},
-            "); the threshold is 5%: it has to gain 0.075, and 7 finished trials gained 0.022 at most",
+            "; the threshold is 5%: it has to gain 0.075, and 7 finished trials gained 0.022 at most",
         ),
     ],
 )
