@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save as as_safetensors
 from torch import nn
 
-from hpo.trainers.fit_files import STATES, WEIGHTS, of_fold, state_file
+from hpo.trainers.fit_files import STATES, UNFINISHED, WEIGHTS, of_fold, state_file
 
 DATA = "data"
 """What the file of weights says of the data: its digest."""
@@ -99,8 +99,8 @@ class Checkpoints:
         self.clear()
 
     def clear(self) -> None:
-        """Deletes all checkpoints."""
-        for path in self._found():
+        """Deletes all checkpoints, and what is left of those that were never finished."""
+        for path in (*self._found(), *self.directory.glob(f"*{UNFINISHED}")):
             path.unlink(missing_ok=True)
 
     def _found(self) -> list[Path]:
@@ -129,7 +129,7 @@ def weights_of(model: nn.Module, data: str | None = None) -> bytes:
 def write(path: Path, content: bytes) -> None:
     """Writes a file so that, whatever dies when, it is there whole or as it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
+    unfinished = path.with_suffix(UNFINISHED)
     with unfinished.open("wb") as file:
         file.write(content)
         file.flush()

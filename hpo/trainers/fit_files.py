@@ -8,6 +8,9 @@ WEIGHTS = "model.safetensors"
 STATES = "checkpoint-*.pt"
 """What a fit can be taken up again from, as a pattern."""
 
+UNFINISHED = ".unfinished"
+"""How the name of a file ends that is being written, or was when its process died."""
+
 
 def state_file(directory: Path, epoch: int) -> Path:
     """Where the state at the end of an epoch is written."""
@@ -38,5 +41,5 @@ def delete_all(directory: Path) -> None:
         directory: The folder of their checkpoints.
     """
     for home in (directory, *directory.glob(of_fold(Path(), "*").name)):
-        for path in (*home.glob(STATES), home / WEIGHTS):
+        for path in (*home.glob(STATES), *home.glob(f"*{UNFINISHED}"), home / WEIGHTS):
             path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hpo.trainers.checkpoints import Checkpoints, write
-from hpo.trainers.fit_files import WEIGHTS, state_file
+from hpo.trainers.fit_files import UNFINISHED, WEIGHTS, delete_all, state_file
 
 on_posix = pytest.mark.skipif(os.name != "posix", reason="others cannot do so to files and folders")
 
@@ -119,3 +119,17 @@ def test_a_checkpoint_is_not_run(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert told.startswith(f"checkpoint {newest} is damaged (")
     torch.load(BytesIO(content), weights_only=False)
     assert made.exists()  # so it would have been
+
+
+@pytest.mark.parametrize("how", ["finished", "deleted"])
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path, how: str) -> None:
+    half = state_file(tmp_path, 3).with_suffix(UNFINISHED)
+    half.write_bytes(b"half")
+    (tmp_path / "mine.txt").write_text("mine")
+    if how == "finished":
+        Checkpoints(tmp_path).finish(nn.Linear(2, 1), "digest")
+        assert (tmp_path / WEIGHTS).exists()
+    else:
+        delete_all(tmp_path)
+    assert not half.exists()
+    assert (tmp_path / "mine.txt").exists()
