@@ -105,14 +105,14 @@ class StudyRecord:
     def directory(self) -> Path | None:
         """The folder of the trials' metrics; None for a study that plain Optuna made.
 
-        Where it is gone, it is looked for in the current folder, which may have been moved with it.
+        It is looked for in the current folder first, which may have been moved with it.
         """
         if DIRECTORY not in self.attrs:
             return None
         noted = Path(self.attrs[DIRECTORY])
         parent = self.attrs.get(SPEC, {}).get("run", {}).get("directory", "")
         moved = Path(parent).resolve() / noted.name
-        return noted if noted.is_dir() or _owner(moved) != self.uid else moved
+        return moved if _owner(moved) == self.uid else noted
 
     def directory_of(self, trial: int) -> Path | None:
         """The folder of the trial of that number; None for a study that plain Optuna made."""
@@ -354,8 +354,7 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
             attrs[METRIC_NAMES] = list(objective.metrics)
         try:
             storage.create_new_study(directions, plan.spec.name, attrs)
-            with suppress(OSError):  # the first trial will tell
-                (directory / _OWNER).write_text(uid, encoding="utf-8")
+            _own(directory, uid)
         except DuplicatedStudyError:  # another process was faster
             found = find_or_create(storage, plan)
             if found.directory != directory:
@@ -367,6 +366,7 @@ def find_or_create(storage: Storage, plan: Plan) -> StudyRecord:
         _refuse_change(existing, plan)
         if existing.directory is not None:
             make_directory(existing.directory)
+            _own(existing.directory, existing.uid)
         storage.set_study_system_attr(existing.id, SPEC, plan.as_stored())
     return find(storage, plan.spec.name)
 
@@ -406,7 +406,7 @@ def delete(record: StudyRecord) -> None:
     """Deletes a study and what it wrote into its run directory; MLflow keeps its copy."""
     record.storage.delete_study(record.id)
     directory = record.directory
-    if directory is None:
+    if directory is None or _owner(directory) not in (None, record.uid):
         return
     for ours in [*directory.glob("trial-*"), directory / DATA_NEEDS]:
         shutil.rmtree(ours, ignore_errors=True)
@@ -423,6 +423,13 @@ def _new_directory(plan: Plan, uid: str) -> Path:
         directory = directory.with_name(f"{plan.spec.name}-{uid[:8]}")
     make_directory(directory)
     return directory
+
+
+def _own(directory: Path, uid: str) -> None:
+    """Notes whose folder it is, by which it is found when it was moved."""
+    if _owner(directory) is None:
+        with suppress(OSError):  # the first trial will tell
+            (directory / _OWNER).write_text(uid, encoding="utf-8")
 
 
 def _owner(directory: Path) -> str | None:

@@ -231,10 +231,11 @@ class EstimatorWinner:
         _make_room(to, study)
         self._say(f"the estimator of trial {trial.number} is fitted again.")
         job = job_of(study, trial)
-        folds = list(self._objective.refitted(job))
-        _say_which(self._say, len(folds), "estimator")
-        _demand_same(study, trial, means_of([judged for _, _, judged in folds]))
-        estimator, data, _ = folds[0]
+        folds = self._objective.refitted(job)
+        estimator, data, judged = next(folds)
+        all_judged = [judged, *(each for _, _, each in folds)]
+        _say_which(self._say, len(all_judged), "estimator")
+        _demand_same(study, trial, means_of(all_judged))
         about = {"study": study.name, "trial": trial.number, "estimator": objective.estimator}
         own = is_in(study.plan.folder, re.split(r"[.:]", str(objective.estimator))[0])
         reached = dict(trial.metrics)

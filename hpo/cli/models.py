@@ -39,7 +39,7 @@ def export(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Export the winner: its weights, its configuration, a script that loads it."""
+    """Export the winner: its weights, or the estimator, and a script that loads them."""
     from hpo.winners import example_for, winner
 
     record = find(study, storage)

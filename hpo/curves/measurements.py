@@ -246,7 +246,7 @@ def _averaged(n: Array, y: Array, scale: Scale) -> Evidence:
     z = scale.log_error(np.bincount(index, y) / counts)
     squares = (scale.log_error(y) - z[index]) ** 2
     scatter = np.asarray(np.bincount(index, squares), float)
-    return Evidence(unique, z, counts, scatter)
+    return Evidence(unique, z, counts, counts - 1, scatter)
 
 
 def _thinned(evidence: Evidence) -> Evidence:
@@ -264,5 +264,7 @@ def _thinned(evidence: Evidence) -> Evidence:
     means = [np.bincount(group, x * evidence.counts) / counts for x in (log_n, evidence.z)]
     sizes = np.exp(means[0])
     sizes[-1] = evidence.sizes[-1]
-    scatter = np.asarray(np.bincount(group, evidence.scatter), float)
-    return Evidence(sizes, means[1], counts, scatter)
+    replicates, scatter = (
+        np.asarray(np.bincount(group, x), float) for x in (evidence.replicates, evidence.scatter)
+    )
+    return Evidence(sizes, means[1], counts, replicates, scatter)

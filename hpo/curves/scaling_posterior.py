@@ -57,18 +57,20 @@ class Evidence:
         sizes: Rising, shape (k,).
         z: Log of the mean error at each, shape (k,).
         counts: Measurements behind each, shape (k,).
-        scatter: Sum of squared deviations of their log errors from z, shape (k,).
+        replicates: Of these, those beyond the first of each size, shape (k,): they tell of noise.
+        scatter: Sum of squared deviations of log errors within sizes, shape (k,).
     """
 
     sizes: Array
     z: Array
     counts: Array
+    replicates: Array
     scatter: Array
 
     @property
     def tilts(self) -> Mapping[float, float]:
         """The exponents of the noise that may be, with their prior."""
-        return TILTS if np.any(self.counts > 1) else {0.0: 1.0}
+        return TILTS if np.any(self.replicates) else {0.0: 1.0}
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def likelihoods(
     a = ones @ rest / precision
     squares = np.einsum("kj,kj->j", rest, rest) - precision * a**2
     # Replicates tell of the noise, too.
-    of_replicates = (evidence.counts - 1) @ np.log(noise) + 0.5 * evidence.scatter @ noise**-2
+    of_replicates = evidence.replicates @ np.log(noise) + 0.5 * evidence.scatter @ noise**-2
     constant = -np.log(np.diag(root)).sum() - 0.5 * np.log(precision) - of_replicates
     return constant - 0.5 * squares, a, 1 / precision
 

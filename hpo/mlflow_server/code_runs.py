@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from hpo.mlflow_server.uris import sqlite_file
+from hpo.mlflow_server.uris import obstacle, sqlite_file
 
 OF_TRIAL = "hpo.logged_by_trial"
 """Tag with the number of the trial whose code has made a run."""
@@ -26,6 +26,9 @@ IS_NESTED = "hpo.is_nested"
 """Tag that says whether the mirror has put such a run under its trial's."""
 
 _URI, _EXPERIMENT, _TAGS = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT"
+BEYOND_TRIALS = 1_000_000
+"""Numbers from here on are of fits beside a study, which have no run to be nested under."""
+
 _LONGEST_CODE = 2**20  # bytes; what is longer is data
 _CHOSEN = _EXPERIMENT, "MLFLOW_EXPERIMENT_ID"  # by the user, if they are there
 
@@ -52,12 +55,13 @@ class CodeRuns:
         return f"{head}:///{Path.cwd()}/{rest}"
 
     def tags(self, trial: int) -> dict[str, str]:
-        """What such a run carries."""
-        return {"hpo.study": self.study, OF_TRIAL: str(trial), IS_NESTED: "false"}
+        """What a run carries that the code of the trial of this number has made."""
+        to_nest = {IS_NESTED: "false"} if trial < BEYOND_TRIALS else {}
+        return {"hpo.study": self.study, OF_TRIAL: str(trial), **to_nest}
 
     def environment(self, trial: int) -> dict[str, str]:
-        """What tells MLflow in another process."""
-        chosen = any(name in os.environ for name in _CHOSEN)
+        """What tells MLflow in another process of the trial of this number."""
+        chosen = any(_told.outside(name) is not None for name in _CHOSEN)
         return {
             _URI: self.absolute_uri,
             _TAGS: json.dumps(self.tags(trial)),
@@ -76,10 +80,9 @@ class CodeRuns:
             trial: Its number.
             stops: What is raised where a trial is stopped, beside GeneratorExit.
         """
-        told = self.environment(trial)
-        before = {name: os.environ.get(name) for name in told}
+        environment = self.environment(trial)
         outer, status = _active_run(), "FAILED"
-        os.environ.update(told)
+        _told.begin(environment)
         try:
             yield
             status = "FINISHED"
@@ -88,19 +91,77 @@ class CodeRuns:
             raise
         finally:
             _end_runs(until=outer, status=status)
-            _restore(told, before)
+            _told.end(environment)
 
     def make_ready(self, *files: Path) -> None:
-        """Creates a local database before code does, if its files speak of MLflow at all.
+        """Makes the study's experiment before code does, if its files speak of MLflow at all.
 
-        MLflow takes seconds to make its tables, and fails in a second process that looks then.
+        MLflow looks for an experiment and then makes it, and takes seconds for the tables of a
+        local database: a second process that does so at the same time fails. Where MLflow is away
+        the mirror says so.
+
+        Args:
+            files: What the code is in, as far as that is known; they need not exist.
         """
-        file = sqlite_file(self.uri)
-        if file is None or file.exists() or not any(map(_speaks_of_mlflow, files)):
+        if obstacle(self.uri) or not any(map(_speaks_of_mlflow, files)):
             return
-        from hpo.mlflow_server.study_runs import create_database  # imports mlflow: 3 seconds
+        with suppress(Exception), _impatient():
+            from hpo.mlflow_server.script_runs import open_experiment  # imports mlflow: 3 seconds
 
-        create_database(self.uri)
+            open_experiment(self)
+
+
+class _Told:
+    """What MLflow is told in this process, and by whom: the trial that began last.
+
+    A function that was stopped and goes on all the same must not take back what the next trial
+    has told.
+    """
+
+    def __init__(self) -> None:
+        self._last: Mapping[str, str] | None = None
+        self._before: dict[str, str | None] = {}
+
+    def outside(self, name: str) -> str | None:
+        """What the environment has, or had before trials changed it."""
+        return os.environ.get(name) if self._last is None else self._before.get(name)
+
+    def begin(self, environment: Mapping[str, str]) -> None:
+        """Changes the environment."""
+        if self._last is None:
+            self._before = {name: os.environ.get(name) for name in (_URI, _TAGS, *_CHOSEN)}
+        self._last = environment
+        os.environ.update(environment)
+
+    def end(self, environment: Mapping[str, str]) -> None:
+        """Takes it back, but for what somebody has changed meanwhile."""
+        if self._last is not environment:
+            return
+        self._last = None
+        for name, value in environment.items():
+            if os.environ.get(name) != value:
+                continue
+            if (before := self._before[name]) is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = before
+
+
+_told = _Told()
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """A context in which MLflow does not try for minutes to reach a server."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(name)
+    os.environ[name] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _active_run() -> str | None:
@@ -117,18 +178,9 @@ def _end_runs(until: str | None, status: str) -> None:
             sys.modules["mlflow"].end_run(status)
 
 
-def _restore(told: Mapping[str, str], before: Mapping[str, str | None]) -> None:
-    """Takes back what was told, unless somebody has changed it meanwhile."""
-    for name, value in before.items():
-        if os.environ.get(name) != told[name]:
-            continue
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
-
-
 def _speaks_of_mlflow(file: Path) -> bool:
+    if not file.is_file():  # a pipe would have us wait
+        return False
     try:
         with file.open("rb") as text:
             return b"mlflow" in text.read(_LONGEST_CODE).lower()

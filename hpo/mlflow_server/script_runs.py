@@ -38,10 +38,7 @@ class ScriptRun:
     """
 
     def __init__(self, runs: CodeRuns, trial: int) -> None:
-        uri = runs.absolute_uri
-        create_database(uri)
-        self._client = MlflowClient(uri)
-        experiment = _experiment(self._client, runs.study)
+        self._client, experiment = open_experiment(runs)
         name = f"trial {trial} (script)"
         run = self._client.create_run(experiment, tags=runs.tags(trial), run_name=name)
         self._run_id = run.info.run_id
@@ -72,8 +69,18 @@ class ScriptRun:
                 self._client.set_terminated(self._run_id, status)
 
 
+def open_experiment(runs: CodeRuns) -> tuple[MlflowClient, str]:
+    """A client, and the experiment of a study, which its mirror may be making just now.
+
+    Raises:
+        MlflowException: MLflow cannot be reached.
+    """
+    create_database(runs.absolute_uri)
+    client = MlflowClient(runs.absolute_uri)
+    return client, _experiment(client, runs.study)
+
+
 def _experiment(client: MlflowClient, name: str) -> str:
-    """The experiment of a study, which its mirror may be making just now."""
     with contextlib.suppress(MlflowException):
         return str(client.create_experiment(name))
     experiment = client.get_experiment_by_name(name)

@@ -1,9 +1,9 @@
 """How a study lies in MLflow: one experiment, one parent run, one nested run per trial.
 
-One call of MLflow costs 5 to 20 ms on SQLite, so
-a trial that has ended before anything was written costs three: create the run with all its
-tags, log everything in one batch, terminate. Writing anything twice adds nothing: runs are
-found again by their tags, and MLflow ignores a metric that is equal in value, step and time.
+One call of MLflow costs 5 to 20 ms on SQLite, so a trial that has ended before anything was written
+costs three: create the run with all its tags, log everything in one batch, terminate. Writing
+anything twice adds nothing: runs are found again by their tags, and MLflow ignores a metric that is
+equal in value, step and time.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ class StudyRuns:
         condition = f"tags.`{IS_NESTED}` = 'false' AND tags.`hpo.study` = '{self._study.study}'"
         for run in self._client.search_runs([self.experiment_id], condition):
             trial = self.trial_runs.get(int(run.data.tags.get(OF_TRIAL, -1)))
-            if trial is not None:
+            # One that is older is of an earlier study of this name.
+            if trial and run.info.start_time >= self._client.get_run(trial).info.start_time:
                 tags = {"mlflow.parentRunId": trial, IS_NESTED: "true"}
                 self._client.log_batch(run.info.run_id, tags=_tags(tags))
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from hpo.errors import ObjectiveError
 from hpo.mlflow_server import CodeRuns
 from hpo.places import tracking_uri
+from hpo.templates import placeholders
 from hpo.trainers import ConfigError, Report
 from hpo.trial import Failure, Job
 
 if TYPE_CHECKING:
-    from hpo.spec import Plan
+    from hpo.spec import ObjectiveSpec, Plan
 
 Steps: TypeAlias = Generator[Report, None, Mapping[str, float] | Failure | None]
 
@@ -60,7 +61,7 @@ def build(plan: Plan, tracking: str | None = None) -> Objective:
         ObjectiveError: its function, command or data cannot be loaded.
     """
     objective, run = plan.spec.objective, plan.spec.run
-    if run.device not in ("auto", "cpu"):
+    if run.device not in ("auto", "cpu") and _is_told(objective, "device"):
         _demand_device(run.device)
     if objective.function is not None:
         from hpo.objectives.function import FunctionObjective, find_function
@@ -84,8 +85,13 @@ def build(plan: Plan, tracking: str | None = None) -> Objective:
     return TrainerObjective(plan)
 
 
+def _is_told(objective: ObjectiveSpec, name: str) -> bool:
+    """Whether a trial is told of something; a command, which may run elsewhere, by placeholders."""
+    return objective.command is None or name in placeholders(objective.command)
+
+
 def _demand_device(name: str) -> None:
-    """Refuses a device that is not there, also for code which may not ask for it.
+    """Refuses a device that is not there, also for a function which may not ask for it.
 
     Raises:
         ObjectiveError: this machine has no such device.

@@ -134,7 +134,7 @@ class EstimatorObjective:
         """
         judged = []
         for estimator, data, again in self.refitted(job):
-            with self._counting_warnings(job.trial):
+            with threadpool_limits(self._threads), self._counting_warnings(job.trial):
                 tested = _tested(estimator, data, self._goals, self._scorers)
             judged.append(again | tested)
         return means_of(judged)

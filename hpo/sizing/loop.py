@@ -15,6 +15,7 @@ from hpo.curves import DataNeeds
 from hpo.errors import HpoError, nearest
 from hpo.executors import Executor
 from hpo.interrupts import Interrupts
+from hpo.mlflow_server.code_runs import BEYOND_TRIALS
 from hpo.places import TRAIN_FRACTION
 from hpo.samplers import derive_seed
 from hpo.sizing.fits import FITS, Fit, FitsLog, failed
@@ -40,7 +41,6 @@ BUDGET_SECONDS = 600.0
 
 _LOOK_SECONDS = 0.5
 _SIZING = 2  # keeps a fit's seed apart from a trial's and its sampler's
-_BEYOND_TRIALS = 1_000_000  # so that no fit is taken for a trial of the study
 _FAILURES_IN_A_ROW = 3
 
 _SPENT = "the budget is spent"
@@ -165,7 +165,7 @@ class Sizing:
     def _start(self, place: Place) -> None:
         question, (size, seed) = self._question, place
         job = Job(
-            _BEYOND_TRIALS + self._n_started,
+            BEYOND_TRIALS + self._n_started,
             {**question.config, TRAIN_FRACTION: size / question.n},
             derive_seed(question.plan.spec.search.seed, seed, _SIZING),
             question.directory / f"n-{size:07d}-seed-{seed}",
@@ -298,7 +298,7 @@ def measure(
         seeds: How many fits a size may have.
         sizes: Sizes to train at, all of them; None leaves them to `hpo.sizing.planner.Planner`.
         afresh: Whether earlier fits are forgotten.
-        tracking: URI of MLflow, for commands that log to it.
+        tracking: URI of MLflow, for functions and commands that log to it.
         listener: Hears what happens.
 
     Raises:

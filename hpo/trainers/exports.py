@@ -10,10 +10,12 @@ import dataclasses
 import json
 import logging
 import os
+import pickle
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from itertools import zip_longest
 from pathlib import Path
 from types import MappingProxyType
@@ -223,13 +225,21 @@ def export_estimator(
         own_code: Whether the user's modules in the source's folder come along.
 
     Raises:
-        DataError: as `check_free`.
+        DataError: as `check_free`; the estimator cannot be pickled.
         OSError: it cannot be written.
     """
     about = {**about, "config": dict(config), "scikit-learn": sklearn.__version__}
     code = _code(source.folder.resolve()) if own_code else {}
+    pickled = BytesIO()
+    try:
+        joblib.dump(estimator, pickled)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise DataError(
+            f"the estimator cannot be pickled: {error}. Define what it is made of at the top level "
+            "of a module."
+        ) from error
     with _written(to, data, None, reached, about, source, code):
-        joblib.dump(estimator, to / ESTIMATOR)
+        write(to / ESTIMATOR, pickled.getvalue())
 
 
 def export(

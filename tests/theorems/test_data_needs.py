@@ -238,7 +238,9 @@ def test_likelihoods_are_those_of_a_gaussian_whose_mean_has_a_flat_prior() -> No
     shapes = rng.normal(size=(2, 4))
     s, q, g = 0.1, 0.15, 0.5
     scatter = np.array([0.0, 0.1, 0.0, 0.2])
-    logs, a, var_a = likelihoods(Evidence(np.exp(t), z, counts, scatter), t, shapes, s, q, g)
+    logs, a, var_a = likelihoods(
+        Evidence(np.exp(t), z, counts, counts - 1, scatter), t, shapes, s, q, g
+    )
     noise = s * np.exp(g * t)
     covariance = q**2 * roughness_between(t) + np.diag(noise**2 / counts)
     inverse, rest = np.linalg.inv(covariance), z - shapes

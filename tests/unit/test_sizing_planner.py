@@ -60,9 +60,9 @@ def test_then_every_size_gets_all_its_seeds() -> None:
 @pytest.mark.parametrize(
     ("start", "each", "where"),
     [
-        (0.0, 0.01, range(200, 700)),
+        (0.0, 0.01, range(101, 700)),
         (20.0, 0.01, range(500, 1700)),  # what costs little more may as well be larger
-        (60.0, 0.0, range(6400, 6401)),
+        (60.0, 0.0, range(700, 6401)),
     ],
 )
 def test_after_the_first_sizes_it_goes_where_a_second_tells_most(

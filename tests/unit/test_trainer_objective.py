@@ -59,7 +59,7 @@ def test_a_model_that_cannot_be_imported_is_told_before_any_trial(tmp_path: Path
     "objective",
     [
         "{function: 'code_:train', metric: loss}",
-        "{command: python code_.py, metric: loss}",
+        "{command: 'python code_.py {device}', metric: loss}",
         "{estimator: sklearn.svm.SVC, data: iris, metric: val_error}",
     ],
 )
