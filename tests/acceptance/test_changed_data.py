@@ -157,6 +157,23 @@ def test_a_study_whose_folder_was_moved_goes_on_there(folder: Folder) -> None:
     assert not runs.exists()
 
 
+def test_a_moved_study_leaves_another_one_of_its_name_alone(folder: Folder) -> None:
+    old, new = (Folder(folder.path / name, folder.starter) for name in ("old", "new"))
+    old.path.mkdir()
+    begun(old, NETWORKS)
+    old.path.rename(new.path)
+    old.path.mkdir()
+    begun(old, NETWORKS)
+
+    assert str(new.path) in new.hpo("show", "s").out
+    more(new, 3)
+    assert new.hpo("delete", "s", "--yes").code == 0
+
+    trials = sorted(path.name for path in (old.path / "hpo-runs" / "s").glob("trial-*"))
+    assert trials == ["trial-00000", "trial-00001"]
+    assert len(old.trials("s")) == 2
+
+
 def test_a_study_can_be_read_when_its_data_has_gone(folder: Folder) -> None:
     begun(folder, NETWORKS)
     (folder.path / "d.csv").unlink()

@@ -32,7 +32,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
 
 
@@ -67,6 +67,10 @@ class Doubled(TransformerMixin, BaseEstimator):
 
     def transform(self, x):
         return 2 * x
+
+
+def unpicklable(alpha):
+    return make_pipeline(FunctionTransformer(lambda x: 2 * x), Ridge(alpha=alpha))
 
 
 def own_pipeline(alpha):
@@ -312,6 +316,18 @@ def test_an_export_takes_code_of_ones_own_along_and_answers_in_the_targets_unit(
     answers = [float(answer) for answer in answers_of(folder, "model", "new.csv")]
 
     assert answers == pytest.approx([3_500, 100_000], abs=50)
+
+
+def test_an_estimator_that_cannot_be_pickled_is_told_and_leaves_the_folder(folder: Folder) -> None:
+    values = study("estimators:unpicklable", {"alpha": [1.0]}, data="diabetes", metric="val_mae")
+    assert folder.hpo("run", folder.study(values)).code == 0
+
+    refused = folder.hpo("export", "s", "--to", "model")
+
+    assert refused.code == 1
+    assert "the estimator cannot be pickled: " in refused.err
+    assert "at the top level of a module" in refused.err
+    assert [*(folder.path / "model").iterdir()] == []
 
 
 def test_costs_are_of_probabilities_and_errors_of_what_is_predicted(tmp_path: Path) -> None:

@@ -76,6 +76,19 @@ def test_a_generator_is_told_between_its_steps_too(tmp_path: Path) -> None:
     assert told() == {}
 
 
+def test_a_stopped_function_that_goes_on_takes_nothing_from_the_next_trial() -> None:
+    runs = CodeRuns("http://there", "s")
+    first = runs.in_this_thread(0)
+    first.__enter__()
+    with runs.in_this_thread(1):
+        first.__exit__(None, None, None)
+        still = told()
+
+    assert json.loads(still["MLFLOW_RUN_CONTEXT"])[OF_TRIAL] == "1"
+    assert still["MLFLOW_EXPERIMENT_NAME"] == "s"
+    assert told() == {}
+
+
 @pytest.mark.parametrize(("code", "is_made"), [("import mlflow", True), ("import math", False)])
 def test_a_database_is_made_before_code_that_speaks_of_mlflow_makes_it(
     tmp_path: Path, code: str, *, is_made: bool
@@ -86,6 +99,20 @@ def test_a_database_is_made_before_code_that_speaks_of_mlflow_makes_it(
     runs.make_ready(tmp_path / "train.py", tmp_path / "none.py", tmp_path)
 
     assert (tmp_path / "m.db").exists() == is_made
+    if is_made:  # and its experiment, which two processes cannot make at once
+        from mlflow import MlflowClient
+
+        assert MlflowClient(runs.uri).get_experiment_by_name("s") is not None
+
+
+def test_what_cannot_be_made_ready_is_left_to_the_mirror_to_tell(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("import mlflow", encoding="utf-8")
+    os.mkfifo(tmp_path / "pipe")  # which would be waited for
+
+    CodeRuns(f"sqlite:///{tmp_path}/none/m.db", "s").make_ready(tmp_path / "train.py")
+    CodeRuns(f"sqlite:///{tmp_path}/m.db", "s").make_ready(tmp_path / "pipe")
+
+    assert not (tmp_path / "m.db").exists()
 
 
 def test_runs_of_the_callers_own_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
