@@ -130,7 +130,18 @@ class StudyRecord:
                 f"study '{self.name}' was not made by hpo, so it cannot be run.",
                 "It can be shown: hpo show, hpo trials, hpo best.",
             )
-        return from_stored(self.attrs[SPEC])
+        return from_stored({**self.attrs[SPEC], "folder": str(self._folder)})
+
+    @property
+    def _folder(self) -> Path:
+        """Where the study's code and data are: where they were, or moved as its own folder was."""
+        folder, new = Path(self.attrs[SPEC]["folder"]), self.directory
+        if new is None:
+            return folder
+        old = Path(self.attrs[DIRECTORY])
+        while old.name and old.name == new.name:
+            old, new = old.parent, new.parent
+        return new / folder.relative_to(old) if folder.is_relative_to(old) else folder
 
     @property
     def tracking(self) -> str | None:

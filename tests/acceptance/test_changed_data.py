@@ -164,9 +164,12 @@ def test_a_moved_study_leaves_another_one_of_its_name_alone(folder: Folder) -> N
     old.path.rename(new.path)
     old.path.mkdir()
     begun(old, NETWORKS)
+    old.write("d.csv", MORE)
 
     assert str(new.path) in new.hpo("show", "s").out
-    more(new, 3)
+    resumed = new.hpo("resume", "s", "--set", "search.trials=3")
+    assert resumed.code == 0
+    assert "warning" not in resumed.err  # its data is its own, too
     assert new.hpo("delete", "s", "--yes").code == 0
 
     trials = sorted(path.name for path in (old.path / "hpo-runs" / "s").glob("trial-*"))
