@@ -29,6 +29,7 @@ _URI, _EXPERIMENT, _TAGS = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLF
 BEYOND_TRIALS = 1_000_000
 """Numbers from here on are of fits beside a study, which have no run to be nested under."""
 
+_IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _LONGEST_CODE = 2**20  # bytes; what is longer is data
 _CHOSEN = _EXPERIMENT, "MLFLOW_EXPERIMENT_ID"  # by the user, if they are there
 
@@ -138,13 +139,8 @@ class _Told:
         if self._last is not environment:
             return
         self._last = None
-        for name, value in environment.items():
-            if os.environ.get(name) != value:
-                continue
-            if (before := self._before[name]) is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = before
+        ours = [name for name, value in environment.items() if os.environ.get(name) == value]
+        _restore({name: self._before[name] for name in ours})
 
 
 _told = _Told()
@@ -153,15 +149,20 @@ _told = _Told()
 @contextmanager
 def _impatient() -> Iterator[None]:
     """A context in which MLflow does not try for minutes to reach a server."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = "0"
+    before = {name: os.environ.get(name) for name in _IMPATIENT}
+    os.environ.update(_IMPATIENT)
     try:
         yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        _restore(before)
+
+
+def _restore(before: Mapping[str, str | None]) -> None:
+    """Sets variables of the environment as they were."""
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def _active_run() -> str | None:
