@@ -26,6 +26,7 @@ IS_NESTED = "hpo.is_nested"
 """Tag that says whether the mirror has put such a run under its trial's."""
 
 _URI, _EXPERIMENT, _TAGS = "MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_CONTEXT"
+
 BEYOND_TRIALS = 1_000_000
 """Numbers from here on are of fits beside a study, which have no run to be nested under."""
 
