@@ -25,6 +25,8 @@ from benchmarks.training.tasks import BATCH, Task
 PACKAGES = ("hpo", "torch", "numpy")
 CONTESTANTS = ("hpo", "plain loop", "plain, 2 workers")
 """hpo's first; see `benchmarks.training.contestants`."""
+COLUMNS = {"ms": 6, "fastest": 7, "ratio": 19, "of fastest": 10, "MiB more": 8, "loss": 8}
+"""What is told of each, and how wide it is."""
 
 _MIB = 2**20
 _ROOT = Path(__file__).parents[2]
@@ -152,30 +154,26 @@ def _epoch(process: subprocess.Popen[str]) -> tuple[float, int, float]:
     return seconds, memory, loss
 
 
-def table(results: dict[Task, list[list[Ran]]]) -> Table:
-    """One line for each contestant in each task."""
+def table(task: Task, turns: list[list[Ran]]) -> Table:
+    """One line for each contestant in a task."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("task", "loop"):
-        shown.add_column(column, no_wrap=True)
-    for column in ("ms", "fastest", "ratio", "of fastest", "MiB more", "loss"):
-        shown.add_column(column, justify="right", no_wrap=True)
-    for task, turns in results.items():
-        ours = [seconds for turn in turns for seconds in turn[0].seconds]
-        for i, who in enumerate(CONTESTANTS):
-            ran = [turn[i] for turn in turns]
-            seconds = [seconds for each in ran for seconds in each.seconds]
-            ratios = [theirs / mine for theirs, mine in zip(seconds, ours, strict=True)]
-            shown.add_row(
-                f"{task.data} {task.model}" if i == 0 else "",
-                who,
-                f"{1e3 * statistics.median(seconds):.0f}",
-                f"{1e3 * min(seconds):.0f}",
-                _spread(ratios) if i else "",
-                f"{min(seconds) / min(ours):.2f}" if i else "",
-                f"{statistics.median(each.memory_bytes for each in ran) / _MIB:.0f}",
-                f"{statistics.median(each.loss for each in ran):.2g}",
-                end_section=i == len(CONTESTANTS) - 1,
-            )
+    shown.add_column(f"{task.data} {task.model}", no_wrap=True, width=max(map(len, CONTESTANTS)))
+    for column, width in COLUMNS.items():
+        shown.add_column(column, justify="right", no_wrap=True, width=width)
+    ours = [seconds for turn in turns for seconds in turn[0].seconds]
+    for i, who in enumerate(CONTESTANTS):
+        ran = [turn[i] for turn in turns]
+        seconds = [seconds for each in ran for seconds in each.seconds]
+        ratios = [theirs / mine for theirs, mine in zip(seconds, ours, strict=True)]
+        shown.add_row(
+            who,
+            f"{1e3 * statistics.median(seconds):.0f}",
+            f"{1e3 * min(seconds):.0f}",
+            _spread(ratios) if i else "",
+            f"{min(seconds) / min(ours):.2f}" if i else "",
+            f"{statistics.median(each.memory_bytes for each in ran) / _MIB:.0f}",
+            f"{statistics.median(each.loss for each in ran):.2g}",
+        )
     return shown
 
 
@@ -200,10 +198,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where = f"{options.device}, {options.threads} thread{'s' * (options.threads > 1)}"
     title = f"Training with minibatches of {BATCH} on {where}"
     machine = print_header(console, title, packages=PACKAGES, seeds=[0])
-    results = {
-        task: compete(task, sizes.turns, options.device, options.threads) for task in sizes.tasks()
-    }
-    console.print(table(results))
+    results = {}
+    for task in sizes.tasks():
+        results[task] = compete(task, sizes.turns, options.device, options.threads)
+        console.print(table(task, results[task]))
     console.print(
         "An epoch trains on all examples and evaluates the validation part. The same network, SGD\n"
         f"with momentum, float32. Examples: {', '.join(map(_size, results))}.\n"
