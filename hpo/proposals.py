@@ -121,5 +121,5 @@ class Proposals:
 
     def _refuse(self, trial_id: int, why: str) -> None:
         """Fails a trial that cannot be run."""
-        retries.fail(self._storage, trial_id, Failure(FailureKind.CRASHED, why))
+        retries.fail(self._storage, trial_id, Failure(FailureKind.BAD_CONFIG, why))
         self._audience.ended(trial_id)

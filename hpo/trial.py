@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hpo.errors import close
@@ -62,13 +63,37 @@ _NO_ROOM = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
 
 
 class FailureKind(StrEnum):
-    """Why a trial failed."""
+    """Why a trial failed.
+
+    Attributes:
+        OUT_OF_MEMORY: It did not fit into the device's memory, or the machine's.
+        DIVERGED: A metric became NaN or infinite.
+        BAD_CONFIG: Its configuration cannot be trained, or not on this data or device.
+        BAD_DATA: The data cannot be had.
+        NO_METRIC: It came to its end without what is optimised.
+        CRASHED: Its code raised something else, or ended with an exit code.
+        TIMED_OUT: It took longer than `run.trial_timeout`.
+        LOST: Its process or machine went away.
+    """
 
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     DIVERGED = "DIVERGED"
+    BAD_CONFIG = "BAD_CONFIG"
+    BAD_DATA = "BAD_DATA"
+    NO_METRIC = "NO_METRIC"
     CRASHED = "CRASHED"
     TIMED_OUT = "TIMED_OUT"
     LOST = "LOST"
+
+
+_MEANT = MappingProxyType(
+    {
+        FailureKind.DIVERGED: (Diverged, OverflowError, FloatingPointError),
+        FailureKind.BAD_CONFIG: (ConfigError,),
+        FailureKind.BAD_DATA: (DataError,),
+    }
+)
+"""The exceptions that mean a kind of failure; of others it is CRASHED."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +101,7 @@ class Failure:
     """Why a trial failed: a value, so that the study goes on.
 
     Args:
-        kind: One of five, for programs.
+        kind: For programs.
         message: One sentence, for people.
         traceback: Python's, where there was one.
     """
@@ -96,13 +121,11 @@ class Failure:
         """The failure that an exception in a trial means."""
         # torch.OutOfMemoryError by its name: a search must not import torch to find out.
         named = "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)
-        out_of_memory = isinstance(error, MemoryError) or named
-        if out_of_memory:
+        if isinstance(error, MemoryError) or named:
             kind = FailureKind.OUT_OF_MEMORY
-        elif isinstance(error, (Diverged, OverflowError, FloatingPointError)):
-            kind = FailureKind.DIVERGED
         else:
-            kind = FailureKind.CRASHED
+            meant = (kind for kind, errors in _MEANT.items() if isinstance(error, errors))
+            kind = next(meant, FailureKind.CRASHED)
         # These are sentences already.
         ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
         message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
@@ -115,7 +138,7 @@ class Failure:
         """The failure of a trial that ended without a metric, and reported others, or none."""
         reported = ", ".join(metrics) or "nothing"
         message = f"no metric '{metric}' was reported; reported was: {reported}"
-        return cls(FailureKind.CRASHED, message)
+        return cls(FailureKind.NO_METRIC, message)
 
     @classmethod
     def diverged(cls, metric: str, value: float, step: int | None = None) -> Failure:

@@ -139,7 +139,7 @@ class CommandObjective:
             return None
         names = ", ".join(dict.fromkeys(found))
         message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
-        return Failure(FailureKind.CRASHED, message)
+        return Failure(FailureKind.NO_METRIC, message)
 
     def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
         checkpoints, config = directory / CHECKPOINTS, json.dumps(dict(job.config))

@@ -29,7 +29,7 @@ from hpo.objectives import Steps
 from hpo.objectives.readings import MAX_STEP
 from hpo.places import CHECKPOINTS
 from hpo.trainers import CodeError, Report, code
-from hpo.trial import Config, Job
+from hpo.trial import Config, Failure, FailureKind, Job
 
 _LOOK_SECONDS = 0.5
 _SECONDS_TO_STOP = 10.0
@@ -230,7 +230,7 @@ class FunctionObjective:
                     metrics.update(report.metrics)
                     yield report
             except StopIteration as end:
-                return metrics | self._final(end.value, reported=bool(metrics))
+                return self._result(metrics, end.value)
 
     def _called(self, job: Job) -> Steps:
         """A function that calls back, turned into a generator by running it in a thread."""
@@ -244,7 +244,7 @@ class FunctionObjective:
                         yield reported
                         thread.go_on()
                     case _Returned(value):
-                        return metrics | self._final(value, reported=bool(metrics))
+                        return self._result(metrics, value)
                     case _Raised(error):
                         raise error
         except GeneratorExit:
@@ -263,10 +263,15 @@ class FunctionObjective:
             return nullcontext()
         return self._runs.in_this_thread(job.trial, stops=TrialPruned)
 
-    def _final(self, value: Any, *, reported: bool) -> dict[str, float]:
+    def _result(self, metrics: dict[str, float], value: Any) -> dict[str, float] | Failure:
+        """What a trial came to: its last reports, and above them what the function returned."""
+        if value is None and not metrics:
+            message = "the function returned nothing and reported nothing"
+            return Failure(FailureKind.NO_METRIC, message)
+        return metrics | self._final(value)
+
+    def _final(self, value: Any) -> dict[str, float]:
         if value is None:
-            if not reported:
-                raise TypeError("the function returned nothing and reported nothing")
             return {}
         if isinstance(value, Mapping):
             return _numbers(value, self._metric)

@@ -22,7 +22,7 @@ from hpo.trainers.data import load_data
 from hpo.trainers.data.parts import Data
 from hpo.trainers.devices import choose
 from hpo.trainers.fields import is_code
-from hpo.trainers.loop import fit, fit_folds
+from hpo.trainers.loop import begin, fit, fit_folds
 from hpo.trainers.metrics import problems
 from hpo.trial import Job
 
@@ -64,18 +64,25 @@ class TrainerObjective:
 
     def __call__(self, job: Job) -> Steps:
         """Yields one report per epoch and returns the metrics of the weights it ends with."""
-        settings = {
-            "seed": job.seed,
-            "device": self._run.device,
-            "goals": self.goals,
-            "checkpoints": self._checkpoints(job),
-            "folder": self._plan.folder,
-        }
-        config = self.configured(job.config)
+        config, checkpoints = self.configured(job.config), self._checkpoints(job)
         folds = self.folds_for(config.get("model"))
         if len(folds) == 1:
-            return fit(config, folds[0], **settings)  # type: ignore[arg-type]
-        return fit_folds(config, folds, **settings)  # type: ignore[arg-type]
+            return fit(config, folds[0], checkpoints=checkpoints, **self._settings(job.seed))
+        return fit_folds(config, folds, checkpoints=checkpoints, **self._settings(job.seed))
+
+    def refusal(self, config: Mapping[str, Any]) -> str | None:
+        """Why a trial of this configuration cannot begin, if it cannot; nothing is trained."""
+        config = self.configured(config)
+        try:
+            for data in self.folds_for(config.get("model")):
+                begin(config, data, **self._settings(0))
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def _settings(self, seed: int) -> dict[str, Any]:
+        device, folder = self._run.device, self._plan.folder
+        return {"seed": seed, "device": device, "goals": self.goals, "folder": folder}
 
     def folds_for(self, model: object) -> Sequence[Data]:
         """The folds as a model takes them: those that are built in calculate with features."""

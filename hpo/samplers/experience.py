@@ -17,6 +17,8 @@ from hpo.samplers.memory import Memory
 from hpo.trial import CONSTRAINTS, FAILURE, Expected, FailureKind
 
 _LEARNT_FROM = (TrialState.COMPLETE, TrialState.PRUNED)
+_NOT_ITS_OWN = (FailureKind.LOST, FailureKind.BAD_DATA)
+_IMPOSSIBLE = (FailureKind.OUT_OF_MEMORY, FailureKind.BAD_CONFIG)
 NO_COORDINATES: Mapping[str, Coordinate] = MappingProxyType({})
 
 
@@ -25,9 +27,10 @@ class Experience(Study):
 
     To Optuna's samplers a failed trial never happened, so they ask again and again for the
     learning rate that diverges. Here it was as bad as a trial can be. A trial that was lost with
-    its machine says nothing about its configuration and stays out. One that did not fit into memory
-    was not bad but impossible: it breaks a constraint that all others keep. One that was stopped by
-    a forecast is complete with the value that was expected of it.
+    its machine, or had no data, says nothing about its configuration and stays out. One that did
+    not fit into memory, or whose configuration cannot be trained, was not bad but impossible: it
+    breaks a constraint that all others keep. One that was stopped by a forecast is complete with
+    the value that was expected of it.
 
     Args:
         study: The study.
@@ -73,7 +76,7 @@ def _seen(
     trials: list[FrozenTrial], directions: Sequence[StudyDirection], *, knows_pruned: bool
 ) -> list[FrozenTrial]:
     worst, several = _worst(trials, directions), len(directions) > 1
-    impossible = {trial.number for trial in trials if _did_not_fit(trial)}
+    impossible = {trial.number for trial in trials if _is_impossible(trial)}
     seen = []
     for trial in trials:
         if trial.number in impossible and not knows_pruned:
@@ -93,11 +96,11 @@ def _seen(
         else:
             seen.append(trial)
     failed = {trial.number for trial in trials if trial.state is TrialState.FAIL}
-    return _fitting(_constrained(seen, failed - impossible), impossible)
+    return _possible(_constrained(seen, failed - impossible), impossible)
 
 
-def _fitting(trials: list[FrozenTrial], impossible: Container[int]) -> list[FrozenTrial]:
-    """The trials with one constraint more, on memory, if any of them breaks it."""
+def _possible(trials: list[FrozenTrial], impossible: Container[int]) -> list[FrozenTrial]:
+    """The trials with one constraint more, to be possible, if any of them breaks it."""
     if not any(trial.number in impossible for trial in trials):
         return trials
     return [
@@ -134,12 +137,12 @@ def _noting(trial: FrozenTrial, constraints: Sequence[float] | np.ndarray) -> Fr
 def _tells_of_its_configuration(trial: FrozenTrial) -> bool:
     if trial.state is not TrialState.FAIL or not trial.params:
         return False
-    return bool(trial.system_attrs.get(FAILURE, {}).get("kind") != FailureKind.LOST)
+    return trial.system_attrs.get(FAILURE, {}).get("kind") not in _NOT_ITS_OWN
 
 
-def _did_not_fit(trial: FrozenTrial) -> bool:
+def _is_impossible(trial: FrozenTrial) -> bool:
     kind = trial.system_attrs.get(FAILURE, {}).get("kind")
-    return bool(trial.state is TrialState.FAIL and kind == FailureKind.OUT_OF_MEMORY)
+    return trial.state is TrialState.FAIL and kind in _IMPOSSIBLE
 
 
 def _worst(

@@ -68,7 +68,7 @@ def fit(
         Diverged: a loss is no longer finite, after the report of the epoch before.
     """
     start = time.perf_counter()
-    training = _begun(config, data, seed, device, goals, folder)
+    training = begin(config, data, seed=seed, device=device, goals=goals, folder=folder)
     if checkpoints is not None:
         training.go_on_from(checkpoints.load())
     yield from training.reports
@@ -93,13 +93,14 @@ def fit(
     return final
 
 
-def _begun(
+def begin(
     config: Mapping[str, object] | TrainerConfig,
     data: str | Source | Data,
+    *,
     seed: int,
-    device: str,
-    goals: Goals,
-    folder: Path,
+    device: str = "auto",
+    goals: Goals = Goals(),  # noqa: B008 - frozen
+    folder: Path = Path(),
 ) -> Training:
     """A fit before its first epoch; see `fit` for arguments and errors."""
     if not isinstance(config, TrainerConfig):

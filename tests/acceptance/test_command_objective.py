@@ -90,6 +90,7 @@ def test_json_on_stderr_is_named_where_nothing_is_on_stdout(tmp_path: Path) -> N
     code = """import sys; print('{"step": 1, "loss": 0.5}', file=sys.stderr)"""
     found = failure(objective(tmp_path, code)(Job(0, {"x": 1}, 0, tmp_path)))
 
+    assert found.kind == FailureKind.NO_METRIC
     assert found.message == "nothing was reported on stdout; loss came on stderr, which is not read"
 
 

@@ -88,9 +88,13 @@ def test_one_that_never_fits_fails_after_the_second_attempt(folder: Folder) -> N
     assert trial["failure"]["kind"] == "OUT_OF_MEMORY"
 
 
-@pytest.mark.parametrize("name", ["tpe", "gp"])
-def test_models_learn_what_does_not_fit_and_still_search_close_to_it(name: SamplerName) -> None:
-    """The best value that fits is at 0.6; beyond, nothing fits.
+@pytest.mark.parametrize(
+    ("name", "kind"), [("tpe", "OUT_OF_MEMORY"), ("gp", "OUT_OF_MEMORY"), ("tpe", "BAD_CONFIG")]
+)
+def test_models_learn_what_does_not_fit_and_still_search_close_to_it(
+    name: SamplerName, kind: str
+) -> None:
+    """The best value that fits is at 0.6; beyond, nothing fits, or can be trained.
 
     Ten of forty trials are random, and four in ten of these do not fit. A model that ignored
     failures would go to 1.0 with each of its thirty: far more than the eighteen allowed here.
@@ -104,7 +108,7 @@ def test_models_learn_what_does_not_fit_and_still_search_close_to_it(name: Sampl
         trial = study.ask()
         x = trial.suggest_float("x", 0, 1)
         if x > 0.6:
-            failure = {"kind": "OUT_OF_MEMORY", "message": "no room", "traceback": ""}
+            failure = {"kind": kind, "message": "no room", "traceback": ""}
             study._storage.set_trial_system_attr(trial._trial_id, FAILURE, failure)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:

@@ -143,7 +143,7 @@ def test_a_failure_is_a_value_and_the_next_trial_runs(build: Build, tmp_path: Pa
         "exits": FailureKind.CRASHED,
         "memory": FailureKind.OUT_OF_MEMORY,
         "diverges": FailureKind.DIVERGED,
-        "nothing": FailureKind.CRASHED,
+        "nothing": FailureKind.NO_METRIC,
     }
     assert failures["raises"].message == "ValueError: no good"
     assert "mine.py" in failures["raises"].place

@@ -536,10 +536,11 @@ def test_a_sampler_searches_for_several_metrics(name: SamplerName) -> None:
     assert [t.state.name for t in study.trials[2:4]] == ["FAIL", "PRUNED"]
 
 
-def test_a_trial_lost_with_its_machine_teaches_nothing() -> None:
+@pytest.mark.parametrize("lost", ["LOST", "BAD_DATA"])
+def test_a_trial_lost_with_its_machine_or_data_teaches_nothing(lost: str) -> None:
     study = _study(samplers.build("random", WIDE, seed=0))
     space = parse(WIDE)
-    for kind in ("LOST", "DIVERGED", None):
+    for kind in (lost, "DIVERGED", None):
         trial = study.ask()
         _suggest(trial, space)
         if kind is None:

@@ -97,7 +97,7 @@ def test_a_misspelt_metric_has_its_nearest_name(checked: Checked) -> None:
 
 
 def test_what_keeps_it_waiting_is_told(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hpo.cli.files._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("hpo.cli.tried._PATIENCE_SECONDS", 0.2)
     said: list[str] = []
     monkeypatch.setattr(Console, "print", lambda _, text, **__: said.append(text))
 
@@ -115,15 +115,52 @@ def test_a_trial_that_stops_itself_gives_no_reason_twice(checked: Checked) -> No
     assert checked(STOPS)["tried"] == "tried      one trial, which stopped itself"
 
 
-def test_what_a_trainer_tells_at_its_end_is_not_asked_for_before(
+@pytest.fixture
+def trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+) -> Checked:
+    """Checks a study of a trainer on a table of 15 examples; gives what is printed with --json."""
     monkeypatch.chdir(tmp_path)
-    objective = {"trainer": "classifier", "data": "iris", "metric": "val_error", "epochs": 9}
-    values = {"objective": objective, "space": {"learning_rate": {"float": [0.01, 0.02]}}}
-    text = json.dumps({"tracking": "none", **values, "gate": {"train_error": "<= 0.5"}})
-    (tmp_path / "s.yaml").write_text(text, encoding="utf-8")
+    rows = [f"{i % 7},{i % 5},{'ab'[i % 2]}" for i in range(25)]
+    (tmp_path / "table.csv").write_text("\n".join(["u,v,target", *rows]), encoding="utf-8")
 
-    check(Path("s.yaml"), as_json=True)
+    def run(space: dict[str, Any], **rest: Any) -> dict[str, Any]:
+        objective: dict[str, Any] = {"trainer": "classifier", "metric": "val_error", "epochs": 9}
+        objective |= {"data": "table.csv", "target": "target"}
+        values = {"objective": objective, "space": space, "tracking": "none", **rest}
+        (tmp_path / "s.yaml").write_text(json.dumps(values), encoding="utf-8")
+        check(Path("s.yaml"), as_json=True)
+        return dict(json.loads(capsys.readouterr().out))
 
-    assert json.loads(capsys.readouterr().out)["advice"] == []
+    return run
+
+
+def test_what_a_trainer_tells_at_its_end_is_not_asked_for_before(trained: Checked) -> None:
+    rate = {"learning_rate": {"float": [0.01, 0.02]}}
+
+    assert trained(rate, gate={"train_error": "<= 0.5"})["advice"] == []
+
+
+def test_how_many_configurations_cannot_be_trained_is_told_and_another_is_tried(
+    trained: Checked,
+) -> None:
+    for optimizer, name, large in (("sgd", "batch_size", 512), ("newton", "width", 3000)):
+        told = trained({name: [4, large], "optimizer": optimizer, "depth": 1})
+
+        assert told["tried"].startswith("tried      one step")
+        (warning,) = (each for each in told["advice"] if "were drawn" in each["message"])
+        assert (warning["level"], warning["path"]) == ("warning", "space")
+        assert (
+            f"cannot be trained, and such trials fail, as {{{name}: {large}}} does"
+            in (warning["message"])
+        )
+
+
+def test_where_none_can_be_trained_it_is_an_error(trained: Checked) -> None:
+    with pytest.raises(HpoError, match="512 is more than the 15 training examples of"):
+        trained({"batch_size": 512, "learning_rate": {"float": [0.01, 0.02]}})
+
+
+def test_so_it_is_where_the_baseline_cannot(trained: Checked) -> None:
+    with pytest.raises(HpoError, match="64 is more than the 15 training examples of"):
+        trained({"batch_size": [8, 64]}, baseline={"batch_size": 64})

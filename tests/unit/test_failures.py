@@ -14,6 +14,7 @@ import hpo
 from hpo.executors import InlineExecutor
 from hpo.objectives.function import FunctionObjective, find_function
 from hpo.reports.why import why, why_table
+from hpo.trainers import CodeError, ConfigError, DataError, Diverged, Problem
 from hpo.trial import Config, Ended, Failure, FailureKind, Job
 
 CODE = """\
@@ -78,13 +79,35 @@ def test_the_place_of_a_failure_is_the_users_line(
     assert failed(name).place == f'File "{tmp_path}/failing.py", line {line}, in {name}'
 
 
-@pytest.mark.parametrize("name", ["returns_nothing", "returns_text"])
-def test_what_is_no_line_of_the_users_has_no_place(
-    failed: Callable[[str], Failure], name: str
-) -> None:
-    failure = failed(name)
+def test_what_is_no_line_of_the_users_has_no_place(failed: Callable[[str], Failure]) -> None:
+    failure = failed("returns_text")
     assert "Traceback" in failure.traceback
     assert failure.place == ""
+
+
+def test_nothing_returned_has_neither_line_nor_traceback(failed: Callable[[str], Failure]) -> None:
+    failure = failed("returns_nothing")
+    assert failure.kind is FailureKind.NO_METRIC
+    assert failure.place == failure.traceback == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), "OUT_OF_MEMORY"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "OUT_OF_MEMORY"),
+        (Diverged(3, "val_loss", float("nan")), "DIVERGED"),
+        (OverflowError("too large"), "DIVERGED"),
+        (FloatingPointError("invalid value"), "DIVERGED"),
+        (ConfigError([Problem(("batch_size",), "512 is more than there are.")]), "BAD_CONFIG"),
+        (DataError("the image cat.png cannot be read."), "BAD_DATA"),
+        (CodeError("no module 'nets'."), "CRASHED"),
+        (ValueError("no"), "CRASHED"),
+        (SystemExit(2), "CRASHED"),
+    ],
+)
+def test_an_exception_means_a_kind_of_failure(error: BaseException, kind: str) -> None:
+    assert Failure.of(error).kind == kind
 
 
 def test_a_failure_outside_of_the_users_code_is_placed_in_its_library() -> None:
