@@ -144,16 +144,13 @@ def test_what_a_trainer_tells_at_its_end_is_not_asked_for_before(trained: Checke
 def test_how_many_configurations_cannot_be_trained_is_told_and_another_is_tried(
     trained: Checked,
 ) -> None:
-    for optimizer, name, large in (("sgd", "batch_size", 512), ("newton", "width", 3000)):
+    for optimizer, name, large in (("sgd", "batch_size", 512), ("newton", "width", 30_000)):
         told = trained({name: [4, large], "optimizer": optimizer, "depth": 1})
 
         assert told["tried"].startswith("tried      one step")
         (warning,) = (each for each in told["advice"] if "were drawn" in each["message"])
         assert (warning["level"], warning["path"]) == ("warning", "space")
-        assert (
-            f"cannot be trained, and such trials fail, as {{{name}: {large}}} does"
-            in (warning["message"])
-        )
+        assert f"and such trials fail, as {{{name}: {large}}} does:" in warning["message"]
 
 
 def test_where_none_can_be_trained_it_is_an_error(trained: Checked) -> None:
