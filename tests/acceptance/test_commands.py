@@ -8,6 +8,8 @@ import os
 import pty
 import re
 import shlex
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -415,6 +417,13 @@ def test_the_version_is_that_of_the_package(folder: Folder) -> None:
     done = folder.hpo("--version")
 
     assert (done.code, done.out) == (0, f"hpo {metadata.version('hpo')}\n")
+
+
+def test_the_command_is_a_module_too(folder: Folder) -> None:
+    command = [sys.executable, "-m", "hpo", "--version"]
+    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, check=True)
+
+    assert done.stdout == f"hpo {metadata.version('hpo')}\n"
 
 
 @pytest.mark.parametrize("arguments", [["--help"], []])
