@@ -20,6 +20,7 @@ MOST_HISTORY = 50
 _SAME = 1e-6  # goodness that is nearer than this is the same
 _AT_ONCE = 64  # curves that the network is given together
 _DOUBT = 2.5  # finished curves: what they say weighs against what is so without them
+_PARTS = 8  # of a bin, where values span decades
 _KNOTS = 24  # future steps that the network is asked for; between them it is interpolated
 
 
@@ -30,12 +31,12 @@ class Forecast(Distribution):
     Args:
         steps: The steps, shape (m,).
         direction: Whether lower or higher values are better.
-        resolution: Values nearer to one another than this are the same.
+        same: The lowest and the highest value that are the same as the last one that was seen.
     """
 
     steps: Array
     direction: Direction
-    resolution: float
+    same: tuple[float, float]
 
     def __repr__(self) -> str:
         low, median, high = self.final.quantile([0.05, 0.5, 0.95])[:, 0]
@@ -54,9 +55,11 @@ class Forecast(Distribution):
 
     def prob_better_than(self, x: ArrayLike) -> Array:
         """Probability to be better than x, not just as good, shape (m,)."""
+        (low, high), at = self.same, np.asarray(x, float)
+        is_same = (low <= at) & (at <= high)
         if self.direction == "minimize":
-            return self.cdf(np.asarray(x, float) - self.resolution)
-        return 1.0 - self.cdf(np.asarray(x, float) + self.resolution)
+            return self.cdf(np.where(is_same, low, at))
+        return 1.0 - self.cdf(np.where(is_same, high, at))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draws n curves, shape (n, m): each keeps its rank among the possible at all steps."""
@@ -143,8 +146,8 @@ def _forecast_all(
     wanted: Array,
 ) -> list[Forecast]:
     check_times(seen, horizon, wanted)
-    kept = _some([] if history is None else listed(history, "history"))
-    past = [Seen.of(c, direction, f"history {i}") for i, c in enumerate(kept)]
+    listed_past = enumerate([] if history is None else listed(history, "history"))
+    past = _some([Seen.of(c, direction, f"history {i}") for i, c in listed_past])
     bounds = bounds_of([*seen, *past], bounds)
     alike: dict[bytes, list[int]] = defaultdict(list)
     for i, curve in enumerate(seen):
@@ -247,13 +250,13 @@ class _Group:
     def _read(self, p: Array, v: Array, scale: Scale, wanted: Array) -> Forecast:
         edges, p = _with_ties(v, p, scale)
         edges, p = _within(v[-1] + edges, p, scale)
+        if not scale.is_linear:
+            edges, p = _finer(edges, p)
         rims = scale.values(edges)
         if self._direction == "minimize":
             rims, p = rims[::-1], p[:, ::-1]
-        # What is told apart where a loss has blown up is no measure of what is near the best.
-        around = scale.values(max(v[-1], 0.0) + np.array([-1.5, 1.5]) * _SAME)
-        resolution = float(np.abs(np.diff(around))[0])
-        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction, resolution)
+        low, high = sorted(scale.values(v[-1] + np.array([-3.0, 3.0]) * _SAME))
+        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction, (low, high))
 
 
 @dataclass(frozen=True)
@@ -316,7 +319,7 @@ def _check(direction: str) -> None:
         raise ValueError(f"direction is minimize or maximize, not {direction!r}")
 
 
-def _some(history: list[Curve]) -> list[Curve]:
+def _some(history: list[Seen]) -> list[Seen]:
     """At most 50 of the finished curves, spread evenly over them."""
     if len(history) <= MOST_HISTORY:
         return history
@@ -393,6 +396,12 @@ def _with_ties(v: Array, p: Array, scale: Scale) -> tuple[Array, Array]:
     above[:, 0] -= from_above
     within = same + from_below + from_above
     return rims, np.concatenate([below, within[:, None], above], axis=1)
+
+
+def _finer(edges: Array, p: Array) -> tuple[Array, Array]:
+    """Cuts bins into equal parts, which are as probable: on another scale they are not as wide."""
+    at = np.arange(_PARTS * (len(edges) - 1) + 1) / _PARTS
+    return np.interp(at, np.arange(len(edges)), edges), np.repeat(p / _PARTS, _PARTS, axis=1)
 
 
 def _within(edges: Array, p: Array, scale: Scale) -> tuple[Array, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -16,6 +17,8 @@ _BEYOND = 1e100  # a value of a larger magnitude is as good as infinite
 _ALIKE = 0.02  # a study all of whose values lie so close together is looked at in its own range
 SHARE, PER_CENT = (0.0, 1.0), (0.0, 100.0)
 _ENOUGH = 5  # finished curves that are needed to say so
+_DECADES = 1000.0  # a ratio of first and last values above which logarithms tell them apart
+_LEFT = 10.0  # by which others may yet be nearer to the best value than the nearest that has ended
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,17 @@ class Scale:
     g = (value - worst) / (best - worst), and -log(1 - g) / stretch below 0, where a diverging loss
     goes.
 
+    Where a metric spans decades it is the logarithm of the distance to the best value that tells:
+    g = 1 - u(value) / u(worst), with u(value) = asinh((value - best) / unit), and below 0
+    -|u(value) - u(worst)| / stretch.
+
     Args:
         worst: Value of goodness 0.
         best: Value of goodness 1.
         has_floor: No value is worse than `worst`.
         has_ceiling: No value is better than `best`.
         stretch: At least 1; greater where a curve has gone beyond what `LOWEST` is otherwise.
+        unit: How near to the best value goodness is linear; infinite where it is so everywhere.
     """
 
     worst: float
@@ -38,11 +46,23 @@ class Scale:
     has_floor: bool
     has_ceiling: bool
     stretch: float = 1.0
+    unit: float = math.inf
 
     def goodness(self, values: Array) -> Array:
         """Goodness of values; NaN and what is infinitely bad have the lowest."""
         clipped: Array = np.clip(self._squeezed(values), 0.0 if self.has_floor else LOWEST, 1.5)
         return clipped
+
+    def values(self, goodness: Array) -> Array:
+        """Values of goodness, the inverse."""
+        below = np.minimum(-goodness * self.stretch, 500.0)
+        if self.is_linear:
+            g = np.where(goodness < 0, -np.expm1(below), goodness)
+            back: Array = self.worst + g * (self.best - self.worst)
+        else:
+            g = np.where(goodness < 0, -below / abs(self._folds), goodness)
+            back = self.best + self.unit * np.sinh((1.0 - g) * self._folds)
+        return back
 
     def reaching(self, value: float) -> Scale:
         """The same scale, stretched so far that a value is told from others as bad."""
@@ -51,19 +71,26 @@ class Scale:
             return self
         return replace(self, stretch=self.stretch * below / -LOWEST)
 
+    @property
+    def is_linear(self) -> bool:
+        """Whether equal differences are equal goodness, from the worst to the best value."""
+        return math.isinf(self.unit)
+
     def _squeezed(self, values: Array) -> Array:
         with np.errstate(over="ignore", invalid="ignore"):
-            g = (values - self.worst) / (self.best - self.worst)
+            if self.is_linear:
+                g = (values - self.worst) / (self.best - self.worst)
+            else:
+                g = 1.0 - np.arcsinh((values - self.best) / self.unit) / self._folds
         g = np.nan_to_num(g, nan=-np.inf, posinf=1.0, neginf=-np.inf)
-        squeezed: Array = np.where(g < 0, -np.log1p(np.maximum(-g, 0.0)) / self.stretch, g)
+        below = -np.log1p(np.maximum(-g, 0.0)) if self.is_linear else g * abs(self._folds)
+        squeezed: Array = np.where(g < 0, below / self.stretch, g)
         return squeezed
 
-    def values(self, goodness: Array) -> Array:
-        """Values of goodness, the inverse."""
-        below = np.minimum(-goodness * self.stretch, 500.0)
-        g = np.where(goodness < 0, -np.expm1(below), goodness)
-        back: Array = self.worst + g * (self.best - self.worst)
-        return back
+    @property
+    def _folds(self) -> float:
+        """How many times by e the worst value is farther from the best than the unit, signed."""
+        return float(np.arcsinh((self.worst - self.best) / self.unit))
 
 
 def scale_of(
@@ -75,7 +102,8 @@ def scale_of(
 ) -> Scale:
     """The scale on which a curve is compared with finished ones of its study.
 
-    A side that has a finite bound ends there. Without bounds, losses that are never negative have
+    A side that has a finite bound ends there; where the better one does and values span decades,
+    the scale is logarithmic. Without bounds, losses that are never negative have
     0 as one, and scores between 0 and 1 have both. Where the worst value is unknown, it is where
     curves typically begin; where the best one is unknown, so many times as far away again as they
     have come.
@@ -103,8 +131,23 @@ def scale_of(
     if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
         worst = best - _unit(best)
         has_floor = False
-    scale = Scale(sign * worst, sign * best, has_floor, has_ceiling)
+    unit = math.inf
+    if has_ceiling and not has_floor:
+        lasts = [(sign * c)[np.isfinite(c)][-1:] for c in past or [curve]]
+        unit = _unit_of_decades(best - np.concatenate(lasts), best - worst)
+    scale = Scale(sign * worst, sign * best, has_floor, has_ceiling, unit=unit)
     return scale.reaching(float(curve[-1]))
+
+
+def _unit_of_decades(ends: Array, width: float) -> float:
+    """The unit of a scale on which curves span decades; infinite where they do not.
+
+    Args:
+        ends: How far curves ended from the best value there is.
+        width: How far they typically began.
+    """
+    least = float(min(ends[ends > 0], default=0.0))
+    return max(least / _LEFT, 1 / _BEYOND) if 0 < least < width / _DECADES else math.inf
 
 
 def confirmed(

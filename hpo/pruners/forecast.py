@@ -64,8 +64,9 @@ class ForecastPruner(Rule):
     would be stopped is run to the end all the same. When more of these beat the incumbent than was
     stated, the threshold is divided by how many times as many.
 
-    A trial whose last report is not finite has diverged and is stopped. One whose last report is
-    beyond 1e100 is not judged where that is good, or all that it reported is so.
+    A trial has diverged, and is stopped, when its last two reports are not finite, or nothing that
+    it reported is; one alone was not measured, and nothing is decided by it. A trial whose last
+    report is beyond 1e100 is not judged where that is good, or all that it reported is so.
 
     Of every trial that it condemns, it notes what was expected in the system attribute
     ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
@@ -151,7 +152,7 @@ class ForecastPruner(Rule):
         if not trial.intermediate_values or is_audit(trial):
             return False
         if not math.isfinite(end(trial)):
-            return True  # it diverged; hpo fails such a trial before it asks
+            return _has_diverged(trial)  # hpo fails such a trial before it asks
         if not self._is_due(study, trial):
             return False
         decision = self.outlook(study, trial)
@@ -317,6 +318,12 @@ def end(trial: FrozenTrial) -> float:
     if trial.intermediate_values:
         return trial.intermediate_values[max(trial.intermediate_values)]
     return math.nan if trial.value is None else trial.value
+
+
+def _has_diverged(trial: FrozenTrial) -> bool:
+    """Whether its last two reports are not finite, or all of them."""
+    values = trial.intermediate_values
+    return not any(math.isfinite(values[step]) for step in sorted(values)[-2:])
 
 
 def _surplus(finished: Iterable[FrozenTrial]) -> float:

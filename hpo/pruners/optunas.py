@@ -99,7 +99,7 @@ def patience(stopping: StoppingSpec, wrapped: Rule | None) -> Rule:
     """Stops a trial that has not become better for a while, if another rule agrees."""
 
     def why(study: Study, trial: FrozenTrial) -> str:
-        steps = counted(stopping.patience, "step")
+        steps = counted(stopping.patience + 1, "step")
         stalled = f"no better than {_best(study, trial):.4g} for {steps}"
         return stalled if wrapped is None else f"{stalled}; {wrapped.reason(study, trial)}"
 

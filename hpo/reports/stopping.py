@@ -41,7 +41,8 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     their 90% interval; `coverage_finished`, the same of finished trials that are forecast from
     their first half and others' curves.
     """
-    rule = study.attrs.get(SPEC, {}).get("stopping", {}).get("rule", "none")
+    stopping = study.attrs.get(SPEC, {}).get("stopping", {})
+    rule = stopping.get("rule", "none")
     if rule == "none" or study.aims.several:
         return None
     states = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -58,7 +59,8 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
         "steps_saved": saved,
         "share_saved": saved / (run + saved) if run + saved else 0.0,
     }
-    return told | _judged(study, finished) if rule == "forecast" else told
+    forecasts = "forecast" in (rule, stopping.get("wrapped"))
+    return told | _judged(study, finished) if forecasts else told
 
 
 def sentence(study: StudyRecord) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import optuna
 import pytest
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
@@ -343,6 +344,56 @@ def test_a_trial_that_diverged_is_stopped() -> None:
 
     study.optimize(diverges, n_trials=1)
     assert pruner.reason(study, study.trials[0]) == "forecast at step 1: it has diverged, to nan"
+
+
+def test_a_report_that_is_nan_alone_is_a_gap() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(horizon=STEPS, startup_trials=0))
+
+    def with_gaps(trial: optuna.Trial) -> float:
+        for step in range(1, STEPS + 1):
+            trial.report(math.nan if step % 3 == 0 else 1 / step, step)
+            assert not trial.should_prune()
+        trial.report(math.nan, STEPS + 1)
+        trial.report(math.nan, STEPS + 2)
+        assert trial.should_prune()
+        raise optuna.TrialPruned
+
+    study.optimize(with_gaps, n_trials=1)
+
+
+_T = np.arange(1.0, 31.0)
+DECADES: dict[str, Callable[[float], np.ndarray]] = {
+    "exponential": lambda x: np.exp(-(0.05 + 0.35 * x) * _T),
+    "floors": lambda x: 10 ** (-6 + 4 * x) + _T**-3.0,
+    "one huge loss": lambda x: (0.1 + x) * (1 + 3 / _T) + 1e5 * (_T == 1),
+    "explained variance": lambda x: 0.3 + 0.6 * x - 0.2 / _T - 1e5 * (_T == 1),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", DECADES)
+def test_where_values_span_decades_the_best_trial_is_not_stopped(kind: str, seed: int) -> None:
+    direction: Direction = "maximize" if kind == "explained variance" else "minimize"
+    bounds = (-math.inf, 1.0) if kind == "explained variance" else None
+    rule = ForecastPruner(horizon=30, audit=0.0, bounds=bounds)
+    sampler = optuna.samplers.RandomSampler(seed=seed)
+    study = optuna.create_study(direction=direction, pruner=rule, sampler=sampler)
+    ends = []
+
+    def objective(trial: optuna.Trial) -> float:
+        noise = np.random.default_rng((seed, trial.number)).normal(size=30)
+        curve = DECADES[kind](trial.suggest_float("x", 0, 1)) * np.exp(0.01 * noise)
+        ends.append(curve[-1])
+        for step, reported in enumerate(curve, start=1):
+            trial.report(float(reported), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return float(curve[-1])
+
+    study.optimize(objective, n_trials=25)
+
+    assert study.best_value == (max if direction == "maximize" else min)(ends)
+    assert "P" in states(study)
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])

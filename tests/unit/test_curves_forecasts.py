@@ -148,6 +148,25 @@ def test_however_far_a_loss_has_gone_it_may_stay_there_or_go_on(far: float, sign
     assert found.prob_better_than(sign * 1.001 * far)[0] < 0.999  # or become worse
 
 
+@pytest.mark.parametrize("first", [10.0, 1e4, 1e6, 1e9])
+def test_a_huge_first_loss_does_not_hide_what_comes_after(first: float) -> None:
+    """Curves (c + 3 c / t^0.9) with 1% noise, c from .1 to 1, seen for 12 of 40 steps."""
+    rng = np.random.default_rng(0)
+    t = np.arange(1, 41)
+    height = rng.uniform(0.1, 1.0, 60)[:, None]
+    curves = height * (1 + 3 * t**-0.9) * np.exp(0.01 * rng.normal(size=(60, 40)))
+    curves[:, 0] = first * rng.uniform(0.5, 2.0, 60)
+
+    found = forecast_batch(list(curves[20:, :12]), 40, history=curves[:20])
+
+    ends = curves[20:, -1]
+    low, high = np.array([each.quantile([0.05, 0.95])[:, 0] for each in found]).T
+    assert np.mean((low <= ends) & (ends <= high)) >= 0.75
+    assert np.median(high - low) < 0.2
+    best = int(np.argmin(ends))
+    assert found[best].prob_better_than(1.1 * ends[best])[0] > 0.2
+
+
 def test_a_gap_is_not_a_divergence() -> None:
     gap, whole = [0.7, np.nan, 0.6, 0.57], [0.7, 0.6, 0.57]
     one = hpo.forecast(gap, 20, at=20)
@@ -290,6 +309,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a number": ({"values": [1, 2], "history": 3}, "curves in a list are needed"),
     "gradients": ({"values": torch.ones(2, requires_grad=True)}, "detach"),
     "history": ({"values": [1, 2], "history": [[1, 2], []]}, "history 1: there are none"),
+    "long history": ({"values": [1], "history": [[1, 2]] * 99 + [[np.nan]]}, "history 99: nothing"),
 }
 
 
