@@ -375,8 +375,9 @@ def data_needs(
     a value three times as far from the measurements as they are apart.
 
     One size, or constant errors, are answered with much doubt. The order of sizes does not
-    matter; several errors of one size are averaged. Errors that are 0 count as half the smallest
-    other one.
+    matter; several errors of one size are averaged. In rows of several, a column is a seed: what is
+    alike in a seed's errors at neighbouring sizes, as where its parts are nested, is no evidence
+    twice. Errors that are 0 count as half the smallest other one.
 
     Args:
         sizes: Training-set sizes, at least 1, shape (k,); repeats allowed.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from hpo.curves.distributions import Array
 from hpo.curves.scaling_posterior import Evidence
@@ -15,6 +15,7 @@ from hpo.directions import Direction
 _LARGEST = 1e100
 _MOST_SIZES = 48
 _ALL_ZERO = 1e-3
+_PAIRS, _MOST_ALIKE = 4.0, 0.98  # what a correlation is doubted by, and the most that is believed
 _TINY = float(np.finfo(float).tiny)  # half of the least number is 0, which has no logarithm
 
 
@@ -63,18 +64,18 @@ def read(
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction is 'minimize' or 'maximize', not {direction!r}")
     target, bounds = None if target is None else number(target, "target", 0.02), _pair(bounds)
-    n, y = _paired(sizes, errors)
+    n, y, seeds = _paired(sizes, errors)
     _check_sizes(n)
     kept = ~np.isnan(y)
     if not kept.any():
         raise ValueError(
             "no error is a number: give at least one, and NaN only where one is missing"
         )
-    n, y = n[kept], y[kept]
+    n, y, seeds = n[kept], y[kept], seeds[kept]
     _check_errors(n, y, bounds)
     _check_target(target, bounds)
     scale = _scale(y, target, direction, bounds)
-    return _thinned(_averaged(n, y, scale)), scale
+    return _thinned(_averaged(n, y, seeds, scale)), scale
 
 
 def number(value: object, name: str, such_as: float) -> float:
@@ -133,8 +134,8 @@ def places(n: ArrayLike) -> Array:
     return sizes
 
 
-def _paired(sizes: ArrayLike, errors: ArrayLike) -> tuple[Array, Array]:
-    """One size for each error, both flat."""
+def _paired(sizes: ArrayLike, errors: ArrayLike) -> tuple[Array, Array, NDArray[np.intp]]:
+    """One size and one seed for each error, all flat; a seed of its own where none is told."""
     n, y = numbers(sizes, "sizes"), numbers(errors, "errors")
     if n.ndim == 1 and y.ndim == 2 and len(y) == len(n):
         if len(np.unique(n)) < len(n):
@@ -142,13 +143,13 @@ def _paired(sizes: ArrayLike, errors: ArrayLike) -> tuple[Array, Array]:
                 f"errors of shape {y.shape} hold all errors of a size in one row, but sizes "
                 "repeat: give each size once, or one size for each error"
             )
-        return np.repeat(n, y.shape[1]), y.ravel()
+        return np.repeat(n, y.shape[1]), y.ravel(), np.tile(np.arange(y.shape[1]), len(n))
     if n.ndim != 1 or n.shape != y.shape:
         raise ValueError(
             f"sizes have shape {n.shape} and errors {y.shape}: give one error for each size, "
             f"or errors of shape ({len(n)}, n_seeds)"
         )
-    return n, y
+    return n, y, np.arange(len(y))
 
 
 def _check_sizes(n: Array) -> None:
@@ -240,13 +241,45 @@ def _reach(y: Array, target: float | None) -> float:
     return seen if target is None else max(seen, 1.5 * float(np.abs(target - y).max()))
 
 
-def _averaged(n: Array, y: Array, scale: Scale) -> Evidence:
+def _averaged(n: Array, y: Array, seeds: NDArray[np.intp], scale: Scale) -> Evidence:
     unique, index = np.unique(n, return_inverse=True)
     counts = np.bincount(index).astype(float)
     z = scale.log_error(np.bincount(index, y) / counts)
-    squares = (scale.log_error(y) - z[index]) ** 2
-    scatter = np.asarray(np.bincount(index, squares), float)
-    return Evidence(unique, z, counts, counts - 1, scatter)
+    luck = scale.log_error(y) - z[index]
+    scatter = np.asarray(np.bincount(index, luck**2), float)
+    alike = np.eye(len(unique))
+    if len(np.unique(seeds)) < len(seeds):  # some were trained at several sizes
+        table = np.full((len(unique), int(seeds.max()) + 1), np.nan)
+        table[index, seeds] = luck
+        alike = _in_common(np.log(unique), table)
+    return Evidence(unique, z, counts, counts - 1, scatter, alike)
+
+
+def _in_common(log_n: Array, luck: Array) -> Array:
+    """How far the means of the same seeds err alike at several sizes, shape (k, k).
+
+    A seed's noise is taken for a stationary process of log n, whose correlation falls by the same
+    factor from each size to the next, on average. That is measured, and doubted as if four more
+    pairs of neighbours had shown none.
+
+    Args:
+        log_n: Of the sizes, rising, shape (k,).
+        luck: What is above the mean of the size, shape (k, n_seeds); NaN where nothing was trained.
+    """
+    there = ~np.isnan(luck)
+    shared = there.astype(float) @ there.T.astype(float)
+    both = there[1:] & there[:-1]
+    products, squares = (np.where(both, luck[1:] * other, 0.0) for other in (luck[:-1], luck[1:]))
+    size = np.sqrt(squares.sum(1) * np.where(both, luck[:-1] ** 2, 0.0).sum(1)).sum()
+    pairs = float(np.maximum(both.sum(1) - 1, 0).sum())
+    alike = products.sum() / size * pairs / (pairs + _PAIRS) if size > 0 and pairs else 0.0
+    if alike <= 0:
+        return np.eye(len(log_n))
+    gap = float(np.average(np.diff(log_n), weights=both.sum(1)))
+    correlation = min(alike, _MOST_ALIKE) ** (np.abs(np.subtract.outer(log_n, log_n)) / gap)
+    own = np.sqrt(there.sum(1))
+    found: Array = correlation * shared / np.outer(own, own)
+    return found
 
 
 def _thinned(evidence: Evidence) -> Evidence:
@@ -267,4 +300,4 @@ def _thinned(evidence: Evidence) -> Evidence:
     replicates, scatter = (
         np.asarray(np.bincount(group, x), float) for x in (evidence.replicates, evidence.scatter)
     )
-    return Evidence(sizes, means[1], counts, replicates, scatter)
+    return Evidence(sizes, means[1], counts, replicates, scatter, np.eye(len(sizes)))

@@ -5,7 +5,8 @@ The model, in logarithms, for the mean z_i of m_i measurements at size n_i, with
     z_i = a + log h_j(t_i) + D(t_i) + noise_i,    noise_i ~ Normal(0, s^2 e^(2 g t_i) / m_i)
 
 with law j, amplitude a (flat prior, integrated out in closed form), noise s at N, which rises with
-the size (g > 0: few errors are left to count) or falls (g < 0), and D, how far real curves stray
+the size (g > 0: few errors are left to count) or falls (g < 0) and is correlated between sizes
+where the same seeds were trained, and D, how far real curves stray
 from any law: fractional Brownian motion with D(0) = 0 and Var D(t) = q^2 |t|^2H. It makes small
 sizes count less, and forecasts wider, with their distance from N. With H > 1/2 strays go on in
 their direction; H = 0.75 predicts LCDB 1.0 better than 0.5 and 0.95. Laws, s, g and q are on grids,
@@ -59,6 +60,8 @@ class Evidence:
         counts: Measurements behind each, shape (k,).
         replicates: Of these, those beyond the first of each size, shape (k,): they tell of noise.
         scatter: Sum of squared deviations of log errors within sizes, shape (k,).
+        correlation: Of the noise of the means, shape (k, k): parts of growing size that are nested,
+            and networks that begin alike, are lucky alike.
     """
 
     sizes: Array
@@ -66,6 +69,7 @@ class Evidence:
     counts: Array
     replicates: Array
     scatter: Array
+    correlation: Array
 
     @property
     def tilts(self) -> Mapping[float, float]:
@@ -194,9 +198,10 @@ def likelihoods(
     Returns:
         Log likelihoods (J,), means of the amplitudes (J,), and their variance.
     """
-    # C = q^2 K + diag(s_i^2 / m_i); with C = L L', x' C^-1 y = (L^-1 x)' (L^-1 y)
+    # C = q^2 K + [s_i s_j r_ij / (m_i m_j)^1/2]; with C = L L', x' C^-1 y = (L^-1 x)' (L^-1 y)
     noise = tilted(s, g, t)
-    covariance = q**2 * roughness_between(t) + np.diag(noise**2 / evidence.counts)
+    of_means = noise / np.sqrt(evidence.counts)
+    covariance = q**2 * roughness_between(t) + evidence.correlation * np.outer(of_means, of_means)
     root = np.linalg.cholesky(covariance)
     columns = np.column_stack([np.ones_like(t), evidence.z, shapes.T])
     white = solve_triangular(root, columns, lower=True, check_finite=False)

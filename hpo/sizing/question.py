@@ -196,11 +196,13 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     Raises:
         HpoError: the metric can never be the target, or what it is makes no curve.
     """
-    sizes = [fit.size for fit in fits]
-    if len(set(sizes)) < 2:
+    sizes, seeds = sorted({fit.size for fit in fits}), sorted({fit.seed for fit in fits})
+    if len(sizes) < 2:
         return None
-    errors = [fit.metrics[question.metric] for fit in fits]
-    bounds = question.bounds_of(errors)
+    errors = np.full((len(sizes), len(seeds)), np.nan)
+    for fit in fits:
+        errors[sizes.index(fit.size), seeds.index(fit.seed)] = fit.metrics[question.metric]
+    bounds = question.bounds_of(errors[~np.isnan(errors)])
     if question.target is not None:
         refuse_target(question.metric, question.target, bounds)
     try:
