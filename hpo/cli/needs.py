@@ -23,10 +23,10 @@ from hpo.cli.app import (
     stdout,
 )
 from hpo.cli.runs import WorkersOption, said
-from hpo.words import counted, number
+from hpo.words import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from hpo.sizing import Answer
 
@@ -142,39 +142,12 @@ def _report(
         if (chart := report.chart(answer)) is not None:
             print_drawing(functools.partial(as_text, chart))
     console = stderr()
-    for hint in _hints(answer):
+    for hint in report.hints(answer):
         console.print(hint, markup=False)
     console.print(f"Written: {', '.join(map(str, files))}", markup=False)
     if (uri := tracking_uri(tracking)) is not None:
         with console.status("telling MLflow"):
             log_beside(answer.question.study, uri, report.as_run(answer, files, started_ms), warn)
-
-
-def _hints(answer: Answer) -> Iterator[str]:
-    """What would tell more."""
-    if answer.state == "budget":
-        yield "The budget is spent; with more, the same command goes on from here."
-    elif answer.is_unclear and answer.needs is not None:
-        wanted, there = answer.needs.next_size, answer.question.n
-        if wanted > there and answer.question.is_counted:
-            yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
-        seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
-        yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
-    sizes = {fit.size for fit in answer.fits}
-    errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
-    if (meant := answer.question.meant([*errors])) is not None:
-        measured = f"{answer.question.metric} is {number(max(errors))} at most"
-        yield f"Is {number(meant)} meant? {measured}."
-    if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
-        yield "All sizes have the same error: does the code train on its train_fraction alone?"
-    name = answer.question.train_metric
-    if answer.diagnosis is None and name is not None:
-        if any(name in fit.metrics for fit in answer.fits):
-            yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
-        elif answer.question.is_ours:
-            yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
-        else:
-            yield f"Report {name}, too, to learn whether bias or variance bounds the model."
 
 
 def _seconds(text: str) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _VALIDATION, _TRAINING, _EDGE, _GOAL, _NOW = "o", "x", "·", "-", "|"
 _BLUE, _ORANGE, _GREY, _GREEN = 33, 208, 244, 34
 _MARGIN = 1.1  # how far left of the smallest size the picture begins
-_WIDEST = 30.0  # how many times below the least measured value an interval is still drawn
+_WIDEST = 30.0  # how many times below the least validation value anything is still drawn
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ class ScalingChart:
         seen += [] if self.target is None else [self.target]
         if self.is_log:
             least = min([*self.values, *self.middle, *([self.target] if self.target else [])])
-            low = max(min(y for y in seen if y > 0), least / _WIDEST)
-            train = [y for y in self.train_values if y >= low]
+            lowest = least / _WIDEST
+            low = max(min(y for y in seen if y > 0), lowest)
+            train = [y for y in self.train_values if y >= lowest]
             return min([low, *train]) * 0.9, max([*self.values, *self.middle]) * 1.2
         seen += self.train_values
         low, high = min(seen), max(seen)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hpo.storage import open_storage
 from hpo.trainers import goals
 
 _SIZE, _SHARE = re.compile(r"\d[\d_]*"), re.compile(r"\d+(\.\d*)?%")
+_FEWEST = 3  # examples that can be divided into parts of growing size
 _OF_A_STUDY = ("run.", "objective.train_fraction=")  # what may be set: it changes no trial
 
 
@@ -172,6 +174,7 @@ def ask(
     Raises:
         HpoError: metric, target or examples make no sense.
     """
+    _refuse_other_kinds(target, examples, bounds)
     plan = subject.plan
     metric = metric or plan.spec.objective.metrics[0]
     refuse_metric(plan, metric)
@@ -198,6 +201,35 @@ def ask(
     if question.target is not None:
         refuse_target(metric, question.target, question.bounds)
     return question
+
+
+def check_count(value: object, name: str, least: int) -> None:
+    """Refuses what is no whole number, which only Python can give, or too small a one.
+
+    Raises:
+        HpoError: with what is to be given.
+    """
+    if not (isinstance(value, Integral) and int(value) >= least):
+        raise HpoError(f"{name} is a whole number, {least} or more, not {value!r}.")
+
+
+def _refuse_other_kinds(target: object, examples: object, bounds: object) -> None:
+    """Refuses what is no number.
+
+    Raises:
+        HpoError: with what is to be given.
+    """
+    if target is not None and not _is_number(target):
+        raise HpoError(f"target is a number, such as 0.02, not {target!r}.")
+    if examples is not None:
+        check_count(examples, "examples", _FEWEST)
+    pair = tuple(bounds) if isinstance(bounds, Sequence) and not isinstance(bounds, str) else ()
+    if bounds is not None and [_is_number(each) for each in pair] != [True, True]:
+        raise HpoError(f"bounds are two numbers, such as (0, 100), not {bounds!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _refuse_bounds(plan: Plan, metric: str, bounds: tuple[float, float]) -> None:

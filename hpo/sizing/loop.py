@@ -18,6 +18,7 @@ from hpo.interrupts import Interrupts
 from hpo.mlflow_server.code_runs import BEYOND_TRIALS
 from hpo.places import TRAIN_FRACTION
 from hpo.samplers import derive_seed
+from hpo.sizing.asking import check_count
 from hpo.sizing.fits import FITS, Fit, FitsLog, failed
 from hpo.sizing.planner import Place, Planner
 from hpo.sizing.question import Answer, Question, diagnosis, estimate
@@ -304,6 +305,7 @@ def measure(
     Raises:
         HpoError: nothing could be measured.
     """
+    check_count(seeds, "seeds", 1)
     deadline = time.monotonic() + budget_seconds
     if afresh:
         shutil.rmtree(question.directory, ignore_errors=True)

@@ -20,6 +20,7 @@ from hpo.reports.scaling import ScalingChart, write_png
 from hpo.reports.strict_json import dumps
 from hpo.sizing.fits import FITS, Fit
 from hpo.sizing.question import Answer, Question
+from hpo.words import number as worded
 
 FACTORS = (1, 2, 5, 10)
 PNG, JSON = "data-needs.png", "data-needs.json"
@@ -127,6 +128,33 @@ def chart(answer: Answer) -> ScalingChart | None:
     )
 
 
+def hints(answer: Answer) -> Iterator[str]:
+    """What would tell more, and what may be meant otherwise."""
+    if answer.state == "budget":
+        yield "The budget is spent; with more, the same command goes on from here."
+    elif answer.is_unclear and answer.needs is not None:
+        wanted, there = answer.needs.next_size, answer.question.n
+        if wanted > there and answer.question.is_counted:
+            yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
+        seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
+        yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+    sizes = {fit.size for fit in answer.fits}
+    errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
+    if (meant := answer.question.meant([*errors])) is not None:
+        measured = f"{answer.question.metric} is {worded(max(errors))} at most"
+        yield f"Is {worded(meant)} meant? {measured}."
+    if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
+        yield "All sizes have the same error: does the code train on its train_fraction alone?"
+    name = answer.question.train_metric
+    if answer.diagnosis is None and name is not None:
+        if any(name in fit.metrics for fit in answer.fits):
+            yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
+        elif answer.question.is_ours:
+            yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
+        else:
+            yield f"Report {name}, too, to learn whether bias or variance bounds the model."
+
+
 def by_size(answer: Answer) -> Iterator[tuple[int, list[Fit]]]:
     """The fits of each size, rising."""
     found: defaultdict[int, list[Fit]] = defaultdict(list)
@@ -152,6 +180,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "unit": "examples" if question.is_counted else "percent",
         "state": answer.state,
         "sentence": sentence(answer),
+        "hints": list(hints(answer)),
         **_needs_json(needs, question.target),
         "table": [asdict(row) for row in table(answer)],
         "sizes": [size for size, _ in sizes],
@@ -168,7 +197,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
 def _needs_json(needs: DataNeeds | None, target: float | None) -> dict[str, Any]:
     none = ("verdict", "needed", "prob_reachable", "floor", "next_size")
     if needs is None:
-        return {**dict.fromkeys(none), "verdict": "unclear"}
+        return {**dict.fromkeys(none), "verdict": None if target is None else "unclear"}
     floor = _interval(needs.floor.quantile(_QUANTILES)[:, 0])
     if target is None:
         return {**dict.fromkeys(none), "floor": floor, "next_size": needs.next_size}
@@ -217,13 +246,15 @@ def as_run(answer: Answer, files: Sequence[Path], started_ms: int) -> BesideRun:
         points.append(("floor", float(needs.floor.quantile(0.5)[0]), largest))
         if question.target is not None:
             points.append(("prob_reachable", needs.prob_reachable, largest))
-    tags = {"hpo.sentence": sentence(answer), "mlflow.note.content": sentence(answer)}
+    said = [sentence(answer), *([answer.diagnosis.sentence] if answer.diagnosis else [])]
+    note = "\n\n".join([*said, *hints(answer)])
+    tags = {"hpo.sentence": said[0], "mlflow.note.content": note}
     if needs is not None and question.target is not None:
         tags["hpo.verdict"] = needs.verdict
     if answer.diagnosis is not None:
         tags["hpo.diagnosis"] = answer.diagnosis.sentence
-        tags["mlflow.note.content"] += f"\n\n{answer.diagnosis.sentence}"
     asked = {"of": question.what, "metric": question.metric, "target": question.target}
     params = {**question.config, **asked, "n": question.n}
     paths = [str(file) for file in (*files, question.directory / FITS)]
-    return BesideRun("data-needs", question.key, params, tags, points, paths, started_ms)
+    key = f"{question.key} {question.metric} {question.target}"  # each question has its run
+    return BesideRun("data-needs", key, params, tags, points, paths, started_ms)

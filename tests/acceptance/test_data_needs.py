@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -381,6 +383,8 @@ def test_a_target_in_the_other_unit_is_doubted(
 
     assert done.code == 0
     assert (meant in done.err) if meant else ("meant?" not in done.err), done.err
+    hints = folder.hpo("data-needs", "study.yaml", *wanted, "--json").json["hints"]
+    assert any("meant?" in hint for hint in hints) == bool(meant)
 
 
 @pytest.mark.parametrize(
@@ -789,6 +793,18 @@ def _in_mlflow(folder: Folder) -> dict[str, Any]:
     return found
 
 
+def test_each_target_has_a_run_in_mlflow_that_is_kept(folder: Folder) -> None:
+    wanted = ("data-needs", folder.study(trained()), "--sizes", "30,90", "--seeds", "1")
+    wanted = (*wanted, "--tracking", f"sqlite:///{folder.path}/mlflow.db")
+    for target in ("0.05", "0.1", "0.05"):
+        assert folder.hpo(*wanted, "--target", target).code == 0
+
+    with closing(sqlite3.connect(folder.path / "mlflow.db")) as database:
+        found = database.execute("SELECT value FROM params WHERE key = 'target'").fetchall()
+
+    assert sorted(found) == [("0.05",), ("0.1",)]
+
+
 def test_an_mlflow_that_is_away_fails_nothing(folder: Folder) -> None:
     uri = f"sqlite:///{folder.path}/nowhere/mlflow.db"
     done = folder.hpo(
@@ -809,3 +825,12 @@ def test_it_works_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert answer.largest == 341
     assert answer.needs.error_at(682).mean.shape == (1,)
     assert answer.diagnosis is not None
+    wrong: list[dict[str, Any]] = [
+        {"seeds": 0}, {"seeds": 2.5}, {"examples": 1}, {"examples": 600.5}, {"target": "x"},
+        {"target": True}, {"target": [0.1]}, {"bounds": 5}, {"bounds": (0, 1, 2)},
+        {"bounds": ("a", "b")},
+    ]  # fmt: skip
+    for arguments in wrong:
+        (name,) = arguments
+        with pytest.raises(hpo.HpoError, match=f"^{name} (is|are) .*, not "):
+            hpo.measure_data_needs("study.yaml", **arguments)

@@ -137,8 +137,8 @@ def test_order_and_missing_errors_do_not_matter(seed: int) -> None:
         ((sizes, flat), (np.append(sizes[index], 7), np.append(flat[index], np.nan))),
         ((_SIZES, errors), (np.append(_SIZES[rows], 7), in_rows)),
     ):
-        answers = [hpo.data_needs(*given, 0.05).quantile(_LEVELS) for given in (one, other)]
-        np.testing.assert_allclose(*answers, rtol=1e-6)
+        first, second = (hpo.data_needs(n, y, 0.05).quantile(_LEVELS) for n, y in (one, other))
+        np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("b", "c"), [(0.3, 0.0), (0.5, 0.02), (1.0, 0.001)])

@@ -55,6 +55,11 @@ def test_as_text_it_fits_and_names_what_it_shows(
         assert max(map(len, drawing[:-1])) <= 70
 
 
+def test_training_errors_below_the_interval_are_shown_where_they_are_not_far_below() -> None:
+    chart = replace(CHART, low=[0.06, 0.03], high=[0.1, 0.08], train_values=[0.0, 0.01, 0.02])
+    assert "training (1 of 3 below the axis)" in as_text(chart, width=90)
+
+
 @pytest.mark.parametrize("chart", CHARTS)
 def test_as_png_it_is_a_picture(chart: ScalingChart, tmp_path: Path) -> None:
     path = tmp_path / "chart.png"
