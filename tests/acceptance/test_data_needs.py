@@ -800,7 +800,10 @@ def test_each_target_has_a_run_in_mlflow_that_is_kept(folder: Folder) -> None:
         assert folder.hpo(*wanted, "--target", target).code == 0
 
     with closing(sqlite3.connect(folder.path / "mlflow.db")) as database:
-        found = database.execute("SELECT value FROM params WHERE key = 'target'").fetchall()
+        found = database.execute(
+            "SELECT value FROM params JOIN runs USING (run_uuid) "
+            "WHERE key = 'target' AND lifecycle_stage = 'active'"
+        ).fetchall()
 
     assert sorted(found) == [("0.05",), ("0.1",)]
 
