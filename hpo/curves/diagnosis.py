@@ -36,6 +36,8 @@ _ROUNDING = 1e-9
 _DRAWS = 20_000
 _UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
 
+_ORDER = ("bias", "variance", "both", "reached").index
+
 _REMEDIES = {
     "bias": "More data will hardly help: train longer, or give the model more capacity or less "
     "regularisation; if none of these lowers the training error, the labels are noisy.",
@@ -99,11 +101,21 @@ class Diagnosis:
             "variance": "Variance: validation falls too far behind training",
             "both": "Bias and variance: the training part is not learnt well enough, and "
             "validation falls far behind it",
-            "unclear": "Bias or variance: not to be told yet",
+            "unclear": f"{self._open}: not to be told yet",
         }[self.kind]
         said = f"{what} ({at})."
         remedy = _REMEDIES_BESIDE.get((self.verdict or "", self.kind), _REMEDIES[self.kind])
         return " ".join(filter(None, (said, self._trend, remedy)))
+
+    @property
+    def _open(self) -> str:
+        """The two kinds between which it is open, if these are as good as sure."""
+        first, second = sorted(self.probabilities, key=lambda each: -self.probabilities[each])[:2]
+        if self.probabilities[first] + self.probabilities[second] < _SURE:
+            return "Bias or variance"
+        words = {"both": "both bias and variance", "reached": "the target is met"}
+        text = " or ".join(words.get(each, each) for each in sorted((first, second), key=_ORDER))
+        return text[0].upper() + text[1:]
 
     @property
     def _trend(self) -> str:
