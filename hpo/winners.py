@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 TESTED = "hpo:tested"
 _TAKES_TIME = "latency_ms"  # which no two fits share
 _ALIKE = 1e-6  # relative difference of what sums in another order differ by
-_AT_ONCE = 512
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
 
 
@@ -91,14 +90,15 @@ class Winner:
         import torch
 
         from hpo.reports.plots import precision_over_recall
-        from hpo.trainers.metrics import precision_recall, predict
+        from hpo.trainers.exports import predict
+        from hpo.trainers.metrics import precision_recall
 
         if self._plan.spec.objective.task != "classification":
             raise HpoError("precision and recall are of classifiers.")
         cpu = torch.device("cpu")
         folds = [data.to(cpu) for data in self._folds]
         predicted = [
-            predict(network, data.val, _AT_ONCE)
+            predict(network, data.val)
             for network, data in zip(self._networks(), folds, strict=True)
         ]
         outputs, targets = map(torch.cat, zip(*predicted, strict=True))

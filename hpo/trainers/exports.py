@@ -35,7 +35,7 @@ from hpo.trainers.checkpoints import DATA, weights_of, write
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.arrays import Channels, images, read_examples
 from hpo.trainers.data.images import images_at, read_images
-from hpo.trainers.data.parts import Data
+from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
 from hpo.trainers.data.tables import read_rows
 from hpo.trainers.errors import DataError
@@ -505,7 +505,7 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
     file = to / ONNX
     program = torch.onnx.export(
         network,
-        (x,),
+        (x.clone(),),  # which a network of the user's own may change
         input_names=["features"],
         output_names=["outputs"],
         dynamic_shapes=({0: torch.export.Dim("n")},),
@@ -516,7 +516,7 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
     program.save(str(file))
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        expected = network(x)
+        expected = network(x.clone())
     (outputs,) = session.run(None, {"features": x.numpy()})
     scale = float(expected.abs().max()) or 1.0
     difference = float((torch.from_numpy(outputs) - expected).abs().max()) / scale
@@ -528,7 +528,15 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
 
 def judge(network: nn.Module, data: Data, goals: Goals) -> dict[str, float]:
     """The metrics of a network on the test part, which nothing else looks at: `test_error`, ..."""
-    network.eval()
-    outputs, targets = metrics.predict(network, data.test, 1024)
+    outputs, targets = predict(network, data.test)
     names = [name for name in goals.reported(data.task) if name.startswith("val_")]
     return metrics.evaluate(names, outputs, targets, data, goals, part="test")
+
+
+def predict(network: nn.Module, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    """The outputs of a trained network for all examples of a part, and its targets.
+
+    The examples stay as they are, whatever a network of the user's own does to its input.
+    """
+    network.eval()
+    return metrics.predict(lambda x: network(x.clone()), part, _AT_ONCE)

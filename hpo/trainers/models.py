@@ -347,7 +347,7 @@ def try_out(
     """
     model.eval()
     with _own_randomness(seed), torch.no_grad():
-        outputs = model(x)
+        outputs = model(x.clone())  # which it may change
     wanted = f"it must give a tensor ({len(x)}, {n_outputs})"
     sentence = None
     if not isinstance(outputs, torch.Tensor):

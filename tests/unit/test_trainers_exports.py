@@ -315,3 +315,16 @@ def test_onnx_that_differs_from_pytorch_is_told_and_not_left(tmp_path: Path) -> 
         export_onnx(tmp_path, Otherwise(4, 3), data)
     assert str(caught.value) == "the ONNX file's outputs differ from PyTorch's by 0.001."
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+def test_a_network_that_changes_its_input_is_judged_on_the_data_as_it_is(tmp_path: Path) -> None:
+    class Halved(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.div_(2))
+
+    (data,) = load(Source("iris"), seed=0)
+    network = Halved(4, 3)
+    first = judge(network, data, Goals())
+    assert judge(network, data, Goals()) == first
+    assert export_onnx(tmp_path, network, data) < 1e-4

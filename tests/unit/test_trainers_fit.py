@@ -530,6 +530,33 @@ def test_lazy_layers_of_a_users_own_model_are_made_by_the_seed(tmp_path: Path) -
     assert torch.equal(before, torch.get_rng_state())
 
 
+IN_PLACE = """
+from torch import nn
+
+class Halved(nn.Linear):
+    def forward(self, x):
+        x /= 2
+        return super().forward(x)
+
+def halved(config):
+    return Halved(4, 3)
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_a_users_own_model_that_changes_its_input_leaves_the_data_as_it_was(
+    tmp_path: Path, optimizer: str
+) -> None:
+    (tmp_path / "in_place_nets.py").write_text(IN_PLACE)
+    (data,) = load(Source("iris", folder=tmp_path), seed=0)
+    before = [tensors(part).x.clone() for part in (data.train, data.val)]
+    goals = Goals(names=("train_error", "latency_ms"))
+    config = {"model": "in_place_nets:halved", "optimizer": optimizer, "epochs": 2}
+    list(fit(config, data, seed=0, goals=goals, folder=tmp_path))
+    for part, x in zip((data.train, data.val), before, strict=True):
+        assert torch.equal(tensors(part).x, x)
+
+
 # Integers
 
 BASE = 2**40
