@@ -6,6 +6,7 @@ none, the trial is trained again: equal configurations and seeds give equal netw
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -22,18 +23,25 @@ from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
 from hpo.spec import source_of
+from hpo.trainers.fields import is_code
 from hpo.trainers.fit_files import delete_all, weights_files
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hpo.objectives import Steps
     from hpo.reports.plots import Chart
     from hpo.trainers.data import Source
+
+_log = logging.getLogger(__name__)
 
 TESTED = "hpo:tested"
 _TAKES_TIME = "latency_ms"  # which no two fits share
 _ALIKE = 1e-6  # relative difference of what sums in another order differ by
+_LOSS = "val_loss"
+_ROUNDED = 0.05  # relative difference of a loss in half precision, which may be a GPU's default
+_NOTHING = 1e-4  # of a loss
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
 
 
@@ -125,7 +133,8 @@ class Winner:
         _make_room(to, self._study)  # before a network is trained for it
         _say_which(self._say, len(self._folds), "network")
         network, data = self._networks()[0], self._folds[0]
-        about = {"study": self._study.name, "trial": self._trial.number}
+        seed = job_of(self._study, self._trial).seed
+        about = {"study": self._study.name, "trial": self._trial.number, "seed": seed}
         reached, source = dict(self._trial.metrics), _source(self._study)
         with _told(to, self._study):
             export(to, self._config, network, data, self._trainer.goals, reached, about, source)
@@ -152,15 +161,57 @@ class Winner:
 
     def _networks(self) -> list[nn.Module]:
         """One network for each fold; trained again where their weights were not kept."""
+        number, recorded = self._trial.number, self._trial.metrics
         if self.has_weights:
-            return self._restored(self._directory)
-        number = self._trial.number
+            return self._as_recorded(self._restored(self._directory), recorded)
         self._say(f"the weights of trial {number} were not kept; it is trained again.")
         with tempfile.TemporaryDirectory() as folder:
             job = replace(job_of(self._study, self._trial), directory=Path(folder))
-            for _ in self._trainer(job):
-                pass
-            return self._restored(job.directory)
+            reached = _ended(self._trainer(job))
+            networks = self._as_recorded(self._restored(job.directory), reached)
+        if self._trial.state == "COMPLETE" and not _is_alike(reached, recorded):
+            self._say(
+                f"trained again, trial {number} has {_LOSS} {reached[_LOSS]:.6g} and not "
+                f"{recorded[_LOSS]:.6g}: another device, or code that has changed."
+            )
+        return networks
+
+    def _as_recorded(
+        self, networks: list[nn.Module], recorded: Mapping[str, float]
+    ) -> list[nn.Module]:
+        """Networks, if they are as good as was recorded: with a user's code, weights are not all.
+
+        Raises:
+            HpoError: they are other networks by now.
+        """
+        if not is_code(self._config.model):
+            return networks
+        now = self._judged_again(networks)
+        # What answers otherwise each time, as some models do on purpose, cannot be held to it.
+        if _is_alike(now, recorded) or not _is_alike(now, self._judged_again(networks), _ALIKE):
+            return networks
+        raise HpoError(
+            f"with its weights, the model of trial {self._trial.number} has {_LOSS} "
+            f"{now[_LOSS]:.6g} and not {recorded[_LOSS]:.6g} as in training: the code of "
+            f"{self._config.model!r} has changed since, or the model draws something that is not "
+            "among its weights.",
+            "Put the code back as it was; or put what it draws into a buffer (register_buffer), "
+            "and run the study anew under another name.",
+        )
+
+    def _judged_again(self, networks: list[nn.Module]) -> dict[str, float]:
+        """The loss on the validation part, the mean over folds."""
+        import torch
+
+        from hpo.trainers.exports import predict
+        from hpo.trainers.metrics import evaluate
+
+        judged = []
+        for network, fold in zip(networks, self._folds, strict=True):
+            data = fold.to(torch.device("cpu"))
+            predicted = predict(network, data.val)
+            judged.append(evaluate([_LOSS], *predicted, data, self._trainer.goals)[_LOSS])
+        return {_LOSS: fmean(judged)}
 
     def _files(self, directory: Path) -> list[Path]:
         """Where a trial in `directory` leaves its weights, one file for each fold."""
@@ -170,7 +221,7 @@ class Winner:
         from hpo.trainers import DataError
         from hpo.trainers.exports import restore, trained_on
 
-        found = []
+        found, seed = [], job_of(self._study, self._trial).seed
         for file, data in zip(self._files(directory), self._folds, strict=True):
             if trained_on(file) != data.digest:
                 raise HpoError(
@@ -180,7 +231,7 @@ class Winner:
                 )
             try:
                 parts = data.shape, data.n_outputs, file, self._plan.folder
-                found.append(restore(self._config, *parts))
+                found.append(restore(self._config, *parts, seed=seed))
             except DataError as error:
                 raise HpoError(f"{error}") from error
         return found
@@ -243,6 +294,22 @@ class EstimatorWinner:
             export_estimator(
                 to, estimator, job.config, data, reached, about, _source(study), own_code=own
             )
+
+
+def _ended(steps: Steps) -> dict[str, float]:
+    """The metrics that a trial returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return dict(end.value)
+
+
+def _is_alike(a: Mapping[str, float], b: Mapping[str, float], rel: float = _ROUNDED) -> bool:
+    """Whether two losses are one but for rounding; where there are none, they may be."""
+    if _LOSS not in a or _LOSS not in b:
+        return True
+    return isclose(a[_LOSS], b[_LOSS], rel_tol=rel, abs_tol=min(rel, _NOTHING))
 
 
 def winner(
@@ -403,5 +470,11 @@ class DrawWinner(Listener):
         from hpo.reports.plots import write_image
 
         winner = Winner(study, best, lambda _: None)
-        if winner.has_weights:
-            write_image([winner.precision_over_recall()], study.directory / CURVE)
+        if not winner.has_weights:
+            return
+        try:
+            chart = winner.precision_over_recall()
+        except HpoError as error:  # the study has ended well all the same
+            _log.warning("%s was not drawn: %s", CURVE, error.message)
+            return
+        write_image([chart], study.directory / CURVE)

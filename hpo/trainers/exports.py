@@ -377,7 +377,9 @@ def load(folder: Path) -> Exported:
         targets = len(classes), said["target_mean"], said["target_deviation"]
         network = Estimator(_unpickled(folder / ESTIMATOR), *targets).eval()
     else:
-        network = restore(said["config"], shape, len(classes) or 1, folder / WEIGHTS, folder)
+        seed = said.get("seed", 0)  # which exports of an earlier day lack
+        parts = shape, len(classes) or 1, folder / WEIGHTS, folder
+        network = restore(said["config"], *parts, seed=seed)
     transformer = folder / TRANSFORMER
     return Exported(
         network,
@@ -409,6 +411,8 @@ def restore(
     n_outputs: int,
     weights: Path,
     folder: Path,
+    *,
+    seed: int = 0,
 ) -> nn.Module:
     """A network with weights from a file, on the CPU and in eval mode.
 
@@ -418,13 +422,15 @@ def restore(
         n_outputs: Of one example.
         weights: A safetensors file.
         folder: Where a model of the user's own is looked for first.
+        seed: What it was trained with; what such a model draws beside its weights follows from it.
 
     Raises:
         DataError: the weights are another network's.
     """
     if not isinstance(config, TrainerConfig):
         config = TrainerConfig.from_mapping(config)
-    network = models.build(config, shape, n_outputs, torch.Generator().manual_seed(0), folder)
+    generator = torch.Generator().manual_seed(seed)
+    network = models.build(config, shape, n_outputs, generator, folder)
     try:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:

@@ -74,7 +74,8 @@ class Stepper:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's outputs, float32, for examples (n, *shape)."""
-        # The user's own may change its input in place, which is the data's where it is not shuffled.
+        # The user's own may change its input in place, and where nothing is shuffled that is the
+        # data itself.
         x = self._laid_out(x.clone() if self._own else x)
         if self._dtype is None:
             return self._network(x)
