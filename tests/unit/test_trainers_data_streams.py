@@ -428,6 +428,19 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
     assert (raw(data, "train") == 255).all()
 
 
+def test_folders_of_parts_may_be_called_as_others_call_them(tmp_path: Path) -> None:
+    sizes = {"Training": 7, "validation": 4, "Testing": 3}
+    for part, n in sizes.items():
+        for k in range(n):
+            for name in ("cat", "Train"):
+                paint(tmp_path / "pictures" / part / name / f"{k}.png", seed=k)
+    (data,) = load(Source("pictures", folder=tmp_path), seed=0)
+    assert data.classes == ("Train", "cat")
+    assert (len(data.train), len(data.val), len(data.test)) == (14, 8, 6)
+    classes = Source("pictures/Training", folder=tmp_path)  # of which one is no part
+    assert load(classes, seed=0)[0].classes == ("Train", "cat")
+
+
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:
     source = gallery(tmp_path)
     for name in ("cat/._1.png", "dog/.thumbnails/1.png"):

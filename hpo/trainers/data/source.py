@@ -20,6 +20,16 @@ TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 ARRAYS = (".npz", ".pt")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")
+_CALLED = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders of the parts are called, in any case."""
 _SHOWN = 20
 """How many columns or files a message names."""
 
@@ -268,12 +278,13 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     Raises:
         DataError: there are none.
     """
-    folders = _folders(source.path)
-    parts = {part: _folders(folders[part]) for part in PARTS if part in folders}
+    folders, name = _folders(source.path), source.name.rstrip("/")
+    of_parts = _of_parts(name, folders)
+    parts = {part: _folders(folder) for part, folder in of_parts.items()}
     if "train" not in parts:
-        parts = {"all": folders}
+        parts, of_parts = {"all": folders}, {}
     for part, classes in parts.items():
-        where = source.name.rstrip("/") if part == "all" else f"{source.name.rstrip('/')}/{part}"
+        where = f"{name}/{of_parts[part].name}" if part in of_parts else name
         if not classes:
             raise DataError(f"{where!r} has no folders, one of images for each class.")
         for name, path in classes.items():
@@ -281,6 +292,24 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
                 known = ", ".join(IMAGES)
                 raise DataError(f"the folder '{where}/{name}' has no images. Known: {known}.")
     return parts
+
+
+def _of_parts(name: str, folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Which of some folders are parts, in the order of `PARTS`.
+
+    Raises:
+        DataError: two are one part.
+    """
+    found: dict[str, Path] = {}
+    for each, path in folders.items():
+        part = _CALLED.get(each.lower())
+        if part is None or (each not in PARTS and not _folders(path)):  # such as a class "Train"
+            continue
+        if part in found:
+            both = f"{found[part].name!r} and {each!r}"
+            raise DataError(f"{name!r} has two folders of one part, {both}. Put them together.")
+        found[part] = path
+    return {part: found[part] for part in PARTS if part in found}
 
 
 def images_in(folder: Path) -> Iterator[Path]:
