@@ -493,6 +493,27 @@ def two(config):
 def frozen(config):
     return nn.Linear(4, 3).requires_grad_(False)
 
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"n": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+def extra(config):
+    return Extra(4, 3)
+
+def buffered(buffer):
+    net = nn.Linear(4, 3)
+    net.register_buffer("kept", buffer)
+    return net
+
+def double_complex(config):
+    return buffered(torch.zeros(2, dtype=torch.complex128))
+
+def sparse(config):
+    return buffered(torch.eye(3).to_sparse())
+
 def lazy(config):
     return nn.LazyLinear(config.n_outputs)
 """
@@ -508,6 +529,9 @@ def lazy(config):
         ("flat", r"'odd_nets:flat' gives \(2,\) for 2 examples; it must give a tensor \(2, 3\)"),
         ("two", "'odd_nets:two' gives a tuple for 2 examples; it must give a tensor"),
         ("frozen", "'odd_nets:frozen' has no parameters to train"),
+        ("extra", "has among its weights what cannot be written: '_extra_state', a dict. They"),
+        ("double_complex", "what cannot be written: 'kept', of torch.complex128. They must be"),
+        ("sparse", r"what cannot be written: 'kept', of torch.float32 \(torch.sparse_coo\). They"),
     ],
 )
 def test_a_users_own_model_that_gives_something_else_is_told(
