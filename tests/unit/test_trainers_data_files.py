@@ -8,10 +8,12 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hpo.trainers.data import Source, load
+from hpo.trainers.data import Source, load, mistakes_of
 from hpo.trainers.data.parts import Data, Tensors
 from hpo.trainers.data.splits import splits
 from hpo.trainers.data.tables import N_CATEGORIES, read_rows
@@ -290,6 +292,30 @@ def test_numbers_that_are_named_as_identifiers_are_no_feature(
         )
     ]
     assert one(table(tmp_path, **{name: np.arange(30) // 2})).shape == (2,)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_named_index_of_pandas_is_a_column(tmp_path: Path, first: int) -> None:
+    n = np.arange(30)
+    rows = {"rooms": 30 - n if first else n, "floor": n % 4, "y": n % 2}
+    frame = pd.DataFrame(rows).set_index("rooms")  # from 0 on, it is stored as a range
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert one(Source("a.parquet", target="y", folder=tmp_path)).shape == (2,)
+    by_index = Source("a.parquet", "regression", target="rooms", folder=tmp_path)
+    assert not [*mistakes_of(by_index)]
+    assert one(by_index).shape == (2,)
+    frame.set_index([n, "floor"]).to_parquet(tmp_path / "a.parquet")  # one level has no name
+    assert one(Source("a.parquet", "regression", target="floor", folder=tmp_path)).shape == (1,)
+
+
+def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    rows = pa.table([np.arange(30), np.arange(30), np.arange(30) % 2], names=["a", "a", "y"])
+    pq.write_table(rows, tmp_path / "a.parquet")
+    with pytest.raises(DataError) as caught:
+        one(Source("a.parquet", target="y", folder=tmp_path))
+    assert str(caught.value) == (
+        "'a.parquet' cannot be read: several of its columns are called 'a'; rename all but one."
+    )
 
 
 def test_words_that_say_missing_are_told_where_they_are_targets(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,14 +201,31 @@ def _not_there(source: Source) -> str:
 def header(source: Source) -> list[str]:
     """The names of a table's columns, from its first line or, of Parquet, its schema."""
     if source.path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        return [str(name) for name in pyarrow.parquet.read_schema(source.path).names]
+        return parquet_columns(source.path)
     with open_text(source.path) as lines:
         first = next(iter(lines), "")
     if not first.strip():
         raise DataError(f"{source.name!r} is empty.")
     return next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of the columns in a Parquet file, those of pandas' index among them.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or two columns have one name.
+    """
+    import pyarrow.parquet
+
+    schema = pyarrow.parquet.read_schema(path)
+    names = [str(name) for name in schema.names]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise ValueError(f"several of its columns are called {twice[0]!r}; rename all but one")
+    indices = (schema.pandas_metadata or {}).get("index_columns", ())
+    # An index that counts is no column there, but may have a name.
+    counting = (str(each["name"]) for each in indices if isinstance(each, dict) and each["name"])
+    return [*names, *counting]
 
 
 def open_text(path: Path) -> IO[str]:

@@ -20,7 +20,14 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from hpo.trainers.data.examples import InMemory, assemble
 from hpo.trainers.data.parts import Data
-from hpo.trainers.data.source import Source, delimiter, open_text, target_of, unreadable
+from hpo.trainers.data.source import (
+    Source,
+    delimiter,
+    open_text,
+    parquet_columns,
+    target_of,
+    unreadable,
+)
 from hpo.trainers.data.targets import missing
 from hpo.trainers.errors import DataError, did_you_mean
 
@@ -62,7 +69,10 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
         ValueError: it is something else.
     """
     if path.suffix.lower() == ".parquet":
-        return pd.read_parquet(path).rename(columns=str)
+        parquet_columns(path)  # of which pyarrow does not say in a sentence that two are one
+        frame = pd.read_parquet(path)
+        named = [name for name in frame.index.names if name is not None]
+        return (frame.reset_index(level=named) if named else frame).rename(columns=str)
     with open_text(path) as lines:
         separator = delimiter(lines.readline())
         lines.seek(0)
