@@ -7,7 +7,6 @@ none, the trial is trained again: equal configurations and seeds give equal netw
 from __future__ import annotations
 
 import logging
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -270,7 +269,6 @@ class EstimatorWinner:
                 for; the data has changed.
         """
         from hpo.objectives.estimator import means_of
-        from hpo.trainers.code import is_in
         from hpo.trainers.exports import export_estimator
 
         study, trial, objective = self._study, self._trial, self._study.plan.spec.objective
@@ -288,12 +286,10 @@ class EstimatorWinner:
         _say_which(self._say, len(all_judged), "estimator")
         _demand_same(study, trial, means_of(all_judged))
         about = {"study": study.name, "trial": trial.number, "estimator": objective.estimator}
-        own = is_in(study.plan.folder, re.split(r"[.:]", str(objective.estimator))[0])
-        reached = dict(trial.metrics)
+        reached, source = dict(trial.metrics), _source(study)
+        made_by = str(objective.estimator)
         with _told(to, study):
-            export_estimator(
-                to, estimator, job.config, data, reached, about, _source(study), own_code=own
-            )
+            export_estimator(to, estimator, job.config, data, reached, about, source, made_by)
 
 
 def _ended(steps: Steps) -> dict[str, float]:
@@ -362,12 +358,15 @@ def _make_room(to: Path, study: StudyRecord) -> None:
 def _told(to: Path, study: StudyRecord) -> Iterator[None]:
     """Explains why a folder takes no export."""
     from hpo.trainers import DataError
+    from hpo.trainers.exports import OccupiedError
 
     elsewhere = f"Name another folder: hpo export {study.name} --to FOLDER"
     try:
         yield
-    except DataError as error:
+    except OccupiedError as error:
         raise HpoError(str(error), elsewhere) from error
+    except DataError as error:
+        raise HpoError(str(error)) from error
     except OSError as error:
         why = error.strerror or str(error)
         raise HpoError(f"{to} cannot be written: {why}.", elsewhere) from error

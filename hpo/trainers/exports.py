@@ -32,13 +32,14 @@ from torch import nn
 
 from hpo.trainers import metrics, models
 from hpo.trainers.checkpoints import DATA, weights_of, write
+from hpo.trainers.code_files import code_files
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.arrays import Channels, images, read_examples
 from hpo.trainers.data.images import images_at, read_images
 from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
 from hpo.trainers.data.tables import read_rows
-from hpo.trainers.errors import DataError
+from hpo.trainers.errors import CodeError, DataError
 from hpo.trainers.fields import is_code
 from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import Goals
@@ -58,13 +59,17 @@ _AT_ONCE = 1024
 _SCRIPT = '''\
 """Answers with the exported model: python predict.py FILE."""
 
+import sys
 from pathlib import Path
 
 import torch
 
-from hpo.trainers.exports import load, main
+from hpo.trainers.exports import CodeError, load, main
 
-exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
+try:
+    exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
+except CodeError as error:  # code of your own, which the model is made of
+    sys.exit(f"error: {error}")
 
 
 def predict(examples):
@@ -209,8 +214,7 @@ def export_estimator(
     reached: dict[str, float],
     about: dict[str, Any],
     source: Source,
-    *,
-    own_code: bool,
+    made_by: str,
 ) -> None:
     """Writes a fitted estimator as `export` writes a network.
 
@@ -222,14 +226,15 @@ def export_estimator(
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
         source: What `data` was made of.
-        own_code: Whether the user's modules in the source's folder come along.
+        made_by: The class or function that made it, `package.module.name`. Code of the user's own
+            comes along.
 
     Raises:
         DataError: as `check_free`; the estimator cannot be pickled.
         OSError: it cannot be written.
     """
     about = {**about, "config": dict(config), "scikit-learn": sklearn.__version__}
-    code = _code(source.folder.resolve()) if own_code else {}
+    code = code_files(made_by, source.folder)
     pickled = BytesIO()
     try:
         joblib.dump(estimator, pickled)
@@ -263,13 +268,13 @@ def export(
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
         source: What `data` was made of. Its folder is where a model of the user's own was found,
-            whose code comes along.
+            whose code comes along, wherever it lies.
 
     Raises:
         DataError: as `check_free`.
         OSError: it cannot be written.
     """
-    code = _code(source.folder.resolve()) if is_code(config.model) else {}
+    code = code_files(config.model, source.folder) if is_code(config.model) else {}
     said = dataclasses.asdict(config)
     own = said.pop("own")
     about = {**about, "config": {**said, **own}, "torch": torch.__version__}
@@ -318,6 +323,10 @@ def _written(
             shutil.copy(file, to / name)
 
 
+class OccupiedError(DataError):
+    """A folder that an export would overwrite files in."""
+
+
 def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> None:
     """Refuses a folder in which an export would overwrite what is not of an earlier one.
 
@@ -326,15 +335,21 @@ def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> Non
         code: Files that are to be copied, by their path in the folder.
 
     Raises:
-        DataError: with the first such file.
+        OccupiedError: with the first such file.
+        DataError: code is called as the script is.
     """
+    if SCRIPT in code:
+        raise DataError(
+            f"your own {code[SCRIPT]} would take the place of the export's {SCRIPT}. Give the "
+            "module another name; if `model` names it, run the study anew under another name."
+        )
     if _is_export(to):
         return
     names = (CONFIG, WEIGHTS, ESTIMATOR, TRANSFORMER, SCRIPT, ONNX)
     others = (name for name, file in code.items() if not _same(to / name, file))
     for name in (*names, *others):
         if (to / name).exists():
-            raise DataError(
+            raise OccupiedError(
                 f"{to / name} is there already, and not of an export of hpo; it would be "
                 "overwritten."
             )
@@ -353,22 +368,13 @@ def _same(a: Path, b: Path) -> bool:
     return a.exists() and a.samefile(b)
 
 
-def _code(folder: Path) -> dict[str, Path]:
-    """The user's own modules, those imported from `folder`, by their path in it."""
-    found = {}
-    for module in list(sys.modules.values()):
-        file = Path(getattr(module, "__file__", None) or "")
-        if file.suffix != ".py" or "site-packages" in file.parts or not file.is_file():
-            continue
-        if file.resolve().is_relative_to(folder) and module.__name__ != "__main__":
-            found[str(file.resolve().relative_to(folder))] = file
-    return found
-
-
 def load(folder: Path) -> Exported:
     """Loads what `export` wrote.
 
     A transformer and an estimator are pickles: load them only from where you trust.
+
+    Raises:
+        CodeError: the user's own code that it is made of cannot be imported.
     """
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     shape, classes = tuple(said["shape"]), tuple(said["classes"])
@@ -401,6 +407,9 @@ def _unpickled(file: Path) -> Any:
     sys.path.insert(0, str(file.parent))
     try:
         return joblib.load(file)
+    except (ImportError, AttributeError) as error:
+        what = f"what the estimator is made of cannot be imported: {error}."
+        raise CodeError(what, "Set PYTHONPATH to where it lies.") from error
     finally:
         sys.path.remove(str(file.parent))
 

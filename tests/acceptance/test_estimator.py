@@ -327,6 +327,7 @@ def test_an_estimator_that_cannot_be_pickled_is_told_and_leaves_the_folder(folde
     assert refused.code == 1
     assert "the estimator cannot be pickled: " in refused.err
     assert "at the top level of a module" in refused.err
+    assert "--to" not in refused.err
     assert [*(folder.path / "model").iterdir()] == []
 
 
