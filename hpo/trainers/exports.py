@@ -508,27 +508,17 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
         share of the greatest output.
 
     Raises:
-        DataError: that is more than 1e-4; the file is deleted.
+        DataError: that is more than 1e-4, and the file is deleted; PyTorch cannot write it.
         ImportError: the packages for it are not installed.
     """
     import onnxruntime
 
     # It misses torchvision, which no network here has anything of.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    network = network.cpu().eval()
+    network = getattr(network, "_orig_mod", network).cpu().eval()  # not one that is compiled
     x = data.sample(64).cpu()
     file = to / ONNX
-    program = torch.onnx.export(
-        network,
-        (x.clone(),),  # which a network of the user's own may change
-        input_names=["features"],
-        output_names=["outputs"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None  # noqa: S101 - with dynamo there is always one
-    program.save(str(file))
+    _write_onnx(file, network, x)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         expected = network(x.clone())
@@ -539,6 +529,30 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
         file.unlink()
         raise DataError(f"the ONNX file's outputs differ from PyTorch's by {difference:.2g}.")
     return difference
+
+
+def _write_onnx(file: Path, network: nn.Module, x: torch.Tensor) -> None:
+    try:
+        program = torch.onnx.export(
+            network,
+            (x.clone(),),  # which a network of the user's own may change
+            input_names=["features"],
+            output_names=["outputs"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    except ImportError:
+        raise
+    except Exception as error:  # whatever the user's own code makes of being traced
+        cause = error.__cause__ or error
+        said = str(cause).strip().partition("\n")[0].rstrip(".")
+        raise DataError(
+            f"PyTorch cannot write the network as ONNX: {type(cause).__name__}: {said}. "
+            "The export is whole without."
+        ) from error
+    assert program is not None  # noqa: S101 - with dynamo there is always one
+    program.save(str(file))
 
 
 def judge(network: nn.Module, data: Data, goals: Goals) -> dict[str, float]:

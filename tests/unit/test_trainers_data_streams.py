@@ -25,6 +25,11 @@ SIZES = [16, 16, 16, 12]
 X, Y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 4
 
 
+def tensors(part: Part) -> Tensors:
+    assert isinstance(part, Tensors)
+    return part
+
+
 def generator(seed: int | None) -> torch.Generator | None:
     return None if seed is None else torch.Generator().manual_seed(seed)
 
@@ -178,6 +183,14 @@ def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path)
     assert torch.allclose(restored, 3 * data.train.x[:, 0], atol=1e-3)
     words = "def make():\n return [([i], 'ba'[i % 2]) for i in range(50)]"
     assert load(own(tmp_path, words), seed=0)[0].classes == ("a", "b")
+
+
+@pytest.mark.parametrize("features", ["x.requires_grad_()", "x.to_sparse()"])
+def test_own_data_may_be_any_tensors(tmp_path: Path, features: str) -> None:
+    body = f"def make():\n    f = {features}\n    return [(f[i], y[i]) for i in range(60)]"
+    (data,) = load(own(tmp_path, body), seed=1)
+    (expected,) = load(own(tmp_path, ONE), seed=1)
+    assert torch.equal(tensors(data.train).x, tensors(expected.train).x)
 
 
 @pytest.mark.parametrize("settings", [{}, {"folds": 3}, {"task": "regression"}])

@@ -383,3 +383,28 @@ def test_a_network_that_changes_its_input_is_judged_on_the_data_as_it_is(tmp_pat
     first = judge(network, data, Goals())
     assert judge(network, data, Goals()) == first
     assert export_onnx(tmp_path, network, data) < 1e-4
+
+
+class Branching(nn.Linear):
+    """A network whose way depends on the numbers, which no graph can have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum().item() > 0 else -x)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+def test_what_cannot_be_written_as_onnx_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (data,) = load(Source("iris"), seed=0)
+    with pytest.raises(DataError) as caught:
+        export_onnx(tmp_path, Branching(4, 3), data)
+    assert str(caught.value).startswith("PyTorch cannot write the network as ONNX: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # PyTorch's own
+def test_a_network_that_is_compiled_is_written_as_onnx(tmp_path: Path) -> None:
+    (data,) = load(Source("iris"), seed=0)
+    compiled = torch.compile(nn.Linear(4, 3))
+    assert isinstance(compiled, nn.Module)
+    assert export_onnx(tmp_path, compiled, data) < 1e-4

@@ -133,7 +133,8 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
 
     def _as_tensor(self, x: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         try:
-            return torch.as_tensor(x, dtype=dtype)
+            found = torch.as_tensor(x, dtype=dtype).detach().cpu()
+            return found if found.layout is torch.strided else found.to_dense()
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
             raise DataError(f"{self._name!r}: {message}.") from error
