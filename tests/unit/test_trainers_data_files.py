@@ -369,6 +369,9 @@ def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tupl
         ({"y": ["yes", "no"] * 15}, {"task": "regression"},
          ("the target 'y' of 'a.parquet' has values such as 'yes'; regression needs numbers. For "
          "classes use `trainer: classifier`.")),
+        ({"y": ["0.5", *["2"] * 28, "n/k"]}, {"task": "regression"},
+         ("the target 'y' of 'a.parquet' has values such as 'n/k'; regression needs numbers. For "
+         "classes use `trainer: classifier`.")),
         ({"y": [np.inf, 1.0] * 15}, {"task": "regression"},
          "the target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
         ({"y": ["yes", "no"] * 15}, {"positive": "yse"},
@@ -503,6 +506,8 @@ def test_parts_in_a_file_are_respected(tmp_path: Path) -> None:
     test = data.transformer.inverse_transform(tensors(data.test).x)[:, 0]
     assert np.allclose(test, np.arange(60, 100))
     assert (len(data.train), len(data.val)) == (45, 15)
+    save(tmp_path / "c.npz", X_train=x[:60], y_train=y[:60], X_test=x[60:], y_test=y[60:])
+    assert one(Source("c.npz", folder=tmp_path)).digest == data.digest
     save(tmp_path / "b.pt", x_train=x[:50], y_train=y[:50], x_val=x[50:], y_val=y[50:])
     data = one(Source("b.pt", folder=tmp_path))
     assert (len(data.train), len(data.val), len(data.test)) == (40, 50, 10)

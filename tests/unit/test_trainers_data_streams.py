@@ -285,6 +285,8 @@ FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()
         (RANDOM, ("gives another x for example 0 each time. Examples are read once, and tell the "
          "data from others: let them be fixed, and what is random be `flip`, `crop`, `noise`, "
          "`mixup` or a layer of your own model.")),
+        ("return x, y.numpy()", ("returns a tuple of arrays; of x and y, return torch.utils.data."
+         "TensorDataset(x, y), made of tensors.")),
         ("return []", "returns a list of no length; len() must give how many examples it has."),
         ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),

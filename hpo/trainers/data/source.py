@@ -266,9 +266,14 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
         TargetError: the targets are not there.
         DataError: it is not clear which array has the features.
     """
-    if {"x_train", "y_train"} <= {*arrays} and source.target is None:
-        pairs = {part: (f"x_{part}", f"y_{part}") for part in PARTS}
-        return {part: pair for part, pair in pairs.items() if {*pair} <= {*arrays}}
+    pairs = {
+        part: (x, f"y_{part}")
+        for part in PARTS
+        for x in (f"X_{part}", f"x_{part}")
+        if {x, f"y_{part}"} <= {*arrays}
+    }
+    if "train" in pairs and source.target is None:
+        return pairs
     y = source.target or "y"
     if y not in arrays:
         raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
