@@ -308,6 +308,27 @@ def test_a_named_index_of_pandas_is_a_column(tmp_path: Path, first: int) -> None
     assert one(Source("a.parquet", "regression", target="floor", folder=tmp_path)).shape == (1,)
 
 
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["01", " 02", "10"], ("01", "02", "10")),
+        (["1", "2", "10"], ("1", "2", "10")),
+        (["0", "1", "2"], ("0", "1", "2")),
+        (["1.0", "2.0", "3.0"], ("1", "2", "3")),
+        (["+1", "-1", "0"], ("-1", "0", "1")),
+        (["true", "false", "true"], ("False", "True")),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_zeros_in_front_are_a_part_of_a_classs_name(
+    tmp_path: Path, labels: list[str], names: tuple[str, ...], suffix: str
+) -> None:
+    lines = ["a;y;y", *(f"{i};{labels[i % 3]};{i}" for i in range(60))]
+    pd.Series(lines).to_csv(tmp_path / f"a{suffix}", index=False, header=False)
+    data = one(Source(f"a{suffix}", target="y", positive=names[-1], folder=tmp_path))
+    assert data.classes == names
+
+
 def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     rows = pa.table([np.arange(30), np.arange(30), np.arange(30) % 2], names=["a", "a", "y"])
     pq.write_table(rows, tmp_path / "a.parquet")
