@@ -6,7 +6,7 @@ none, the trial is trained again: equal configurations and seeds give equal netw
 
 from __future__ import annotations
 
-import re
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,19 +22,25 @@ from hpo.jobs import job_of
 from hpo.listeners import Listener, Outcome
 from hpo.places import CHECKPOINTS
 from hpo.spec import source_of
+from hpo.trainers.fields import is_code
 from hpo.trainers.fit_files import delete_all, weights_files
 from hpo.trial import TrialRecord
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hpo.objectives import Steps
     from hpo.reports.plots import Chart
     from hpo.trainers.data import Source
+
+_log = logging.getLogger(__name__)
 
 TESTED = "hpo:tested"
 _TAKES_TIME = "latency_ms"  # which no two fits share
 _ALIKE = 1e-6  # relative difference of what sums in another order differ by
-_AT_ONCE = 512
+_LOSS = "val_loss"
+_ROUNDED = 0.05  # relative difference of a loss in half precision, which may be a GPU's default
+_NOTHING = 1e-4  # of a loss
 _OF_THE_CURVE = ("precision", "recall", "pr_auc", "f")
 
 
@@ -91,14 +97,15 @@ class Winner:
         import torch
 
         from hpo.reports.plots import precision_over_recall
-        from hpo.trainers.metrics import precision_recall, predict
+        from hpo.trainers.exports import predict
+        from hpo.trainers.metrics import precision_recall
 
         if self._plan.spec.objective.task != "classification":
             raise HpoError("precision and recall are of classifiers.")
         cpu = torch.device("cpu")
         folds = [data.to(cpu) for data in self._folds]
         predicted = [
-            predict(network, data.val, _AT_ONCE)
+            predict(network, data.val)
             for network, data in zip(self._networks(), folds, strict=True)
         ]
         outputs, targets = map(torch.cat, zip(*predicted, strict=True))
@@ -125,7 +132,8 @@ class Winner:
         _make_room(to, self._study)  # before a network is trained for it
         _say_which(self._say, len(self._folds), "network")
         network, data = self._networks()[0], self._folds[0]
-        about = {"study": self._study.name, "trial": self._trial.number}
+        seed = job_of(self._study, self._trial).seed
+        about = {"study": self._study.name, "trial": self._trial.number, "seed": seed}
         reached, source = dict(self._trial.metrics), _source(self._study)
         with _told(to, self._study):
             export(to, self._config, network, data, self._trainer.goals, reached, about, source)
@@ -152,15 +160,57 @@ class Winner:
 
     def _networks(self) -> list[nn.Module]:
         """One network for each fold; trained again where their weights were not kept."""
+        number, recorded = self._trial.number, self._trial.metrics
         if self.has_weights:
-            return self._restored(self._directory)
-        number = self._trial.number
+            return self._as_recorded(self._restored(self._directory), recorded)
         self._say(f"the weights of trial {number} were not kept; it is trained again.")
         with tempfile.TemporaryDirectory() as folder:
             job = replace(job_of(self._study, self._trial), directory=Path(folder))
-            for _ in self._trainer(job):
-                pass
-            return self._restored(job.directory)
+            reached = _ended(self._trainer(job))
+            networks = self._as_recorded(self._restored(job.directory), reached)
+        if self._trial.state == "COMPLETE" and not _is_alike(reached, recorded):
+            self._say(
+                f"trained again, trial {number} has {_LOSS} {reached[_LOSS]:.6g} and not "
+                f"{recorded[_LOSS]:.6g}: another device, or code that has changed."
+            )
+        return networks
+
+    def _as_recorded(
+        self, networks: list[nn.Module], recorded: Mapping[str, float]
+    ) -> list[nn.Module]:
+        """Networks, if they are as good as was recorded: with a user's code, weights are not all.
+
+        Raises:
+            HpoError: they are other networks by now.
+        """
+        if not is_code(self._config.model):
+            return networks
+        now = self._judged_again(networks)
+        # What answers otherwise each time, as some models do on purpose, cannot be held to it.
+        if _is_alike(now, recorded) or not _is_alike(now, self._judged_again(networks), _ALIKE):
+            return networks
+        raise HpoError(
+            f"with its weights, the model of trial {self._trial.number} has {_LOSS} "
+            f"{now[_LOSS]:.6g} and not {recorded[_LOSS]:.6g} as in training: the code of "
+            f"{self._config.model!r} has changed since, or the model draws something that is not "
+            "among its weights.",
+            "Put the code back as it was; or put what it draws into a buffer (register_buffer), "
+            "and run the study anew under another name.",
+        )
+
+    def _judged_again(self, networks: list[nn.Module]) -> dict[str, float]:
+        """The loss on the validation part, the mean over folds."""
+        import torch
+
+        from hpo.trainers.exports import predict
+        from hpo.trainers.metrics import evaluate
+
+        judged = []
+        for network, fold in zip(networks, self._folds, strict=True):
+            data = fold.to(torch.device("cpu"))
+            predicted = predict(network, data.val)
+            judged.append(evaluate([_LOSS], *predicted, data, self._trainer.goals)[_LOSS])
+        return {_LOSS: fmean(judged)}
 
     def _files(self, directory: Path) -> list[Path]:
         """Where a trial in `directory` leaves its weights, one file for each fold."""
@@ -170,7 +220,7 @@ class Winner:
         from hpo.trainers import DataError
         from hpo.trainers.exports import restore, trained_on
 
-        found = []
+        found, seed = [], job_of(self._study, self._trial).seed
         for file, data in zip(self._files(directory), self._folds, strict=True):
             if trained_on(file) != data.digest:
                 raise HpoError(
@@ -180,7 +230,7 @@ class Winner:
                 )
             try:
                 parts = data.shape, data.n_outputs, file, self._plan.folder
-                found.append(restore(self._config, *parts))
+                found.append(restore(self._config, *parts, seed=seed))
             except DataError as error:
                 raise HpoError(f"{error}") from error
         return found
@@ -219,7 +269,6 @@ class EstimatorWinner:
                 for; the data has changed.
         """
         from hpo.objectives.estimator import means_of
-        from hpo.trainers.code import is_in
         from hpo.trainers.exports import export_estimator
 
         study, trial, objective = self._study, self._trial, self._study.plan.spec.objective
@@ -237,12 +286,26 @@ class EstimatorWinner:
         _say_which(self._say, len(all_judged), "estimator")
         _demand_same(study, trial, means_of(all_judged))
         about = {"study": study.name, "trial": trial.number, "estimator": objective.estimator}
-        own = is_in(study.plan.folder, re.split(r"[.:]", str(objective.estimator))[0])
-        reached = dict(trial.metrics)
+        reached, source = dict(trial.metrics), _source(study)
+        made_by = str(objective.estimator)
         with _told(to, study):
-            export_estimator(
-                to, estimator, job.config, data, reached, about, _source(study), own_code=own
-            )
+            export_estimator(to, estimator, job.config, data, reached, about, source, made_by)
+
+
+def _ended(steps: Steps) -> dict[str, float]:
+    """The metrics that a trial returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return dict(end.value)
+
+
+def _is_alike(a: Mapping[str, float], b: Mapping[str, float], rel: float = _ROUNDED) -> bool:
+    """Whether two losses are one but for rounding; where there are none, they may be."""
+    if _LOSS not in a or _LOSS not in b:
+        return True
+    return isclose(a[_LOSS], b[_LOSS], rel_tol=rel, abs_tol=min(rel, _NOTHING))
 
 
 def winner(
@@ -295,12 +358,15 @@ def _make_room(to: Path, study: StudyRecord) -> None:
 def _told(to: Path, study: StudyRecord) -> Iterator[None]:
     """Explains why a folder takes no export."""
     from hpo.trainers import DataError
+    from hpo.trainers.exports import OccupiedError
 
     elsewhere = f"Name another folder: hpo export {study.name} --to FOLDER"
     try:
         yield
-    except DataError as error:
+    except OccupiedError as error:
         raise HpoError(str(error), elsewhere) from error
+    except DataError as error:
+        raise HpoError(str(error)) from error
     except OSError as error:
         why = error.strerror or str(error)
         raise HpoError(f"{to} cannot be written: {why}.", elsewhere) from error
@@ -403,5 +469,11 @@ class DrawWinner(Listener):
         from hpo.reports.plots import write_image
 
         winner = Winner(study, best, lambda _: None)
-        if winner.has_weights:
-            write_image([winner.precision_over_recall()], study.directory / CURVE)
+        if not winner.has_weights:
+            return
+        try:
+            chart = winner.precision_over_recall()
+        except HpoError as error:  # the study has ended well all the same
+            _log.warning("%s was not drawn: %s", CURVE, error.message)
+            return
+        write_image([chart], study.directory / CURVE)

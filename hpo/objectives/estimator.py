@@ -278,10 +278,17 @@ def _task(name: str, factory: Callable[..., Any], config: Mapping[str, Any]) -> 
         estimator = _called(factory, _taken(factory, _own(config)))
     except Exception as error:
         raise _not_made(name, error) from error
-    if is_classifier(estimator):
-        return "classification"
-    if is_regressor(estimator):
-        return "regression"
+    try:
+        if is_classifier(estimator):
+            return "classification"
+        if is_regressor(estimator):
+            return "regression"
+    except AttributeError as error:  # scikit-learn finds no tags
+        raise ObjectiveError(
+            f"'{name}' does not say whether it is a classifier or a regressor.",
+            "Let its class inherit from sklearn.base.ClassifierMixin or RegressorMixin, and then "
+            "from BaseEstimator.",
+        ) from error
     raise ObjectiveError(f"'{name}' is neither a classifier nor a regressor: {estimator!r}.")
 
 

@@ -126,6 +126,19 @@ def weights_of(model: nn.Module, data: str | None = None) -> bytes:
     )
 
 
+def unwritable(model: nn.Module) -> str | None:
+    """What of a model `weights_of` cannot write, in words; None where it can write all."""
+    for name, w in model.state_dict().items():
+        if not isinstance(w, torch.Tensor):
+            return f"{name!r}, a {type(w).__name__}"
+        try:
+            as_safetensors({name: w.detach().reshape(-1)[:1].cpu().clone()})  # not all of it
+        except (RuntimeError, KeyError, TypeError, ValueError):
+            kind = "" if w.layout is torch.strided else f" ({w.layout})"
+            return f"{name!r}, of {w.dtype}{kind}"
+    return None
+
+
 def write(path: Path, content: bytes) -> None:
     """Writes a file so that, whatever dies when, it is there whole or as it was before."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,13 +32,14 @@ from torch import nn
 
 from hpo.trainers import metrics, models
 from hpo.trainers.checkpoints import DATA, weights_of, write
+from hpo.trainers.code_files import code_files
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.arrays import Channels, images, read_examples
 from hpo.trainers.data.images import images_at, read_images
-from hpo.trainers.data.parts import Data
+from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
 from hpo.trainers.data.tables import read_rows
-from hpo.trainers.errors import DataError
+from hpo.trainers.errors import CodeError, DataError
 from hpo.trainers.fields import is_code
 from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import Goals
@@ -58,13 +59,17 @@ _AT_ONCE = 1024
 _SCRIPT = '''\
 """Answers with the exported model: python predict.py FILE."""
 
+import sys
 from pathlib import Path
 
 import torch
 
-from hpo.trainers.exports import load, main
+from hpo.trainers.exports import CodeError, load, main
 
-exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
+try:
+    exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
+except CodeError as error:  # code of your own, which the model is made of
+    sys.exit(f"error: {error}")
 
 
 def predict(examples):
@@ -209,8 +214,7 @@ def export_estimator(
     reached: dict[str, float],
     about: dict[str, Any],
     source: Source,
-    *,
-    own_code: bool,
+    made_by: str,
 ) -> None:
     """Writes a fitted estimator as `export` writes a network.
 
@@ -222,14 +226,15 @@ def export_estimator(
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
         source: What `data` was made of.
-        own_code: Whether the user's modules in the source's folder come along.
+        made_by: The class or function that made it, `package.module.name`. Code of the user's own
+            comes along.
 
     Raises:
         DataError: as `check_free`; the estimator cannot be pickled.
         OSError: it cannot be written.
     """
     about = {**about, "config": dict(config), "scikit-learn": sklearn.__version__}
-    code = _code(source.folder.resolve()) if own_code else {}
+    code = code_files(made_by, source.folder)
     pickled = BytesIO()
     try:
         joblib.dump(estimator, pickled)
@@ -263,13 +268,13 @@ def export(
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
         source: What `data` was made of. Its folder is where a model of the user's own was found,
-            whose code comes along.
+            whose code comes along, wherever it lies.
 
     Raises:
         DataError: as `check_free`.
         OSError: it cannot be written.
     """
-    code = _code(source.folder.resolve()) if is_code(config.model) else {}
+    code = code_files(config.model, source.folder) if is_code(config.model) else {}
     said = dataclasses.asdict(config)
     own = said.pop("own")
     about = {**about, "config": {**said, **own}, "torch": torch.__version__}
@@ -318,6 +323,10 @@ def _written(
             shutil.copy(file, to / name)
 
 
+class OccupiedError(DataError):
+    """A folder that an export would overwrite files in."""
+
+
 def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> None:
     """Refuses a folder in which an export would overwrite what is not of an earlier one.
 
@@ -326,15 +335,21 @@ def check_free(to: Path, code: Mapping[str, Path] = MappingProxyType({})) -> Non
         code: Files that are to be copied, by their path in the folder.
 
     Raises:
-        DataError: with the first such file.
+        OccupiedError: with the first such file.
+        DataError: code is called as the script is.
     """
+    if SCRIPT in code:
+        raise DataError(
+            f"your own {code[SCRIPT]} would take the place of the export's {SCRIPT}. Give the "
+            "module another name; if `model` names it, run the study anew under another name."
+        )
     if _is_export(to):
         return
     names = (CONFIG, WEIGHTS, ESTIMATOR, TRANSFORMER, SCRIPT, ONNX)
     others = (name for name, file in code.items() if not _same(to / name, file))
     for name in (*names, *others):
         if (to / name).exists():
-            raise DataError(
+            raise OccupiedError(
                 f"{to / name} is there already, and not of an export of hpo; it would be "
                 "overwritten."
             )
@@ -353,22 +368,13 @@ def _same(a: Path, b: Path) -> bool:
     return a.exists() and a.samefile(b)
 
 
-def _code(folder: Path) -> dict[str, Path]:
-    """The user's own modules, those imported from `folder`, by their path in it."""
-    found = {}
-    for module in list(sys.modules.values()):
-        file = Path(getattr(module, "__file__", None) or "")
-        if file.suffix != ".py" or "site-packages" in file.parts or not file.is_file():
-            continue
-        if file.resolve().is_relative_to(folder) and module.__name__ != "__main__":
-            found[str(file.resolve().relative_to(folder))] = file
-    return found
-
-
 def load(folder: Path) -> Exported:
     """Loads what `export` wrote.
 
     A transformer and an estimator are pickles: load them only from where you trust.
+
+    Raises:
+        CodeError: the user's own code that it is made of cannot be imported.
     """
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     shape, classes = tuple(said["shape"]), tuple(said["classes"])
@@ -377,7 +383,9 @@ def load(folder: Path) -> Exported:
         targets = len(classes), said["target_mean"], said["target_deviation"]
         network = Estimator(_unpickled(folder / ESTIMATOR), *targets).eval()
     else:
-        network = restore(said["config"], shape, len(classes) or 1, folder / WEIGHTS, folder)
+        seed = said.get("seed", 0)  # which exports of an earlier day lack
+        parts = shape, len(classes) or 1, folder / WEIGHTS, folder
+        network = restore(said["config"], *parts, seed=seed)
     transformer = folder / TRANSFORMER
     return Exported(
         network,
@@ -399,6 +407,9 @@ def _unpickled(file: Path) -> Any:
     sys.path.insert(0, str(file.parent))
     try:
         return joblib.load(file)
+    except (ImportError, AttributeError) as error:
+        what = f"what the estimator is made of cannot be imported: {error}."
+        raise CodeError(what, "Set PYTHONPATH to where it lies.") from error
     finally:
         sys.path.remove(str(file.parent))
 
@@ -409,6 +420,8 @@ def restore(
     n_outputs: int,
     weights: Path,
     folder: Path,
+    *,
+    seed: int = 0,
 ) -> nn.Module:
     """A network with weights from a file, on the CPU and in eval mode.
 
@@ -418,13 +431,15 @@ def restore(
         n_outputs: Of one example.
         weights: A safetensors file.
         folder: Where a model of the user's own is looked for first.
+        seed: What it was trained with; what such a model draws beside its weights follows from it.
 
     Raises:
         DataError: the weights are another network's.
     """
     if not isinstance(config, TrainerConfig):
         config = TrainerConfig.from_mapping(config)
-    network = models.build(config, shape, n_outputs, torch.Generator().manual_seed(0), folder)
+    generator = torch.Generator().manual_seed(seed)
+    network = models.build(config, shape, n_outputs, generator, folder)
     try:
         network.load_state_dict(load_file(weights))
     except RuntimeError as error:
@@ -493,30 +508,20 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
         share of the greatest output.
 
     Raises:
-        DataError: that is more than 1e-4; the file is deleted.
+        DataError: that is more than 1e-4, and the file is deleted; PyTorch cannot write it.
         ImportError: the packages for it are not installed.
     """
     import onnxruntime
 
     # It misses torchvision, which no network here has anything of.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    network = network.cpu().eval()
+    network = getattr(network, "_orig_mod", network).cpu().eval()  # not one that is compiled
     x = data.sample(64).cpu()
     file = to / ONNX
-    program = torch.onnx.export(
-        network,
-        (x,),
-        input_names=["features"],
-        output_names=["outputs"],
-        dynamic_shapes=({0: torch.export.Dim("n")},),
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None  # noqa: S101 - with dynamo there is always one
-    program.save(str(file))
+    _write_onnx(file, network, x)
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
-        expected = network(x)
+        expected = network(x.clone())
     (outputs,) = session.run(None, {"features": x.numpy()})
     scale = float(expected.abs().max()) or 1.0
     difference = float((torch.from_numpy(outputs) - expected).abs().max()) / scale
@@ -526,9 +531,41 @@ def export_onnx(to: Path, network: nn.Module, data: Data) -> float:
     return difference
 
 
+def _write_onnx(file: Path, network: nn.Module, x: torch.Tensor) -> None:
+    try:
+        program = torch.onnx.export(
+            network,
+            (x.clone(),),  # which a network of the user's own may change
+            input_names=["features"],
+            output_names=["outputs"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    except ImportError:
+        raise
+    except Exception as error:  # whatever the user's own code makes of being traced
+        cause = error.__cause__ or error
+        said = str(cause).strip().partition("\n")[0].rstrip(".")
+        raise DataError(
+            f"PyTorch cannot write the network as ONNX: {type(cause).__name__}: {said}. "
+            "The export is whole without."
+        ) from error
+    assert program is not None  # noqa: S101 - with dynamo there is always one
+    program.save(str(file))
+
+
 def judge(network: nn.Module, data: Data, goals: Goals) -> dict[str, float]:
     """The metrics of a network on the test part, which nothing else looks at: `test_error`, ..."""
-    network.eval()
-    outputs, targets = metrics.predict(network, data.test, 1024)
+    outputs, targets = predict(network, data.test)
     names = [name for name in goals.reported(data.task) if name.startswith("val_")]
     return metrics.evaluate(names, outputs, targets, data, goals, part="test")
+
+
+def predict(network: nn.Module, part: Part) -> tuple[torch.Tensor, torch.Tensor]:
+    """The outputs of a trained network for all examples of a part, and its targets.
+
+    The examples stay as they are, whatever a network of the user's own does to its input.
+    """
+    network.eval()
+    return metrics.predict(lambda x: network(x.clone()), part, _AT_ONCE)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.random import fork_rng
 
+from hpo.trainers.checkpoints import unwritable
 from hpo.trainers.code import find
 from hpo.trainers.config import FIELDS, TrainerConfig
 from hpo.trainers.dense import Dense
@@ -343,11 +344,11 @@ def try_out(
         seed: Of what is random in making layers.
 
     Raises:
-        ConfigError: it gives something else, or has nothing to train.
+        ConfigError: it gives something else, has nothing to train, or cannot be written.
     """
     model.eval()
     with _own_randomness(seed), torch.no_grad():
-        outputs = model(x)
+        outputs = model(x.clone())  # which it may change
     wanted = f"it must give a tensor ({len(x)}, {n_outputs})"
     sentence = None
     if not isinstance(outputs, torch.Tensor):
@@ -358,6 +359,11 @@ def try_out(
         sentence += f" for {len(x)} examples; {wanted}, and finds {n_outputs} in `n_outputs`."
     elif not any(p.requires_grad for p in model.parameters()):
         sentence = f"{config.model!r} has no parameters to train."
+    elif (what := unwritable(model)) is not None:
+        sentence = (
+            f"{config.model!r} has among its weights what cannot be written: {what}. They must be "
+            "dense tensors of a common type."
+        )
     if sentence is not None:
         raise ConfigError([Problem(("model",), sentence)])
 

@@ -62,7 +62,8 @@ class Stepper:
             torch.compile(model) if config.compile else model
         )
         by_autograd = self._dtype or config.compile or config.full_batch or config.mixup
-        self._chain = None if by_autograd or is_code(config.model) else Chain.of(model)
+        self._own = is_code(config.model)
+        self._chain = None if by_autograd or self._own else Chain.of(model)
         self.optimizer = optimizers.build(config, self.parameters)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._dtype is torch.float16)
         self._changes = tuple(self._changes_of_gradient())
@@ -73,7 +74,9 @@ class Stepper:
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The network's outputs, float32, for examples (n, *shape)."""
-        x = self._laid_out(x)
+        # The user's own may change its input in place, and where nothing is shuffled that is the
+        # data itself.
+        x = self._laid_out(x.clone() if self._own else x)
         if self._dtype is None:
             return self._network(x)
         with torch.autocast(self._device.type, self._dtype):

@@ -61,6 +61,14 @@ def nothing():
     pass
 
 
+class Duck:
+    def fit(self, x, y):
+        return self
+
+    def set_params(self, **parameters):
+        return self
+
+
 class Doubled(TransformerMixin, BaseEstimator):
     def fit(self, x, y=None):
         return self
@@ -327,6 +335,7 @@ def test_an_estimator_that_cannot_be_pickled_is_told_and_leaves_the_folder(folde
     assert refused.code == 1
     assert "the estimator cannot be pickled: " in refused.err
     assert "at the top level of a module" in refused.err
+    assert "--to" not in refused.err
     assert [*(folder.path / "model").iterdir()] == []
 
 
@@ -459,3 +468,12 @@ def test_an_unknown_parameter_is_told_with_the_nearest(
     told = " ".join(done.err.split())
     assert f"space.{name}: '{estimator}' has no parameter '{name}'." in told
     assert nearest in told
+
+
+def test_an_estimator_that_does_not_say_what_it_is_for_is_told(folder: Folder) -> None:
+    done = folder.hpo("check", folder.study(study("estimators.Duck")))
+
+    assert done.code == 1
+    told = " ".join(done.err.split())
+    assert "'estimators.Duck' does not say whether it is a classifier or a regressor." in told
+    assert "inherit from sklearn.base.ClassifierMixin or RegressorMixin" in told

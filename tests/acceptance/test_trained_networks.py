@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_iris
 
 from tests.acceptance.harness import Folder, Study
 
@@ -337,6 +338,87 @@ def test_data_that_has_changed_is_refused(folder: Folder) -> None:
         done = folder.hpo(*command)
         assert done.code == 1
         assert "'customers.csv' has changed since trial" in done.err
+
+
+DRAWN = """
+import numpy as np
+import torch
+from torch import nn
+
+
+class Make(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.register_buffer("waves", DRAW, persistent=False)
+        self.last = nn.Linear(128, config.n_outputs)
+
+    def forward(self, x):
+        z = x @ self.waves
+        return self.last(torch.cat([z.sin(), z.cos()], 1))
+"""
+ENTROPY = "np.random.default_rng().standard_normal((4, 64))"
+OF_DRAWN = {"space": {"model": "drawn:Make", "learning_rate": 0.3}, "search__trials": 1}
+
+
+def test_what_a_users_own_model_draws_by_torch_is_drawn_again(folder: Folder) -> None:
+    folder.write("drawn.py", DRAWN.replace("DRAW", "torch.randn(*config.shape, 64)"))
+    assert folder.hpo("run", folder.study(study(**OF_DRAWN))).code == 0
+    recorded = folder.trials("net")[0]["metrics"]["val_accuracy"]
+    tested = folder.hpo("best", "net", "--test", "--json").json["test"]["test_accuracy"]
+    assert tested > recorded - 0.2  # with other waves it is as good as a guess
+    assert folder.hpo("export", "net").code == 0
+    data = load_iris()
+    np.save(folder.path / "x.npy", data.data)
+    script = [sys.executable, "net-model/predict.py", "x.npy"]
+    answers = subprocess.run(
+        script, cwd=folder.path, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert np.mean(np.array(answers) == data.target_names[data.target]) > recorded - 0.2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "keep"),
+    [
+        (ENTROPY, ENTROPY, "best"),
+        (ENTROPY, ENTROPY, "none"),
+        ("torch.arange(256).reshape(4, 64)", "torch.arange(256).reshape(64, 4).T", "best"),
+    ],
+)
+def test_a_model_that_is_another_by_now_is_refused(
+    folder: Folder, before: str, after: str, keep: str
+) -> None:
+    def write(draw: str) -> None:
+        folder.write("drawn.py", DRAWN.replace("DRAW", f"torch.as_tensor({draw}).float()"))
+
+    write(before)
+    assert folder.hpo("run", folder.study(study(**OF_DRAWN, run__keep_weights=keep))).code == 0
+    write(after)
+    for command in (["export", "net"], ["best", "net", "--test"]):
+        done = folder.hpo(*command)
+        assert done.code == 1
+        assert "with its weights, the model of trial 0 has val_loss" in done.err
+        assert "the code of 'drawn:Make' has changed since, or" in done.err
+        assert "register_buffer" in done.err
+
+
+def test_a_model_that_answers_otherwise_each_time_is_exported(folder: Folder) -> None:
+    draw = "torch.randn(*config.shape, 64)"
+    noisy = DRAWN.replace("DRAW", draw).replace(
+        "z = x", "x = x + torch.randn_like(x)\n        z = x"
+    )
+    folder.write("drawn.py", noisy)
+    assert folder.hpo("run", folder.study(study(**OF_DRAWN))).code == 0
+    assert folder.hpo("export", "net").code == 0
+
+
+def test_code_that_has_changed_before_a_trial_is_trained_again_is_told(folder: Folder) -> None:
+    folder.write("drawn.py", DRAWN.replace("DRAW", "torch.randn(*config.shape, 64)"))
+    file = folder.study(study(**OF_DRAWN, run__keep_weights="none"))
+    assert folder.hpo("run", file).code == 0
+    folder.write("drawn.py", DRAWN.replace("DRAW", "9 * torch.randn(*config.shape, 64)"))
+    done = folder.hpo("export", "net")
+    assert "trained again, trial 0 has val_loss" in done.err
+    assert "or code that has changed" in done.err
 
 
 def test_the_code_of_a_users_own_model_comes_along(folder: Folder, tmp_path: Path) -> None:

@@ -275,7 +275,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "report.xlsx").write_text("")
     np.savez(tmp_path / "arrays.npz", x=np.zeros(3), labels=np.zeros(3))
     np.savez(tmp_path / "unclear.npz", a=np.zeros(3), b=np.zeros(3), y=np.zeros(3))
-    for name in ("empty", "flat", "hollow/cat", "images/cat", "parts/train", ".git/cat"):
+    for name in ("empty", "flat", "hollow/cat", "images/cat", "parts/train", ".git/cat",
+                 "twice/train/cat", "twice/Training/cat", "called/TRAIN"):  # fmt: skip
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "flat" / "a.png").touch()
     (tmp_path / "images" / "cat" / "a.PNG").touch()
@@ -335,6 +336,9 @@ def folder(tmp_path: Path) -> Path:
         (Source("empty"), "data", "'empty' has no folders, one of images for each class."),
         (Source("flat"), "data", "'flat' has no folders, one of images for each class."),
         (Source("parts"), "data", "'parts/train' has no folders, one of images for each class."),
+        (Source("twice"), "data", ("'twice' has two folders of one part, 'Training' and 'train'. "
+         "Put them together.")),
+        (Source("called"), "data", "the folder 'called/TRAIN' has no images. Known: .bmp, "),
         (Source("hollow"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
         (Source("hollow/"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
     ],

@@ -8,10 +8,12 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from hpo.trainers.data import Source, load
+from hpo.trainers.data import Source, load, mistakes_of
 from hpo.trainers.data.parts import Data, Tensors
 from hpo.trainers.data.splits import splits
 from hpo.trainers.data.tables import N_CATEGORIES, read_rows
@@ -292,6 +294,51 @@ def test_numbers_that_are_named_as_identifiers_are_no_feature(
     assert one(table(tmp_path, **{name: np.arange(30) // 2})).shape == (2,)
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_named_index_of_pandas_is_a_column(tmp_path: Path, first: int) -> None:
+    n = np.arange(30)
+    rows = {"rooms": 30 - n if first else n, "floor": n % 4, "y": n % 2}
+    frame = pd.DataFrame(rows).set_index("rooms")  # from 0 on, it is stored as a range
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert one(Source("a.parquet", target="y", folder=tmp_path)).shape == (2,)
+    by_index = Source("a.parquet", "regression", target="rooms", folder=tmp_path)
+    assert not [*mistakes_of(by_index)]
+    assert one(by_index).shape == (2,)
+    frame.set_index([n, "floor"]).to_parquet(tmp_path / "a.parquet")  # one level has no name
+    assert one(Source("a.parquet", "regression", target="floor", folder=tmp_path)).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["01", " 02", "10"], ("01", "02", "10")),
+        (["1", "2", "10"], ("1", "2", "10")),
+        (["0", "1", "2"], ("0", "1", "2")),
+        (["1.0", "2.0", "3.0"], ("1", "2", "3")),
+        (["+1", "-1", "0"], ("-1", "0", "1")),
+        (["true", "false", "true"], ("False", "True")),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_zeros_in_front_are_a_part_of_a_classs_name(
+    tmp_path: Path, labels: list[str], names: tuple[str, ...], suffix: str
+) -> None:
+    lines = ["a;y;y", *(f"{i};{labels[i % 3]};{i}" for i in range(60))]
+    pd.Series(lines).to_csv(tmp_path / f"a{suffix}", index=False, header=False)
+    data = one(Source(f"a{suffix}", target="y", positive=names[-1], folder=tmp_path))
+    assert data.classes == names
+
+
+def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
+    rows = pa.table([np.arange(30), np.arange(30), np.arange(30) % 2], names=["a", "a", "y"])
+    pq.write_table(rows, tmp_path / "a.parquet")
+    with pytest.raises(DataError) as caught:
+        one(Source("a.parquet", target="y", folder=tmp_path))
+    assert str(caught.value) == (
+        "'a.parquet' cannot be read: several of its columns are called 'a'; rename all but one."
+    )
+
+
 def test_words_that_say_missing_are_told_where_they_are_targets(tmp_path: Path) -> None:
     lines = ["a,y", *(f"{i % 7},{['None', 'NA', 'b'][i % 3]}" for i in range(60))]
     (tmp_path / "a.csv").write_text("\n".join(lines))
@@ -342,6 +389,9 @@ def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tupl
          "classes. To predict numbers use `trainer: regressor`.")),
         ({"y": ["yes", "no"] * 15}, {"task": "regression"},
          ("the target 'y' of 'a.parquet' has values such as 'yes'; regression needs numbers. For "
+         "classes use `trainer: classifier`.")),
+        ({"y": ["0.5", *["2"] * 28, "n/k"]}, {"task": "regression"},
+         ("the target 'y' of 'a.parquet' has values such as 'n/k'; regression needs numbers. For "
          "classes use `trainer: classifier`.")),
         ({"y": [np.inf, 1.0] * 15}, {"task": "regression"},
          "the target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
@@ -477,6 +527,8 @@ def test_parts_in_a_file_are_respected(tmp_path: Path) -> None:
     test = data.transformer.inverse_transform(tensors(data.test).x)[:, 0]
     assert np.allclose(test, np.arange(60, 100))
     assert (len(data.train), len(data.val)) == (45, 15)
+    save(tmp_path / "c.npz", X_train=x[:60], y_train=y[:60], X_test=x[60:], y_test=y[60:])
+    assert one(Source("c.npz", folder=tmp_path)).digest == data.digest
     save(tmp_path / "b.pt", x_train=x[:50], y_train=y[:50], x_val=x[50:], y_val=y[50:])
     data = one(Source("b.pt", folder=tmp_path))
     assert (len(data.train), len(data.val), len(data.test)) == (40, 50, 10)

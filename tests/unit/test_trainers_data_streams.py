@@ -25,6 +25,11 @@ SIZES = [16, 16, 16, 12]
 X, Y = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)), torch.arange(60) % 4
 
 
+def tensors(part: Part) -> Tensors:
+    assert isinstance(part, Tensors)
+    return part
+
+
 def generator(seed: int | None) -> torch.Generator | None:
     return None if seed is None else torch.Generator().manual_seed(seed)
 
@@ -180,6 +185,14 @@ def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path)
     assert load(own(tmp_path, words), seed=0)[0].classes == ("a", "b")
 
 
+@pytest.mark.parametrize("features", ["x.requires_grad_()", "x.to_sparse()"])
+def test_own_data_may_be_any_tensors(tmp_path: Path, features: str) -> None:
+    body = f"def make():\n    f = {features}\n    return [(f[i], y[i]) for i in range(60)]"
+    (data,) = load(own(tmp_path, body), seed=1)
+    (expected,) = load(own(tmp_path, ONE), seed=1)
+    assert torch.equal(tensors(data.train).x, tensors(expected.train).x)
+
+
 @pytest.mark.parametrize("settings", [{}, {"folds": 3}, {"task": "regression"}])
 def test_own_data_that_does_not_fit_gives_the_same_minibatches(
     tmp_path: Path, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -272,6 +285,8 @@ FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()
         (RANDOM, ("gives another x for example 0 each time. Examples are read once, and tell the "
          "data from others: let them be fixed, and what is random be `flip`, `crop`, `noise`, "
          "`mixup` or a layer of your own model.")),
+        ("return x, y.numpy()", ("returns a tuple of arrays; of x and y, return torch.utils.data."
+         "TensorDataset(x, y), made of tensors.")),
         ("return []", "returns a list of no length; len() must give how many examples it has."),
         ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),
@@ -426,6 +441,19 @@ def test_what_is_transparent_is_white(tmp_path: Path) -> None:
                 Image.new(mode, (4, 4), (0,) * len(mode)).save(path)
     (data,) = load(Source("icons", folder=tmp_path), seed=0)
     assert (raw(data, "train") == 255).all()
+
+
+def test_folders_of_parts_may_be_called_as_others_call_them(tmp_path: Path) -> None:
+    sizes = {"Training": 7, "validation": 4, "Testing": 3}
+    for part, n in sizes.items():
+        for k in range(n):
+            for name in ("cat", "Train"):
+                paint(tmp_path / "pictures" / part / name / f"{k}.png", seed=k)
+    (data,) = load(Source("pictures", folder=tmp_path), seed=0)
+    assert data.classes == ("Train", "cat")
+    assert (len(data.train), len(data.val), len(data.test)) == (14, 8, 6)
+    classes = Source("pictures/Training", folder=tmp_path)  # of which one is no part
+    assert load(classes, seed=0)[0].classes == ("Train", "cat")
 
 
 def test_hidden_files_are_no_images(tmp_path: Path) -> None:

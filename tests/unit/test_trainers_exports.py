@@ -1,6 +1,7 @@
 """Exported networks: what they read, what they answer, and what they say of other files."""
 
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from hpo.trainers.errors import DataError
 from hpo.trainers.exports import Exported, example, export, export_onnx, judge, main
 from hpo.trainers.exports import load as load_export
 from hpo.trainers.goals import Task
+
+LINEAR = "from torch import nn\ndef make(config):\n    return nn.Linear(4, config.n_outputs)\n"
 
 
 def exported(source: Source) -> Exported:
@@ -231,6 +234,58 @@ def test_an_export_overwrites_nobody_elses_files(tmp_path: Path, name: str) -> N
     assert load_export(file.parent).classes == ("setosa", "versicolor", "virginica")
 
 
+def test_a_module_of_ones_own_does_not_take_the_scripts_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "predict", raising=False)
+    (tmp_path / "predict.py").write_text(LINEAR)
+    with pytest.raises(DataError) as caught:
+        write_export(Source("iris", folder=tmp_path), tmp_path / "model", "predict:make")
+    assert str(caught.value).startswith(
+        f"your own {tmp_path / 'predict.py'} would take the place of the export's predict.py. Give"
+    )
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_package_comes_along_from_wherever_it_lies_with_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, studies = tmp_path / "src", tmp_path / "studies"
+    studies.mkdir()
+    for name, text in {
+        "far/__init__.py": "",
+        "far/nets.py": f"import beside_far\n{LINEAR}",
+        "far/words/all.txt": "a b",
+        "far/data.bin": "0" * 2**21,
+        "far/.secret": "",
+        "far/hpo-runs/x.txt": "",
+        "beside_far.py": "",
+        "other.py": "",
+    }.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    monkeypatch.syspath_prepend(place)
+    write_export(Source("iris", folder=studies), tmp_path / "model", "far.nets:make")
+    found = {str(each.relative_to(tmp_path / "model")) for each in (tmp_path / "model").rglob("*")}
+    code = {"far", "far/__init__.py", "far/nets.py", "far/words", "far/words/all.txt"}
+    assert found == code | {
+        "beside_far.py",
+        "config.json",
+        "model.safetensors",
+        "predict.py",
+        "transformer.joblib",
+    }
+    torch.save(torch.zeros(2, 4), tmp_path / "x.pt")
+    script = [sys.executable, "model/predict.py", "x.pt"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 2
+    (tmp_path / "model" / "beside_far.py").unlink()
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot import 'far.nets' (looked in ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_an_export_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(
         "def make():\n    return [([float(i)], i % 2) for i in range(40)]\n"
@@ -315,3 +370,41 @@ def test_onnx_that_differs_from_pytorch_is_told_and_not_left(tmp_path: Path) -> 
         export_onnx(tmp_path, Otherwise(4, 3), data)
     assert str(caught.value) == "the ONNX file's outputs differ from PyTorch's by 0.001."
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+def test_a_network_that_changes_its_input_is_judged_on_the_data_as_it_is(tmp_path: Path) -> None:
+    class Halved(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.div_(2))
+
+    (data,) = load(Source("iris"), seed=0)
+    network = Halved(4, 3)
+    first = judge(network, data, Goals())
+    assert judge(network, data, Goals()) == first
+    assert export_onnx(tmp_path, network, data) < 1e-4
+
+
+class Branching(nn.Linear):
+    """A network whose way depends on the numbers, which no graph can have."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x if x.sum().item() > 0 else -x)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+def test_what_cannot_be_written_as_onnx_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (data,) = load(Source("iris"), seed=0)
+    with pytest.raises(DataError) as caught:
+        export_onnx(tmp_path, Branching(4, 3), data)
+    assert str(caught.value).startswith("PyTorch cannot write the network as ONNX: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # PyTorch's own
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # PyTorch's own
+def test_a_network_that_is_compiled_is_written_as_onnx(tmp_path: Path) -> None:
+    (data,) = load(Source("iris"), seed=0)
+    compiled = torch.compile(nn.Linear(4, 3))
+    assert isinstance(compiled, nn.Module)
+    assert export_onnx(tmp_path, compiled, data) < 1e-4

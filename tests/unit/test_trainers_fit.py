@@ -493,6 +493,27 @@ def two(config):
 def frozen(config):
     return nn.Linear(4, 3).requires_grad_(False)
 
+class Extra(nn.Linear):
+    def get_extra_state(self):
+        return {"n": 3}
+
+    def set_extra_state(self, state):
+        pass
+
+def extra(config):
+    return Extra(4, 3)
+
+def buffered(buffer):
+    net = nn.Linear(4, 3)
+    net.register_buffer("kept", buffer)
+    return net
+
+def double_complex(config):
+    return buffered(torch.zeros(2, dtype=torch.complex128))
+
+def sparse(config):
+    return buffered(torch.eye(3).to_sparse())
+
 def lazy(config):
     return nn.LazyLinear(config.n_outputs)
 """
@@ -508,6 +529,9 @@ def lazy(config):
         ("flat", r"'odd_nets:flat' gives \(2,\) for 2 examples; it must give a tensor \(2, 3\)"),
         ("two", "'odd_nets:two' gives a tuple for 2 examples; it must give a tensor"),
         ("frozen", "'odd_nets:frozen' has no parameters to train"),
+        ("extra", "has among its weights what cannot be written: '_extra_state', a dict. They"),
+        ("double_complex", "what cannot be written: 'kept', of torch.complex128. They must be"),
+        ("sparse", r"what cannot be written: 'kept', of torch.float32 \(torch.sparse_coo\). They"),
     ],
 )
 def test_a_users_own_model_that_gives_something_else_is_told(
@@ -528,6 +552,33 @@ def test_lazy_layers_of_a_users_own_model_are_made_by_the_seed(tmp_path: Path) -
     assert one == again != other
     assert one[-1]["train_loss"] < one[0]["train_loss"]
     assert torch.equal(before, torch.get_rng_state())
+
+
+IN_PLACE = """
+from torch import nn
+
+class Halved(nn.Linear):
+    def forward(self, x):
+        x /= 2
+        return super().forward(x)
+
+def halved(config):
+    return Halved(4, 3)
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "lbfgs"])
+def test_a_users_own_model_that_changes_its_input_leaves_the_data_as_it_was(
+    tmp_path: Path, optimizer: str
+) -> None:
+    (tmp_path / "in_place_nets.py").write_text(IN_PLACE)
+    (data,) = load(Source("iris", folder=tmp_path), seed=0)
+    before = [tensors(part).x.clone() for part in (data.train, data.val)]
+    goals = Goals(names=("train_error", "latency_ms"))
+    config = {"model": "in_place_nets:halved", "optimizer": optimizer, "epochs": 2}
+    list(fit(config, data, seed=0, goals=goals, folder=tmp_path))
+    for part, x in zip((data.train, data.val), before, strict=True):
+        assert torch.equal(tensors(part).x, x)
 
 
 # Integers

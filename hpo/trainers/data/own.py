@@ -55,6 +55,11 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
         cause = f"{type(error).__name__}: {error}"
         raise CodeError(f"'{source.name}' fails when called without arguments: {cause}.") from error
     parts = made if isinstance(made, tuple) else (made,)
+    if len(parts) == 2 and all(isinstance(each, torch.Tensor | np.ndarray) for each in parts):
+        raise DataError(
+            f"{source.name!r} returns a tuple of arrays; of x and y, return "
+            "torch.utils.data.TensorDataset(x, y), made of tensors."
+        )
     if not 1 <= len(parts) <= 3 or not all(map(_is_dataset, parts)):
         raise DataError(
             f"{source.name!r} returns {_called(made)}; it must return a torch.utils.data.Dataset, "
@@ -133,7 +138,8 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
 
     def _as_tensor(self, x: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
         try:
-            return torch.as_tensor(x, dtype=dtype)
+            found = torch.as_tensor(x, dtype=dtype).detach().cpu()
+            return found if found.layout is torch.strided else found.to_dense()
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
             raise DataError(f"{self._name!r}: {message}.") from error

@@ -4,6 +4,7 @@ import csv
 import gzip
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,16 @@ TABLES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 ARRAYS = (".npz", ".pt")
 IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PARTS = ("train", "val", "test")
+_CALLED = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""What folders of the parts are called, in any case."""
 _SHOWN = 20
 """How many columns or files a message names."""
 
@@ -190,14 +201,31 @@ def _not_there(source: Source) -> str:
 def header(source: Source) -> list[str]:
     """The names of a table's columns, from its first line or, of Parquet, its schema."""
     if source.path.suffix.lower() == ".parquet":
-        import pyarrow.parquet
-
-        return [str(name) for name in pyarrow.parquet.read_schema(source.path).names]
+        return parquet_columns(source.path)
     with open_text(source.path) as lines:
         first = next(iter(lines), "")
     if not first.strip():
         raise DataError(f"{source.name!r} is empty.")
     return next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of the columns in a Parquet file, those of pandas' index among them.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is something else, or two columns have one name.
+    """
+    import pyarrow.parquet
+
+    schema = pyarrow.parquet.read_schema(path)
+    names = [str(name) for name in schema.names]
+    if twice := [name for name, n in Counter(names).items() if n > 1]:
+        raise ValueError(f"several of its columns are called {twice[0]!r}; rename all but one")
+    indices = (schema.pandas_metadata or {}).get("index_columns", ())
+    # An index that counts is no column there, but may have a name.
+    counting = (str(each["name"]) for each in indices if isinstance(each, dict) and each["name"])
+    return [*names, *counting]
 
 
 def open_text(path: Path) -> IO[str]:
@@ -238,9 +266,14 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
         TargetError: the targets are not there.
         DataError: it is not clear which array has the features.
     """
-    if {"x_train", "y_train"} <= {*arrays} and source.target is None:
-        pairs = {part: (f"x_{part}", f"y_{part}") for part in PARTS}
-        return {part: pair for part, pair in pairs.items() if {*pair} <= {*arrays}}
+    pairs = {
+        part: (x, f"y_{part}")
+        for part in PARTS
+        for x in (f"X_{part}", f"x_{part}")
+        if {x, f"y_{part}"} <= {*arrays}
+    }
+    if "train" in pairs and source.target is None:
+        return pairs
     y = source.target or "y"
     if y not in arrays:
         raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
@@ -268,12 +301,13 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     Raises:
         DataError: there are none.
     """
-    folders = _folders(source.path)
-    parts = {part: _folders(folders[part]) for part in PARTS if part in folders}
+    folders, name = _folders(source.path), source.name.rstrip("/")
+    of_parts = _of_parts(name, folders)
+    parts = {part: _folders(folder) for part, folder in of_parts.items()}
     if "train" not in parts:
-        parts = {"all": folders}
+        parts, of_parts = {"all": folders}, {}
     for part, classes in parts.items():
-        where = source.name.rstrip("/") if part == "all" else f"{source.name.rstrip('/')}/{part}"
+        where = f"{name}/{of_parts[part].name}" if part in of_parts else name
         if not classes:
             raise DataError(f"{where!r} has no folders, one of images for each class.")
         for name, path in classes.items():
@@ -281,6 +315,24 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
                 known = ", ".join(IMAGES)
                 raise DataError(f"the folder '{where}/{name}' has no images. Known: {known}.")
     return parts
+
+
+def _of_parts(name: str, folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Which of some folders are parts, in the order of `PARTS`.
+
+    Raises:
+        DataError: two are one part.
+    """
+    found: dict[str, Path] = {}
+    for each, path in folders.items():
+        part = _CALLED.get(each.lower())
+        if part is None or (each not in PARTS and not _folders(path)):  # such as a class "Train"
+            continue
+        if part in found:
+            both = f"{found[part].name!r} and {each!r}"
+            raise DataError(f"{name!r} has two folders of one part, {both}. Put them together.")
+        found[part] = path
+    return {part: found[part] for part in PARTS if part in found}
 
 
 def images_in(folder: Path) -> Iterator[Path]:

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable, Collection
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,14 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from hpo.trainers.data.examples import InMemory, assemble
 from hpo.trainers.data.parts import Data
-from hpo.trainers.data.source import Source, delimiter, open_text, target_of, unreadable
+from hpo.trainers.data.source import (
+    Source,
+    delimiter,
+    open_text,
+    parquet_columns,
+    target_of,
+    unreadable,
+)
 from hpo.trainers.data.targets import missing
 from hpo.trainers.errors import DataError, did_you_mean
 
@@ -44,6 +52,8 @@ def load_table(source: Source, seed: int) -> tuple[Data, ...]:
     if n_missing := int(frame[target].isna().sum()):
         raise missing(source, n_missing, len(frame))
     x, y = frame.drop(columns=target), frame[target]
+    if source.task == "classification" and types.is_integer_dtype(y):
+        y = _with_zeros(source.path, frame.columns.get_loc(target), y)
     _check(source.name, x)
     numbers = y.astype(float) if types.infer_dtype(y) == "decimal" else y
     examples = InMemory(x, partial(fit_columns, source.name))
@@ -62,21 +72,39 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
         ValueError: it is something else.
     """
     if path.suffix.lower() == ".parquet":
-        return pd.read_parquet(path).rename(columns=str)
+        parquet_columns(path)  # of which pyarrow does not say in a sentence that two are one
+        frame = pd.read_parquet(path)
+        named = [name for name in frame.index.names if name is not None]
+        return (frame.reset_index(level=named) if named else frame).rename(columns=str)
+    separator, frame = _read_csv(path, dtype=dict.fromkeys(as_text, str))
+    frame = frame.rename(columns=str)
+    if separator != ";":
+        return frame
+    return frame.apply(lambda column: column if column.name in as_text else _as_numbers(column))
+
+
+def _read_csv(path: Path, **options: Any) -> tuple[str, pd.DataFrame]:
+    """What separates the columns of a CSV file, and its rows."""
     with open_text(path) as lines:
         separator = delimiter(lines.readline())
         lines.seek(0)
-        frame = pd.read_csv(
+        return separator, pd.read_csv(
             lines,
             sep=separator,
             skipinitialspace=True,
             na_values=["?"],
-            dtype=dict.fromkeys(as_text, str),
             low_memory=False,  # else a column's type may change within a long file
-        ).rename(columns=str)
-    if separator != ";":
-        return frame
-    return frame.apply(lambda column: column if column.name in as_text else _as_numbers(column))
+            **options,
+        )
+
+
+def _with_zeros(path: Path, place: int, y: pd.Series) -> pd.Series:
+    """Classes as they are written, if they are whole numbers with zeros in front, such as 01."""
+    if path.suffix.lower() == ".parquet" or not isinstance(y.index, pd.RangeIndex):
+        return y
+    _, frame = _read_csv(path, dtype=str, usecols=[place])
+    text = frame.iloc[:, 0].str.strip()
+    return text if len(text) == len(y) and text.str.fullmatch(r"0\d+").any() else y
 
 
 def _as_numbers(column: pd.Series) -> pd.Series:

@@ -66,12 +66,22 @@ def missing(source: Source, n_missing: int, n: int) -> DataError:
 
 def _numbers(y: NDArray[Any], what: str) -> NDArray[np.float64]:
     if y.dtype.kind not in "iuf":
-        example = y[0].item() if len(y) else None
         raise DataError(
-            f"{what} has values such as {example!r}; regression needs numbers. "
+            f"{what} has values such as {_no_number(y)!r}; regression needs numbers. "
             "For classes use `trainer: classifier`."
         )
     return y.astype(np.float64)
+
+
+def _no_number(y: NDArray[Any]) -> object:
+    """The first of some values that does not read as a number, else the first; None of none."""
+    values = y.tolist()
+    for value in values:
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return value
+    return values[0] if values else None
 
 
 def _classes(y: NDArray[Any], what: str) -> tuple[NDArray[np.int64], tuple[str, ...]]:
