@@ -186,7 +186,7 @@ def diagnose(
         kind=kind if shares[kind] >= _SURE else "unclear",  # type: ignore[arg-type]
         probabilities=shares,
         size=float(n.max()),
-        train=(float(t[at].mean()), se_bias),
+        train=(float(t[at].mean()), _standard_error(n, t)[0]),
         val=(float(v[at].mean()), _standard_error(n, v)[0]),
         target=float(goal),
         is_wanted=target is not None,

@@ -35,6 +35,8 @@ def test_the_classical_reading(train: list[float], val: list[float], kind: str) 
         "both": "Bias and variance",
         "reached": "met",
     }
+    if kind == "unclear":
+        assert "(training 0 ± 0, " in found.sentence
     open_ = "Variance or the target is met: not to be told yet"
     assert words.get(kind, open_) in found.sentence
 
