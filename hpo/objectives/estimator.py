@@ -52,6 +52,8 @@ _log = logging.getLogger(__name__)
 class _Fold:
     """One split, as scikit-learn takes it: classes by number, targets in their own unit.
 
+    Estimators get copies: some change their input in place, and all trials share this.
+
     Args:
         data: Where it is from.
         x: Features to fit on, (n_train, n_features), standardised.
@@ -152,7 +154,7 @@ class EstimatorObjective:
         config, fraction = _own(job.config), float(str(job.config.get(FRACTION, 1.0)))
         fold = _cut(whole, fraction, job.seed)
         estimator = _seeded(make(self._factory, config), job.seed, config)
-        return estimator.fit(fold.x, fold.y), fold
+        return estimator.fit(fold.x.copy(), fold.y.copy()), fold
 
     @property
     def folds(self) -> list[Data]:
@@ -345,10 +347,10 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
     if of_train := [name for name in wanted.names if name.startswith("train_")]:
         judged |= _of_part(of_train, estimator, fold.x, fold.y, fold.data, wanted, "train")
     for name in scorers:
-        judged[name] = float(get_scorer(name)(estimator, fold.val_x, fold.val_y))
+        judged[name] = _scored(name, estimator, fold.val_x, fold.val_y, fold.data, wanted)
     if "latency_ms" in names:
         judged["latency_ms"] = metrics.latency_ms(
-            lambda x: torch.as_tensor(estimator.predict(x.double().numpy())),
+            lambda x: torch.as_tensor(estimator.predict(x.double().numpy().copy())),
             torch.from_numpy(fold.val_x[:1]),
         )
     if "model_bytes" in names:
@@ -361,7 +363,16 @@ def _tested(estimator: Any, data: Data, wanted: Goals, scorers: Sequence[str]) -
     x, y = _arrays(data, data.test)
     names = [name for name in wanted.reported(data.task) if name.startswith("val_")]
     judged = _of_part(names, estimator, x, y, data, wanted, "test")
-    return judged | {f"test_{name}": float(get_scorer(name)(estimator, x, y)) for name in scorers}
+    return judged | {
+        f"test_{name}": _scored(name, estimator, x, y, data, wanted) for name in scorers
+    }
+
+
+def _scored(
+    name: str, estimator: Any, x: Floats, y: NDArray[Any], data: Data, wanted: Goals
+) -> float:
+    """What one of scikit-learn's scorers says of a part of the data."""
+    return float(get_scorer(name)(estimator, x.copy(), y.copy()))
 
 
 def _of_part(
@@ -374,7 +385,7 @@ def _of_part(
     part: str,
 ) -> dict[str, float]:
     """The trainers' metrics of a part of the data, by the same code."""
-    answers = np.asarray(estimator.predict(x))
+    answers = np.asarray(estimator.predict(x.copy()))
     if data.task == "regression":
         mean, deviation = data.target_mean, data.target_deviation
         outputs = torch.from_numpy((answers.reshape(len(x), 1).astype(float) - mean) / deviation)
@@ -398,9 +409,9 @@ def _logits(estimator: Any, x: Floats, sure: Floats) -> Floats:
     """How sure a classifier is of each class: (n, n_classes), up to a constant in each row."""
     if hasattr(estimator, "predict_proba"):
         shares = np.zeros_like(sure)
-        shares[:, estimator.classes_] = estimator.predict_proba(x)  # those it was fitted on
+        shares[:, estimator.classes_] = estimator.predict_proba(x.copy())  # those it was fitted on
     elif hasattr(estimator, "decision_function"):
-        scores = np.asarray(estimator.decision_function(x), dtype=float)
+        scores = np.asarray(estimator.decision_function(x.copy()), dtype=float)
         if scores.ndim == 1:  # of two classes, how much more of the second
             return np.column_stack([np.zeros(len(x)), scores])
         if scores.shape == sure.shape:

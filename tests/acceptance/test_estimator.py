@@ -32,7 +32,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 
@@ -47,6 +48,10 @@ def either(kind):
 
 def reluctant():
     return FixedThresholdClassifier(LogisticRegression(), threshold=0.99)
+
+
+def in_place(copy):
+    return make_pipeline(MinMaxScaler(copy=copy), KNeighborsClassifier())
 
 
 def forest(**parameters):
@@ -382,6 +387,22 @@ def test_all_parameters_reach_a_function_that_takes_any(tmp_path: Path) -> None:
     sizes = [run(tmp_path, values, {"bootstrap": b})[1]["model_bytes"] for b in (True, False)]
 
     assert sizes[0] != sizes[1]
+
+
+def test_an_estimator_that_changes_its_input_leaves_the_data_as_it_is(tmp_path: Path) -> None:
+    names = ["train_error", "val_loss", "neg_log_loss"]
+    values = study("estimators.in_place", data="wine", folds=2, report=names)
+    values["space"] = {"copy": [True, False], "kneighborsclassifier__n_neighbors": [3, 7]}
+    objective = objectives.build(spec.check(studyfile.from_values(values, "s", tmp_path)))
+
+    def metrics(copy: bool, neighbours: int) -> Mapping[str, float]:
+        config = {"copy": copy, "kneighborsclassifier__n_neighbors": neighbours}
+        *_, last = objective(Job(0, config, 5, tmp_path))
+        return last.metrics
+
+    expected = [metrics(True, neighbours) for neighbours in (3, 7)]
+    assert [metrics(False, neighbours) for neighbours in (3, 7)] == expected
+    assert expected[0] != expected[1]
 
 
 def test_a_trial_is_stopped_after_a_bad_fold(folder: Folder) -> None:
