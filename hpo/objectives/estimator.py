@@ -7,6 +7,7 @@ returns one. A parameter that the class or function takes is given to it; others
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import pickle
@@ -43,6 +44,7 @@ Floats = NDArray[np.float64]
 
 _SAMPLES = 20  # configurations by which a space's names are checked
 _OF_SCORES = ("loss", "log_loss", "pr_auc", "roc_auc", "cost", "coverage")
+_OF_THE_LAST_CLASS = {"positive_likelihood_ratio", "neg_negative_likelihood_ratio"}
 _LEAST_SHARE = np.finfo(np.float64).eps  # for the log of a share; scikit-learn's log_loss clips so
 
 _log = logging.getLogger(__name__)
@@ -79,8 +81,8 @@ class EstimatorObjective:
     Metrics are the trainers' (`val_error`) and scikit-learn's scorers by their names (`f1_macro`).
     Those of answers (error, recall, ...) judge what `predict` says; those of scores (loss, areas,
     cost, coverage) judge `predict_proba`, or else `decision_function` read as logits, or else
-    `predict` as an answer that is sure of itself. Of two classes, scorers take the last as the
-    positive one.
+    `predict` as an answer that is sure of itself. Of two classes, scorers take the positive one, or
+    else the last, as the metrics do.
 
     Args:
         plan: Of a study whose objective is an estimator.
@@ -108,7 +110,11 @@ class EstimatorObjective:
         ]:
             raise ObjectiveError("\n".join(map(str, problems)))
         self._folds = _folds(plan, task)
-        if problems := [*metrics.problems(self._goals, self._folds[0].data)]:
+        data = self._folds[0].data
+        if problems := [
+            *metrics.problems(self._goals, data),
+            *_about_the_last_class(self._scorers, self._goals, data),
+        ]:
             raise ObjectiveError("\n".join(f"objective.{problem}" for problem in problems))
 
     def __call__(self, job: Job) -> Steps:
@@ -372,7 +378,29 @@ def _scored(
     name: str, estimator: Any, x: Floats, y: NDArray[Any], data: Data, wanted: Goals
 ) -> float:
     """What one of scikit-learn's scorers says of a part of the data."""
-    return float(get_scorer(name)(estimator, x.copy(), y.copy()))
+    return float(_scorer(name, data, wanted)(estimator, x.copy(), y.copy()))
+
+
+def _scorer(name: str, data: Data, wanted: Goals) -> Callable[..., Any]:
+    """A scorer of scikit-learn's, about the positive class."""
+    scorer = get_scorer(name)
+    if wanted.positive is None:
+        return scorer
+    # There is no public way to ask a scorer what it is made of.
+    kwargs = {**scorer._kwargs, "pos_label": data.classes.index(wanted.positive)}  # noqa: SLF001
+    is_about_one = "pos_label" in inspect.signature(scorer._score_func).parameters  # noqa: SLF001
+    if is_about_one and kwargs.get("average", "binary") == "binary":
+        scorer = copy.copy(scorer)
+        scorer._kwargs = kwargs  # noqa: SLF001
+    return scorer
+
+
+def _about_the_last_class(scorers: Sequence[str], wanted: Goals, data: Data) -> Iterator[Problem]:
+    """Scorers that are about one of two classes and cannot be told which."""
+    for name in _OF_THE_LAST_CLASS.intersection(scorers):
+        if wanted.positive not in (None, data.classes[-1]):
+            message = f"'{name}' is always about {data.classes[-1]!r}, and `positive` is another."
+            yield Problem(("metric",), f"{message} Take val_recall and val_precision.")
 
 
 def _of_part(
