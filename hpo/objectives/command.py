@@ -35,19 +35,29 @@ from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
 from hpo.trainers import Report
 from hpo.trial import Failure, FailureKind, Job
+from hpo.words import shortened
 
 if TYPE_CHECKING:
     from hpo.mlflow_server import CodeRuns
     from hpo.spec import Plan
 
 _SECONDS_BETWEEN_READS = 0.1
-_MESSAGE_LENGTH = 300
+_LINE_LENGTH = 100
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _NO_MEMORY = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA (error: )?out of memory|RESOURCE_EXHAUSTED|bad_alloc"
     r"|can(not|'t) allocate memory",
     re.IGNORECASE,
 )
+_OTHER_RUN = {
+    r"Cannot start run with ID .* experiment": (
+        "leave out `mlflow.set_experiment`: MLFLOW_EXPERIMENT_NAME says it"
+    ),
+    r"Run (with id=|')\w+'? not found": (
+        "leave out `mlflow.set_tracking_uri`: MLFLOW_TRACKING_URI says it"
+    ),
+}
+"""What to do with `metrics_from: mlflow`, by what MLflow says where it cannot find the run."""
 
 
 class CommandObjective:
@@ -108,7 +118,8 @@ class CommandObjective:
                 return None
             status = "FAILED" if group.code else "FINISHED"
             if group.code:
-                return _failure(group.code, directory)
+                logs = self._objective.metrics_from == "mlflow"
+                return _failure(group.code, directory, _OTHER_RUN if logs else {})
             return metrics or self._elsewhere(directory) or {}
         finally:
             if group is not None:
@@ -248,8 +259,8 @@ def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
 
 
-def _failure(code: int, directory: Path) -> Failure:
-    """Why the command failed, with its last words."""
+def _failure(code: int, directory: Path, hints: Mapping[str, str]) -> Failure:
+    """Why the command failed, with its last words, and a hint by what is in them."""
     lines = last_lines(directory / STDERR)
     printed = last_lines(directory / STDOUT)
     # Where it said little on stderr, what is wrong may stand on stdout.
@@ -262,4 +273,5 @@ def _failure(code: int, directory: Path) -> Failure:
     no_memory = any(map(_NO_MEMORY.search, lines[-1:] if by_exception else lines))
     kind = FailureKind.OUT_OF_MEMORY if no_memory else FailureKind.CRASHED
     last = f": {lines[-1].strip()}" if lines else " and said nothing"
-    return Failure(kind, f"the command {ended}{last}"[:_MESSAGE_LENGTH].rstrip("."), said)
+    hint = next((f"; {hint}" for words, hint in hints.items() if re.search(words, said)), "")
+    return Failure(kind, shortened(f"the command {ended}{last}").rstrip(".") + hint, said)

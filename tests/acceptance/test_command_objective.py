@@ -570,6 +570,25 @@ with mlflow.start_run():
     assert logged.data.tags["hpo.logged_by_trial"] == "3"
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's
+@pytest.mark.parametrize(
+    ("call", "variable"),
+    [
+        ("set_experiment('mine')", "MLFLOW_EXPERIMENT_NAME"),
+        ("set_tracking_uri('sqlite:///mine.db')", "MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_script_that_logs_elsewhere_is_told_what_to_leave_out(
+    tmp_path: Path, call: str, variable: str
+) -> None:
+    script = f"import mlflow\nmlflow.{call}\nmlflow.start_run()\n"
+
+    found = failure(objective(tmp_path, script, metrics_from="mlflow")(job(tmp_path)))
+
+    name = call.partition("(")[0]
+    assert found.message.endswith(f"; leave out `mlflow.{name}`: {variable} says it")
+
+
 def test_metrics_from_mlflow_need_mlflow(tmp_path: Path) -> None:
     objective_ = {"command": "python x.py", "metric": "m", "metrics_from": "mlflow"}
     values = {"name": "s", "objective": objective_, "space": {"x": 1}}
