@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_READS = 0.1
 _LINE_LENGTH = 100
+_LINES_LOOKED_AT = 1_000
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _NO_MEMORY = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA (error: )?out of memory|RESOURCE_EXHAUSTED|bad_alloc"
@@ -120,7 +121,7 @@ class CommandObjective:
             if group.code:
                 logs = self._objective.metrics_from == "mlflow"
                 return _failure(group.code, directory, _OTHER_RUN if logs else {})
-            return metrics or self._elsewhere(directory) or {}
+            return metrics or self._unread(directory) or {}
         finally:
             if group is not None:
                 group.end()
@@ -141,16 +142,21 @@ class CommandObjective:
         group.end()  # what it has left running
         yield from source.read(last=True)
 
-    def _elsewhere(self, directory: Path) -> Failure | None:
-        """Why nothing was read, if that is because lines of JSON were printed on stderr."""
+    def _unread(self, directory: Path) -> Failure | None:
+        """Why nothing was read, if metrics were printed on stderr, or not as lines of JSON."""
         if self._objective.metrics_from != "stdout":
             return None
         found = [name for each in JsonLines(directory / STDERR).read(last=True) for name in each[1]]
-        if not found:
+        if found:
+            names = ", ".join(dict.fromkeys(found))
+            message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
+            return Failure(FailureKind.NO_METRIC, message)
+        metric = self._objective.metrics[0]
+        line = _line_with(metric, directory)
+        if line is None:
             return None
-        names = ", ".join(dict.fromkeys(found))
-        message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
-        return Failure(FailureKind.NO_METRIC, message)
+        message = f"no metric '{metric}' was reported; it printed `{line}`, and metrics are"
+        return Failure(FailureKind.NO_METRIC, f"{message} JSON lines: {json.dumps({metric: 0.1})}")
 
     def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
         checkpoints, config = directory / CHECKPOINTS, json.dumps(dict(job.config))
@@ -257,6 +263,15 @@ def _code(command: templates.Command, folder: Path) -> Iterator[Path]:
 def _path() -> str:
     """$PATH, and behind it the folder of this Python, whose environment may not be activated."""
     return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+
+
+def _line_with(metric: str, directory: Path) -> str | None:
+    """The last line with a metric's name, shortened."""
+    for name in (STDOUT, STDERR):
+        for line in reversed(last_lines(directory / name, _LINES_LOOKED_AT)):
+            if metric in line:
+                return shortened(line.strip(), _LINE_LENGTH)
+    return None
 
 
 def _failure(code: int, directory: Path, hints: Mapping[str, str]) -> Failure:

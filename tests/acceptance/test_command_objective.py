@@ -94,6 +94,28 @@ def test_json_on_stderr_is_named_where_nothing_is_on_stdout(tmp_path: Path) -> N
     assert found.message == "nothing was reported on stdout; loss came on stderr, which is not read"
 
 
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("print({'loss': .1})\nprint('done')", "{'loss': 0.1}"),
+        ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}'),
+        (
+            "import logging; logging.basicConfig(level=20); logging.info('{\"loss\": 1}')",
+            'INFO:root:{"loss": 1}',
+        ),
+        ("print('loss', 'x' * 1000)", f"loss {'x' * 91} ..."),
+    ],
+)
+def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, line: str) -> None:
+    found = failure(objective(tmp_path, code)(job(tmp_path)))
+
+    assert found.kind == FailureKind.NO_METRIC
+    assert found.message == (
+        f"no metric 'loss' was reported; it printed `{line}`, and metrics are JSON lines: "
+        '{"loss": 0.1}'
+    )
+
+
 # --- what it is given ---
 
 
