@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _SECONDS_BETWEEN_READS = 0.1
 _LINE_LENGTH = 100
 _LINES_LOOKED_AT = 1_000
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _NO_MEMORY = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA (error: )?out of memory|RESOURCE_EXHAUSTED|bad_alloc"
@@ -245,6 +246,11 @@ def _demand(program: str | None, folder: Path) -> None:
     found = os.access(path, os.X_OK) if os.sep in program else shutil.which(program, path=_path())
     if found and not path.is_dir():
         return
+    if _ASSIGNMENT.match(program):
+        raise ObjectiveError(
+            f"'{program}' in front of a command is what a shell understands, and none reads it.",
+            f"Write `env {program} ...`, or give `shell: true`.",
+        )
     if os.sep not in program:
         there = f"Write ./{program}" if path.is_file() else "Is it installed?"
         raise ObjectiveError(f"there is no command '{program}' in $PATH.", there)

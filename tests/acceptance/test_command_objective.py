@@ -436,6 +436,10 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path, session: str
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        (
+            "PYTHONPATH=src python -m x {args}",
+            "'PYTHONPATH=src' in front .* Write `env PYTHONPATH=src ...`, or give `shell: true`",
+        ),
         ("no-such-program {args}", "there is no command 'no-such-program' in $PATH. Is it"),
         ("tool {args}", r"there is no command 'tool' in \$PATH. Write ./tool"),
         ("./tool {args}", r"tool cannot be executed. Type: chmod \+x"),
