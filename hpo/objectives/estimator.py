@@ -381,9 +381,9 @@ def _scored(
     return float(_scorer(name, data, wanted)(estimator, x.copy(), y.copy()))
 
 
-def _scorer(name: str, data: Data, wanted: Goals) -> Callable[..., Any]:
+def _scorer(name: str, data: Data, wanted: Goals) -> Any:
     """A scorer of scikit-learn's, about the positive class."""
-    scorer = get_scorer(name)
+    scorer: Any = get_scorer(name)
     if wanted.positive is None:
         return scorer
     # There is no public way to ask a scorer what it is made of.
