@@ -29,4 +29,4 @@ def counted(n: int, what: str) -> str:
 
 def shortened(text: str, length: int = _ONE_LINE) -> str:
     """A text of at most so many characters."""
-    return text if len(text) <= length else f"{text[: length - 4]} ..."
+    return text if len(text) <= length else f"{text[: length - 6]} [...]"
