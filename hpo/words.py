@@ -6,7 +6,7 @@ Where it becomes part of rich's markup, it is escaped there.
 from __future__ import annotations
 
 _LARGEST_COUNT = 1e12
-_ONE_LINE = 300
+_ONE_LINE = 1_000
 
 
 def number(value: object) -> str:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hpo.spec import Plan
 
 _SECONDS_BETWEEN_READS = 0.1
+_MESSAGE_LENGTH = 300
 _LINE_LENGTH = 100
 _LINES_LOOKED_AT = 1_000
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
@@ -295,4 +296,5 @@ def _failure(code: int, directory: Path, hints: Mapping[str, str]) -> Failure:
     kind = FailureKind.OUT_OF_MEMORY if no_memory else FailureKind.CRASHED
     last = f": {lines[-1].strip()}" if lines else " and said nothing"
     hint = next((f"; {hint}" for words, hint in hints.items() if re.search(words, said)), "")
-    return Failure(kind, shortened(f"the command {ended}{last}").rstrip(".") + hint, said)
+    message = shortened(f"the command {ended}{last}", _MESSAGE_LENGTH).rstrip(".")
+    return Failure(kind, message + hint, said)

@@ -111,7 +111,7 @@ def test_a_long_message_is_shortened_and_whole_in_the_traceback(
 ) -> None:
     failure = failed("raises_at_length")
     assert failure.message.startswith("ValueError: xxx")
-    assert len(failure.summary) < 400
+    assert len(failure.summary) < 1_100
     assert "x" * 100_000 in failure.traceback
 
 
@@ -215,7 +215,7 @@ def test_hpo_why_is_short_about_a_long_message(
     text = shown(hpo.run(values))
 
     assert "CRASHED: ValueError:" in text
-    assert text.count("x") < 2_000
+    assert text.count("x") < 3_000
 
 
 def test_hpo_why_shows_the_last_20_lines_of_a_command(

@@ -36,8 +36,8 @@ def test_how_many_there_are() -> None:
 
 
 def test_a_long_text_is_shortened() -> None:
-    assert shortened("x" * 300) == "x" * 300
-    assert shortened("x" * 301) == "x" * 294 + " [...]"
+    assert shortened("x" * 1_000) == "x" * 1_000
+    assert shortened("x" * 1_001) == "x" * 994 + " [...]"
     assert shortened("abcdefghijk", 10) == "abcd [...]"
 
 
