@@ -97,6 +97,23 @@ def _assumed_direction(look: _Look) -> Iterator[Advice]:
         )
 
 
+def _turned_direction(look: _Look) -> Iterator[Advice]:
+    """A direction against what a metric of hpo's or of scikit-learn's means."""
+    objective = look.plan.spec.objective
+    if objective.kind not in ("trainer", "estimator"):
+        return
+    means = zip(objective.metrics, objective.directions, objective.natural_directions, strict=True)
+    for metric, said, natural in means:
+        if said != natural:
+            better = "less" if natural == "minimize" else "more"
+            yield Advice(
+                "warning",
+                "objective.direction",
+                f"it is {said}, and of '{metric}' {better} is better, so the worst trial wins; "
+                f"say {natural}, or leave it out.",
+            )
+
+
 def _two_numbers(look: _Look) -> Iterator[Advice]:
     """A list of two numbers, which is a choice and may have been meant as a range."""
     if look.plan.spec.search.sampler == "grid":
@@ -424,6 +441,7 @@ _Rule: TypeAlias = Callable[[_Look], Iterator[Advice]]
 _RULES_OF_WHAT_IS_UNSAID: tuple[_Rule, ...] = (_assumed_direction, _two_numbers)
 _RULES: tuple[_Rule, ...] = (
     *_RULES_OF_WHAT_IS_UNSAID,
+    _turned_direction,
     _not_handed_on,
     _without_a_shell,
     _linear_over_decades,

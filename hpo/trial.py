@@ -20,6 +20,7 @@ from hpo.errors import close
 from hpo.requirements import Check
 from hpo.search_spaces import Scalar
 from hpo.trainers import CodeError, ConfigError, DataError, Diverged, Report
+from hpo.words import shortened
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -120,7 +121,8 @@ class Failure:
     def of(cls, error: BaseException) -> Failure:
         """The failure that an exception in a trial means."""
         # torch.OutOfMemoryError by its name: a search must not import torch to find out.
-        named = "OutOfMemory" in type(error).__name__ or "can't allocate memory" in str(error)
+        said = _said(error)
+        named = "OutOfMemory" in type(error).__name__ or "can't allocate memory" in said
         if isinstance(error, MemoryError) or named:
             kind = FailureKind.OUT_OF_MEMORY
         else:
@@ -128,10 +130,11 @@ class Failure:
             kind = next(meant, FailureKind.CRASHED)
         # These are sentences already.
         ours = isinstance(error, (CodeError, ConfigError, DataError, Diverged))
-        message = str(error) if ours else f"{type(error).__name__}: {error}".rstrip(": ")
+        message = said if ours else f"{type(error).__name__}: {said}".rstrip(": ")
         hint = next((hint for said, hint in _HINTS.items() if re.search(said, message)), "")
         text = "".join(traceback.format_exception(error))
-        return cls(kind, message.rstrip(".") + hint, text)
+        # The traceback has all of it.
+        return cls(kind, (message if ours else shortened(message)).rstrip(".") + hint, text)
 
     @classmethod
     def without(cls, metric: str, metrics: Iterable[str]) -> Failure:
@@ -175,6 +178,14 @@ class Failure:
 def _file_of(line: str) -> str:
     """The file in ``File "train.py", line 4, in train``."""
     return line.partition('"')[2].partition('"')[0]
+
+
+def _said(error: BaseException) -> str:
+    """What an exception says; the user's own may fail even in that."""
+    try:
+        return str(error)
+    except Exception as another:  # whose own text may be no better
+        return f"its __str__ raises {type(another).__name__}"
 
 
 def _printable(text: str) -> str:

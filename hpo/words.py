@@ -6,6 +6,7 @@ Where it becomes part of rich's markup, it is escaped there.
 from __future__ import annotations
 
 _LARGEST_COUNT = 1e12
+_ONE_LINE = 1_000
 
 
 def number(value: object) -> str:
@@ -24,3 +25,8 @@ def number(value: object) -> str:
 def counted(n: int, what: str) -> str:
     """``1 trial``, ``1,200 trials``."""
     return f"{n:,} {what}{'' if n == 1 else 's'}"
+
+
+def shortened(text: str, length: int = _ONE_LINE) -> str:
+    """A text of at most so many characters."""
+    return text if len(text) <= length else f"{text[: length - 6]} [...]"

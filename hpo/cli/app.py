@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
@@ -27,6 +28,7 @@ GATE_FAILED = 3
 TOO_MANY_FAILURES = 4
 INTERRUPTED = 128  # plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM
 
+_STDOUT, _STDERR = 1, 2
 _PIPED_WIDTH = 10_000  # nothing is cut off or wrapped in a log
 _PLOT_WIDTHS = (40, 110)
 _PLOT_HEIGHT = 20
@@ -130,8 +132,39 @@ def stderr() -> Console:
 @contextmanager
 def only_json(wanted: bool) -> Iterator[None]:
     """Where stdout is to be one document, what the user's own code prints is talk, too."""
-    with redirect_stdout(sys.stderr) if wanted else nullcontext():
+    if not wanted:
         yield
+        return
+    with _descriptor_to_stderr(), redirect_stdout(sys.stderr):
+        yield
+
+
+@contextmanager
+def _descriptor_to_stderr() -> Iterator[None]:
+    """Sends to stderr what is printed below Python, by libraries in C and by child processes."""
+    try:
+        saved = os.dup(_STDOUT)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        _flush()
+        with suppress(OSError):
+            os.dup2(_STDERR, _STDOUT)
+        yield
+    finally:
+        _flush()  # what was printed until now
+        os.dup2(saved, _STDOUT)
+        os.close(saved)
+
+
+def _flush() -> None:
+    """Writes what Python and C have printed and not yet written."""
+    import ctypes
+
+    if sys.stdout is not None:  # where it was closed
+        sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)
 
 
 def print_json(document: object) -> None:

@@ -35,6 +35,7 @@ from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
 from hpo.trainers import Report
 from hpo.trial import Failure, FailureKind, Job
+from hpo.words import shortened
 
 if TYPE_CHECKING:
     from hpo.mlflow_server import CodeRuns
@@ -42,12 +43,24 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_READS = 0.1
 _MESSAGE_LENGTH = 300
+_LINE_LENGTH = 100
+_LINES_LOOKED_AT = 1_000
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _NO_MEMORY = re.compile(
     r"OutOfMemoryError|\bMemoryError|CUDA (error: )?out of memory|RESOURCE_EXHAUSTED|bad_alloc"
     r"|can(not|'t) allocate memory",
     re.IGNORECASE,
 )
+_OTHER_RUN = {
+    r"Cannot start run with ID .* experiment": (
+        "leave out `mlflow.set_experiment`: MLFLOW_EXPERIMENT_NAME says it"
+    ),
+    r"Run (with id=|')\w+'? not found": (
+        "leave out `mlflow.set_tracking_uri`: MLFLOW_TRACKING_URI says it"
+    ),
+}
+"""What to do with `metrics_from: mlflow`, by what MLflow says where it cannot find the run."""
 
 
 class CommandObjective:
@@ -108,8 +121,9 @@ class CommandObjective:
                 return None
             status = "FAILED" if group.code else "FINISHED"
             if group.code:
-                return _failure(group.code, directory)
-            return metrics or self._elsewhere(directory) or {}
+                logs = self._objective.metrics_from == "mlflow"
+                return _failure(group.code, directory, _OTHER_RUN if logs else {})
+            return metrics or self._unread(directory) or {}
         finally:
             if group is not None:
                 group.end()
@@ -130,16 +144,21 @@ class CommandObjective:
         group.end()  # what it has left running
         yield from source.read(last=True)
 
-    def _elsewhere(self, directory: Path) -> Failure | None:
-        """Why nothing was read, if that is because lines of JSON were printed on stderr."""
+    def _unread(self, directory: Path) -> Failure | None:
+        """Why nothing was read, if metrics were printed on stderr, or not as lines of JSON."""
         if self._objective.metrics_from != "stdout":
             return None
         found = [name for each in JsonLines(directory / STDERR).read(last=True) for name in each[1]]
-        if not found:
+        if found:
+            names = ", ".join(dict.fromkeys(found))
+            message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
+            return Failure(FailureKind.NO_METRIC, message)
+        metric = self._objective.metrics[0]
+        line = _line_with(metric, directory)
+        if line is None:
             return None
-        names = ", ".join(dict.fromkeys(found))
-        message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
-        return Failure(FailureKind.NO_METRIC, message)
+        message = f"no metric '{metric}' was reported; it printed `{line}`, and metrics are"
+        return Failure(FailureKind.NO_METRIC, f"{message} JSON lines: {json.dumps({metric: 0.1})}")
 
     def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
         checkpoints, config = directory / CHECKPOINTS, json.dumps(dict(job.config))
@@ -228,6 +247,11 @@ def _demand(program: str | None, folder: Path) -> None:
     found = os.access(path, os.X_OK) if os.sep in program else shutil.which(program, path=_path())
     if found and not path.is_dir():
         return
+    if _ASSIGNMENT.match(program):
+        raise ObjectiveError(
+            f"'{program}' in front of a command is what a shell understands, and none reads it.",
+            f"Write `env {program} ...`, or give `shell: true`.",
+        )
     if os.sep not in program:
         there = f"Write ./{program}" if path.is_file() else "Is it installed?"
         raise ObjectiveError(f"there is no command '{program}' in $PATH.", there)
@@ -248,8 +272,17 @@ def _path() -> str:
     return os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
 
 
-def _failure(code: int, directory: Path) -> Failure:
-    """Why the command failed, with its last words."""
+def _line_with(metric: str, directory: Path) -> str | None:
+    """The last line with a metric's name, shortened."""
+    for name in (STDOUT, STDERR):
+        for line in reversed(last_lines(directory / name, _LINES_LOOKED_AT)):
+            if metric in line:
+                return shortened(line.strip(), _LINE_LENGTH)
+    return None
+
+
+def _failure(code: int, directory: Path, hints: Mapping[str, str]) -> Failure:
+    """Why the command failed, with its last words, and a hint by what is in them."""
     lines = last_lines(directory / STDERR)
     printed = last_lines(directory / STDOUT)
     # Where it said little on stderr, what is wrong may stand on stdout.
@@ -262,4 +295,6 @@ def _failure(code: int, directory: Path) -> Failure:
     no_memory = any(map(_NO_MEMORY.search, lines[-1:] if by_exception else lines))
     kind = FailureKind.OUT_OF_MEMORY if no_memory else FailureKind.CRASHED
     last = f": {lines[-1].strip()}" if lines else " and said nothing"
-    return Failure(kind, f"the command {ended}{last}"[:_MESSAGE_LENGTH].rstrip("."), said)
+    hint = next((f"; {hint}" for words, hint in hints.items() if re.search(words, said)), "")
+    message = shortened(f"the command {ended}{last}", _MESSAGE_LENGTH).rstrip(".")
+    return Failure(kind, message + hint, said)

@@ -7,6 +7,7 @@ returns one. A parameter that the class or function takes is given to it; others
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import pickle
@@ -43,6 +44,7 @@ Floats = NDArray[np.float64]
 
 _SAMPLES = 20  # configurations by which a space's names are checked
 _OF_SCORES = ("loss", "log_loss", "pr_auc", "roc_auc", "cost", "coverage")
+_OF_THE_LAST_CLASS = {"positive_likelihood_ratio", "neg_negative_likelihood_ratio"}
 _LEAST_SHARE = np.finfo(np.float64).eps  # for the log of a share; scikit-learn's log_loss clips so
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ _log = logging.getLogger(__name__)
 @dataclass(frozen=True, eq=False)
 class _Fold:
     """One split, as scikit-learn takes it: classes by number, targets in their own unit.
+
+    Estimators get copies: some change their input in place, and all trials share this.
 
     Args:
         data: Where it is from.
@@ -77,8 +81,8 @@ class EstimatorObjective:
     Metrics are the trainers' (`val_error`) and scikit-learn's scorers by their names (`f1_macro`).
     Those of answers (error, recall, ...) judge what `predict` says; those of scores (loss, areas,
     cost, coverage) judge `predict_proba`, or else `decision_function` read as logits, or else
-    `predict` as an answer that is sure of itself. Of two classes, scorers take the last as the
-    positive one.
+    `predict` as an answer that is sure of itself. Of two classes, scorers take the positive one, or
+    else the last, as the metrics do.
 
     Args:
         plan: Of a study whose objective is an estimator.
@@ -106,7 +110,11 @@ class EstimatorObjective:
         ]:
             raise ObjectiveError("\n".join(map(str, problems)))
         self._folds = _folds(plan, task)
-        if problems := [*metrics.problems(self._goals, self._folds[0].data)]:
+        data = self._folds[0].data
+        if problems := [
+            *metrics.problems(self._goals, data),
+            *_about_the_last_class(self._scorers, self._goals, data),
+        ]:
             raise ObjectiveError("\n".join(f"objective.{problem}" for problem in problems))
 
     def __call__(self, job: Job) -> Steps:
@@ -152,7 +160,7 @@ class EstimatorObjective:
         config, fraction = _own(job.config), float(str(job.config.get(FRACTION, 1.0)))
         fold = _cut(whole, fraction, job.seed)
         estimator = _seeded(make(self._factory, config), job.seed, config)
-        return estimator.fit(fold.x, fold.y), fold
+        return estimator.fit(fold.x.copy(), fold.y.copy()), fold
 
     @property
     def folds(self) -> list[Data]:
@@ -352,10 +360,10 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
     if of_train := [name for name in wanted.names if name.startswith("train_")]:
         judged |= _of_part(of_train, estimator, fold.x, fold.y, fold.data, wanted, "train")
     for name in scorers:
-        judged[name] = float(get_scorer(name)(estimator, fold.val_x, fold.val_y))
+        judged[name] = _scored(name, estimator, fold.val_x, fold.val_y, fold.data, wanted)
     if "latency_ms" in names:
         judged["latency_ms"] = metrics.latency_ms(
-            lambda x: torch.as_tensor(estimator.predict(x.double().numpy())),
+            lambda x: torch.as_tensor(estimator.predict(x.double().numpy().copy())),
             torch.from_numpy(fold.val_x[:1]),
         )
     if "model_bytes" in names:
@@ -368,7 +376,38 @@ def _tested(estimator: Any, data: Data, wanted: Goals, scorers: Sequence[str]) -
     x, y = _arrays(data, data.test)
     names = [name for name in wanted.reported(data.task) if name.startswith("val_")]
     judged = _of_part(names, estimator, x, y, data, wanted, "test")
-    return judged | {f"test_{name}": float(get_scorer(name)(estimator, x, y)) for name in scorers}
+    return judged | {
+        f"test_{name}": _scored(name, estimator, x, y, data, wanted) for name in scorers
+    }
+
+
+def _scored(
+    name: str, estimator: Any, x: Floats, y: NDArray[Any], data: Data, wanted: Goals
+) -> float:
+    """What one of scikit-learn's scorers says of a part of the data."""
+    return float(_scorer(name, data, wanted)(estimator, x.copy(), y.copy()))
+
+
+def _scorer(name: str, data: Data, wanted: Goals) -> Any:
+    """A scorer of scikit-learn's, about the positive class."""
+    scorer: Any = get_scorer(name)
+    if wanted.positive is None:
+        return scorer
+    # There is no public way to ask a scorer what it is made of.
+    kwargs = {**scorer._kwargs, "pos_label": data.classes.index(wanted.positive)}  # noqa: SLF001
+    is_about_one = "pos_label" in inspect.signature(scorer._score_func).parameters  # noqa: SLF001
+    if is_about_one and kwargs.get("average", "binary") == "binary":
+        scorer = copy.copy(scorer)
+        scorer._kwargs = kwargs  # noqa: SLF001
+    return scorer
+
+
+def _about_the_last_class(scorers: Sequence[str], wanted: Goals, data: Data) -> Iterator[Problem]:
+    """Scorers that are about one of two classes and cannot be told which."""
+    for name in _OF_THE_LAST_CLASS.intersection(scorers):
+        if wanted.positive not in (None, data.classes[-1]):
+            message = f"'{name}' is always about {data.classes[-1]!r}, and `positive` is another."
+            yield Problem(("metric",), f"{message} Take val_recall and val_precision.")
 
 
 def _of_part(
@@ -381,7 +420,7 @@ def _of_part(
     part: str,
 ) -> dict[str, float]:
     """The trainers' metrics of a part of the data, by the same code."""
-    answers = np.asarray(estimator.predict(x))
+    answers = np.asarray(estimator.predict(x.copy()))
     if data.task == "regression":
         mean, deviation = data.target_mean, data.target_deviation
         outputs = torch.from_numpy((answers.reshape(len(x), 1).astype(float) - mean) / deviation)
@@ -405,9 +444,9 @@ def _logits(estimator: Any, x: Floats, sure: Floats) -> Floats:
     """How sure a classifier is of each class: (n, n_classes), up to a constant in each row."""
     if hasattr(estimator, "predict_proba"):
         shares = np.zeros_like(sure)
-        shares[:, estimator.classes_] = estimator.predict_proba(x)  # those it was fitted on
+        shares[:, estimator.classes_] = estimator.predict_proba(x.copy())  # those it was fitted on
     elif hasattr(estimator, "decision_function"):
-        scores = np.asarray(estimator.decision_function(x), dtype=float)
+        scores = np.asarray(estimator.decision_function(x.copy()), dtype=float)
         if scores.ndim == 1:  # of two classes, how much more of the second
             return np.column_stack([np.zeros(len(x)), scores])
         if scores.shape == sure.shape:

@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 class Trial(Config):
     """What a user's function is called with: the configuration, and a few things more.
 
+    A copy, or what is pickled, is the configuration alone.
+
     Attributes:
         number: Number of the trial in its study, from 0.
         seed: For everything random in this trial.
@@ -54,6 +56,10 @@ class Trial(Config):
         self._device = device
         self._started = time.monotonic()
         self._report = report
+
+    def __reduce__(self) -> tuple[type[Config], tuple[dict[str, Any]]]:
+        # Libraries copy and save what a model is made with; reports come from this process alone.
+        return Config, (self.config,)
 
     @property
     def device(self) -> str:

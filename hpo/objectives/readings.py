@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_STEP = 2**31 - 1  # PostgreSQL's INTEGER
 
 _CHUNK_BYTES = 2**20
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 _SECONDS_BETWEEN_LOOKS = 1.0  # into MLflow
 
 _log = logging.getLogger(__name__)
@@ -90,7 +91,8 @@ class JsonLines(Source):
 class Patterns(Source):
     """Regular expressions for what the command prints, matched line by line.
 
-    Without a pattern for `step`, the n-th value of a metric is that of step n.
+    Without a pattern for `step`, the n-th value of a metric is that of step n; likewise in a file
+    where there is no step, since nothing tells which of another file's it belongs to.
 
     Args:
         patterns: By metric, and for `step`, a pattern whose one group is the number.
@@ -100,20 +102,23 @@ class Patterns(Source):
     def __init__(self, patterns: Mapping[str, str], paths: Sequence[Path]) -> None:
         self._patterns = {name: re.compile(pattern) for name, pattern in patterns.items()}
         self._tails = [Tail(path) for path in paths]
-        self._step: int | None = None
+        self._steps: list[int | None] = [None for _ in paths]
         self._n_seen: Counter[str] = Counter()
 
     def read(self, *, last: bool) -> Iterator[Reading]:
         """What stands on new lines."""
-        for tail in self._tails:
+        for i, tail in enumerate(self._tails):
             for line in tail.lines(last=last):
-                found = {name: _number_in(line, p) for name, p in self._patterns.items()}
+                found = {
+                    name: _number_in(line, pattern, to_its_end=name != "step")
+                    for name, pattern in self._patterns.items()
+                }
                 metrics = {name: value for name, value in found.items() if value is not None}
-                self._step = _as_step(metrics.pop("step", None), self._step)
+                step = self._steps[i] = _as_step(metrics.pop("step", None), self._steps[i])
                 self._n_seen.update(metrics.keys())
                 if metrics:
                     counted = max(self._n_seen[name] for name in metrics)
-                    yield Reading(counted if self._step is None else self._step, metrics)
+                    yield Reading(counted if step is None else step, metrics)
 
 
 class Logged(Source):
@@ -233,9 +238,18 @@ def _as_float(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
-def _number_in(line: str, pattern: re.Pattern[str]) -> float | None:
+def _number_in(line: str, pattern: re.Pattern[str], *, to_its_end: bool) -> float | None:
+    """The number that a pattern's group finds.
+
+    With `to_its_end` also what stands behind the group: ``([0-9.]+)`` finds 3 of ``3e-05``. The
+    group of a step may well leave the rest of ``3.25`` out.
+    """
     match = pattern.search(line)
+    if not match or not match[1]:
+        return None
+    whole = _NUMBER.match(line, match.start(1))
+    goes_on = to_its_end and whole is not None and whole.end() > match.end(1)
     try:
-        return float(match[1]) if match and match[1] else None
+        return float(whole[0] if whole and goes_on else match[1])
     except ValueError:
         return None

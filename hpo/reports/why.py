@@ -15,7 +15,7 @@ from hpo.drivers import named
 from hpo.errors import HpoError
 from hpo.pruners import Decision, forecaster, unit
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, Failure, TrialRecord
-from hpo.words import counted, number
+from hpo.words import counted, number, shortened
 
 _LAST_LINES = 20
 _HEADING = "Traceback (most recent call last)"
@@ -160,9 +160,9 @@ def _last_lines(said: str) -> tuple[str, str]:
     """What a trial left: of Python's tracebacks without headings and the lines that underline."""
     lines = said.strip("\n").splitlines()
     if not said.startswith(_HEADING):
-        return "last lines", "\n".join(lines[-_LAST_LINES:])
+        return "last lines", "\n".join(map(shortened, lines[-_LAST_LINES:]))
     kept = [line for line in lines if line.strip(" ^~") and not line.startswith(_HEADING)]
-    return "traceback", "\n".join(kept[-_LAST_LINES:])
+    return "traceback", "\n".join(map(shortened, kept[-_LAST_LINES:]))
 
 
 def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:

@@ -136,6 +136,12 @@ class ObjectiveSpec(Strict):
         return _natural({"estimator": self.estimator}, metric)
 
     @property
+    def natural_directions(self) -> tuple[Direction, ...]:
+        """Which way is better, as far as the metrics' names tell."""
+        values = {"estimator": self.estimator}
+        return tuple(_natural(values, metric) for metric in self.metrics)
+
+    @property
     def unguessed(self) -> tuple[str, ...]:
         """The metrics whose direction has to be said: no name tells which way is better."""
         ours = self.trainer is not None or self.estimator is not None

@@ -94,6 +94,28 @@ def test_json_on_stderr_is_named_where_nothing_is_on_stdout(tmp_path: Path) -> N
     assert found.message == "nothing was reported on stdout; loss came on stderr, which is not read"
 
 
+@pytest.mark.parametrize(
+    ("code", "line"),
+    [
+        ("print({'loss': .1})\nprint('done')", "{'loss': 0.1}"),
+        ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}'),
+        (
+            "import logging; logging.basicConfig(level=20); logging.info('{\"loss\": 1}')",
+            'INFO:root:{"loss": 1}',
+        ),
+        ("print('loss', 'x' * 1000)", f"loss {'x' * 89} [...]"),
+    ],
+)
+def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, line: str) -> None:
+    found = failure(objective(tmp_path, code)(job(tmp_path)))
+
+    assert found.kind == FailureKind.NO_METRIC
+    assert found.message == (
+        f"no metric 'loss' was reported; it printed `{line}`, and metrics are JSON lines: "
+        '{"loss": 0.1}'
+    )
+
+
 # --- what it is given ---
 
 
@@ -414,6 +436,10 @@ def test_what_a_command_leaves_running_ends_with_it(tmp_path: Path, session: str
 @pytest.mark.parametrize(
     ("command", "message"),
     [
+        (
+            "PYTHONPATH=src python -m x {args}",
+            "'PYTHONPATH=src' in front .* Write `env PYTHONPATH=src ...`, or give `shell: true`",
+        ),
         ("no-such-program {args}", "there is no command 'no-such-program' in $PATH. Is it"),
         ("tool {args}", r"there is no command 'tool' in \$PATH. Write ./tool"),
         ("./tool {args}", r"tool cannot be executed. Type: chmod \+x"),
@@ -568,6 +594,25 @@ with mlflow.start_run():
     assert logged.info.status == "FINISHED"
     assert logged.data.params == {"x": "as I write it"}
     assert logged.data.tags["hpo.logged_by_trial"] == "3"
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's
+@pytest.mark.parametrize(
+    ("call", "variable"),
+    [
+        ("set_experiment('mine')", "MLFLOW_EXPERIMENT_NAME"),
+        ("set_tracking_uri('sqlite:///mine.db')", "MLFLOW_TRACKING_URI"),
+    ],
+)
+def test_a_script_that_logs_elsewhere_is_told_what_to_leave_out(
+    tmp_path: Path, call: str, variable: str
+) -> None:
+    script = f"import mlflow\nmlflow.{call}\nmlflow.start_run()\n"
+
+    found = failure(objective(tmp_path, script, metrics_from="mlflow")(job(tmp_path)))
+
+    name = call.partition("(")[0]
+    assert found.message.endswith(f"; leave out `mlflow.{name}`: {variable} says it")
 
 
 def test_metrics_from_mlflow_need_mlflow(tmp_path: Path) -> None:

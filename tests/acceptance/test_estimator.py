@@ -32,7 +32,8 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 
@@ -47,6 +48,10 @@ def either(kind):
 
 def reluctant():
     return FixedThresholdClassifier(LogisticRegression(), threshold=0.99)
+
+
+def in_place(copy):
+    return make_pipeline(MinMaxScaler(copy=copy), KNeighborsClassifier())
 
 
 def forest(**parameters):
@@ -226,6 +231,22 @@ def test_answers_are_judged_as_predicted_and_scores_as_scored(
         assert final[f"val_{name}"] == pytest.approx(final[name])
 
 
+@pytest.mark.parametrize("estimator", ["sklearn.svm.SVC", "sklearn.tree.DecisionTreeClassifier"])
+def test_scorers_are_about_the_positive_class(tmp_path: Path, estimator: str) -> None:
+    names = {"recall": "recall", "precision": "precision", "f1": "f1"}
+    names |= {"average_precision": "pr_auc", "roc_auc": "roc_auc", "accuracy": "accuracy"}
+    report = [*names, "recall_macro", *(f"val_{name}" for name in names.values())]
+    values = study(estimator, positive="malignant", report=report)
+
+    _, final = run(tmp_path, values, {"class_weight": "balanced"})
+    last = run(tmp_path, study(estimator, report=report), {"class_weight": "balanced"})[1]
+
+    for scorer, name in names.items():
+        assert final[scorer] == pytest.approx(final[f"val_{name}"])
+    assert final["recall"] != last["recall"]
+    assert final["recall_macro"] == last["recall_macro"]
+
+
 def test_scores_of_many_classes_are_logits(tmp_path: Path) -> None:
     values = study("sklearn.svm.SVC", data="digits", metric="val_roc_auc", report=["accuracy"])
 
@@ -393,6 +414,22 @@ def test_all_parameters_reach_a_function_that_takes_any(tmp_path: Path) -> None:
     assert sizes[0] != sizes[1]
 
 
+def test_an_estimator_that_changes_its_input_leaves_the_data_as_it_is(tmp_path: Path) -> None:
+    names = ["train_error", "val_loss", "neg_log_loss"]
+    values = study("estimators.in_place", data="wine", folds=2, report=names)
+    values["space"] = {"copy": [True, False], "kneighborsclassifier__n_neighbors": [3, 7]}
+    objective = objectives.build(spec.check(studyfile.from_values(values, "s", tmp_path)))
+
+    def metrics(neighbours: int, *, copy: bool) -> Mapping[str, float]:
+        config = {"copy": copy, "kneighborsclassifier__n_neighbors": neighbours}
+        *_, last = objective(Job(0, config, 5, tmp_path))
+        return last.metrics
+
+    expected = [metrics(neighbours, copy=True) for neighbours in (3, 7)]
+    assert [metrics(neighbours, copy=False) for neighbours in (3, 7)] == expected
+    assert expected[0] != expected[1]
+
+
 def test_a_trial_is_stopped_after_a_bad_fold(folder: Folder) -> None:
     values = study(
         "estimators.pipeline",
@@ -436,6 +473,10 @@ def test_warnings_are_counted_once_and_fail_nothing(folder: Folder) -> None:
         ({"metric": "val_rmse"}, "'val_rmse' has no meaning in classification"),
         ({"metric": "val_cost"}, "objective.costs"),
         ({"positive": "ill"}, "'ill'"),
+        (
+            {"positive": "malignant", "metric": "positive_likelihood_ratio"},
+            "'positive_likelihood_ratio' is always about 'benign', and `positive` is another.",
+        ),
     ],
 )
 def test_a_mistake_is_told_when_the_file_is_checked(

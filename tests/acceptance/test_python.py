@@ -234,10 +234,24 @@ def test_a_study_is_loaded_to_be_read() -> None:
         hpo.load_study("nowhere")
 
 
+TALKS = """
+import ctypes
+import os
+
+print("imported")
+
+
+def train(trial):
+    print("trained")
+    os.system("echo said by a child")
+    ctypes.CDLL(None).printf(b"said in C\\n")
+    return 1 / (1 + trial.train_fraction)
+"""
+
+
 @pytest.mark.parametrize("command", ["run", "check", "data-needs"])
 def test_what_a_function_prints_is_not_in_the_document(folder: Folder, command: str) -> None:
-    code = "print('imported')\n\n\ndef train(trial):\n    print('trained')\n"
-    folder.write("talks.py", f"{code}    return 1 / (1 + trial.train_fraction)\n")
+    folder.write("talks.py", TALKS)
     objective = {"function": "talks:train", "metric": "val_loss", "train_fraction": True}
     space = {"x": 1}
     file = folder.study({"objective": objective, "space": space, "search": {"trials": 1}})
@@ -248,6 +262,8 @@ def test_what_a_function_prints_is_not_in_the_document(folder: Folder, command: 
     assert done.code == 0, done.err
     assert isinstance(done.json, dict)
     assert "trained" in done.err
+    assert "said by a child" in done.err
+    assert "said in C" in done.err
 
 
 def test_a_search_that_somebody_stops_says_how_it_goes_on(folder: Folder) -> None:

@@ -101,6 +101,33 @@ def test_what_is_of_classes_is_warned_of_in_a_regressors_space(field: str, value
     assert "every trial will fail: there are no" in found[0].message
 
 
+@pytest.mark.parametrize(
+    ("given", "direction", "message"),
+    [
+        ({"trainer": "classifier"}, "maximize", "of 'val_error' less is better"),
+        ({"estimator": "sklearn.svm.SVC"}, "maximize", "of 'val_error' less is better"),
+        ({"estimator": "sklearn.svm.SVC", "metric": "neg_log_loss"}, "minimize", "more is better"),
+        (
+            {"trainer": "classifier", "metric": ["val_error", "val_f1"]},
+            ["minimize", "minimize"],
+            "of 'val_f1' more is better, so the worst trial wins; say maximize, or leave it out",
+        ),
+    ],
+)
+def test_a_direction_against_what_a_metric_means_is_warned_of(
+    given: dict[str, Any], direction: Any, message: str
+) -> None:
+    objective = {"data": "digits", "metric": "val_error", **given}
+    space = {"width": {"int": [8, 64]}}
+
+    (found,) = advice({**objective, "direction": direction}, space)
+    assert (found.level, found.path) == ("warning", "objective.direction")
+    assert message in found.message
+    assert advice(objective, space) == []
+    own = {"function": "mine:train", "metric": "val_error", "direction": "maximize"}
+    assert advice(own, {"x": [1, 2, 3]}) == []
+
+
 def test_epochs_that_a_command_line_does_not_have_are_noted() -> None:
     (found,) = of_command("python t.py {lr} {width}", epochs=3)
     assert "it has no {epochs} and no {args}" in found.message

@@ -43,6 +43,18 @@ def reports_text(trial):
     trial.report(0, loss="low")
 
 
+def raises_what_cannot_be_said(trial):
+    class Mute(Exception):
+        def __str__(self):
+            raise RuntimeError("no")
+
+    raise Mute
+
+
+def raises_at_length(trial):
+    raise ValueError("x" * 100_000)
+
+
 def returns_nothing(trial):
     return None
 
@@ -83,6 +95,24 @@ def test_what_is_no_line_of_the_users_has_no_place(failed: Callable[[str], Failu
     failure = failed("returns_text")
     assert "Traceback" in failure.traceback
     assert failure.place == ""
+
+
+def test_an_exception_that_cannot_say_what_it_is_fails_its_trial_alone(
+    failed: Callable[[str], Failure],
+) -> None:
+    failure = failed("raises_what_cannot_be_said")
+    assert failure.kind is FailureKind.CRASHED
+    assert failure.message == "Mute: its __str__ raises RuntimeError"
+    assert "in raises_what_cannot_be_said" in failure.place
+
+
+def test_a_long_message_is_shortened_and_whole_in_the_traceback(
+    failed: Callable[[str], Failure],
+) -> None:
+    failure = failed("raises_at_length")
+    assert failure.message.startswith("ValueError: xxx")
+    assert len(failure.summary) < 1_100
+    assert "x" * 100_000 in failure.traceback
 
 
 def test_nothing_returned_has_neither_line_nor_traceback(failed: Callable[[str], Failure]) -> None:
@@ -172,6 +202,20 @@ def test_hpo_why_names_the_users_line(tmp_path: Path, monkeypatch: pytest.Monkey
 
     assert f'at         File "{tmp_path}/failing_too.py", line 7, in deep_in_a_library' in text
     assert "LinAlgError" in text
+
+
+def test_hpo_why_is_short_about_a_long_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "failing_at_length.py").write_text(CODE, encoding="utf-8")
+    objective = {"function": "failing_at_length:raises_at_length", "metric": "loss"}
+    values = {"objective": objective, "space": {"x": 1}, "tracking": "none"}
+
+    text = shown(hpo.run(values))
+
+    assert "CRASHED: ValueError:" in text
+    assert text.count("x") < 3_000
 
 
 def test_hpo_why_shows_the_last_20_lines_of_a_command(

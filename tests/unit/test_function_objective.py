@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import signal
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import torch
 from hpo.errors import ObjectiveError
 from hpo.objectives.function import FunctionObjective
 from hpo.trainers import Report
-from hpo.trial import Job
+from hpo.trial import Config, Job
 
 
 @pytest.mark.parametrize("asked", ["auto", "cpu"])
@@ -98,6 +101,30 @@ def test_functions_that_take_a_trial_in_some_way_are_taken() -> None:
 
     for function in (Trainer().fit, Trainer(), partial(Trainer.fit, Trainer()), lambda *_: 1, abs):
         FunctionObjective(function, "loss", "cpu")
+
+
+def _pickled(trial: Any) -> Any:
+    return pickle.loads(pickle.dumps(trial))  # noqa: S301 - our own
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, _pickled])
+def test_a_copy_of_a_trial_is_its_configuration(
+    tmp_path: Path, copied: Callable[[Any], Any]
+) -> None:
+    def train(trial: Any) -> float:
+        trial.report(0, loss=1.0)
+        found = copied(trial)
+        assert type(found) is Config
+        assert dict(found) == trial.config
+        return float(found.lr)
+
+    job = Job(trial=0, config={"lr": 0.5}, seed=0, directory=tmp_path)
+    steps = FunctionObjective(train, "loss", "cpu")(job)
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+
+    assert end.value.value == {"loss": 0.5}
 
 
 def test_what_is_no_number_is_left_out_and_told_once(

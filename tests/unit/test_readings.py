@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpo.objectives import readings
-from hpo.objectives.readings import JsonLines, Reading
+from hpo.objectives.readings import JsonLines, Patterns, Reading
 
 
 @pytest.mark.parametrize("step", ["1.5", "-1", "99999999999", "NaN"])
@@ -31,3 +31,41 @@ def test_an_epoch_may_be_a_fraction_beside_a_step(tmp_path: Path) -> None:
     assert list(JsonLines(tmp_path / "out").read(last=False)) == [
         Reading(3, {"epoch": 0.5, "loss": 1.0})
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("val_loss: 3e-05", 3e-05),
+        ("val_loss: 1.5E+3, lr 1", 1500.0),
+        ("val_loss: 0.25", 0.25),
+        ("val_loss: 12 epochs", 12.0),
+        ("val_loss: 3 elephants", 3.0),
+        ("val_loss: 1.2.3", None),
+    ],
+)
+def test_a_pattern_finds_a_number_to_its_end(
+    tmp_path: Path, line: str, value: float | None
+) -> None:
+    (tmp_path / "out").write_text(f"{line}\n", encoding="utf-8")
+
+    found = list(Patterns({"loss": "val_loss: ([0-9.]+)"}, [tmp_path / "out"]).read(last=True))
+
+    assert [reading.metrics["loss"] for reading in found] == ([] if value is None else [value])
+
+
+def test_a_step_may_be_the_whole_part_of_a_number(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("epoch 3.25 loss 1e-2\n", encoding="utf-8")
+    patterns = {"step": r"epoch (\d+)", "loss": r"loss (\d+)"}
+
+    assert [*Patterns(patterns, [tmp_path / "out"]).read(last=True)] == [Reading(3, {"loss": 0.01})]
+
+
+def test_what_a_stream_without_steps_says_counts_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("epoch 0\nepoch 1\nepoch 2\n", encoding="utf-8")
+    (tmp_path / "err").write_text("loss 0.5\nloss 0.25\nloss 0.125\n", encoding="utf-8")
+    patterns = {"step": r"epoch (\d+)", "loss": r"loss ([\d.]+)"}
+
+    found = list(Patterns(patterns, [tmp_path / "out", tmp_path / "err"]).read(last=True))
+
+    assert found == [Reading(n, {"loss": 0.5**n}) for n in (1, 2, 3)]

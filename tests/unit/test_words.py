@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 import hpo
 from hpo.catalog import StudyRecord
 from hpo.reports import leaderboard, studies, trials, why
-from hpo.words import counted, number
+from hpo.words import counted, number, shortened
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,12 @@ def test_a_value_in_four_digits(value: object, said: str) -> None:
 def test_how_many_there_are() -> None:
     said = [counted(n, "free parameter") for n in (0, 1, 1200)]
     assert said == ["0 free parameters", "1 free parameter", "1,200 free parameters"]
+
+
+def test_a_long_text_is_shortened() -> None:
+    assert shortened("x" * 1_000) == "x" * 1_000
+    assert shortened("x" * 1_001) == "x" * 994 + " [...]"
+    assert shortened("abcdefghijk", 10) == "abcd [...]"
 
 
 @pytest.fixture
