@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,8 @@ _STANDARD = Path(os.__file__).resolve().parent
 _NOT_CODE = {"__pycache__", "hpo-runs"}
 _MOST_BYTES = 2**20
 """A larger file of a package is left behind: data, most likely."""
+_MOST_FILES = 1000
+"""If a package has more small files beside its code, they are left behind: data again."""
 
 _log = logging.getLogger(__name__)
 
@@ -21,8 +22,9 @@ _log = logging.getLogger(__name__)
 def code_files(name: str, folder: Path) -> dict[str, Path]:
     """What must lie somewhere for `package.module:name` to be imported from there.
 
-    These are the modules that were imported from `folder`, or from where the package lies, and all
-    small files of the package. What is installed needs none.
+    These are the package's modules that were imported, the other modules that were imported from
+    `folder` or from where the package lies, and all small files of the package. What is installed
+    needs none. A package in several folders lies where the module was found.
 
     Args:
         name: It has been imported; the colon may be a dot.
@@ -31,28 +33,48 @@ def code_files(name: str, folder: Path) -> dict[str, Path]:
     Returns:
         Files by their path there.
     """
-    package, folder = re.split(r"[.:]", name)[0], folder.resolve()
-    place = _place_of(package)
+    module = _module_of(name)
+    package, place = module.partition(".")[0], _place_of(module)
     if place is None:
         return {}
+    near = (place.resolve(), folder.resolve())
     found = {}
-    for module, file in _own_modules():
-        root = _root_of(module, file)
-        if root is not None and (file.is_relative_to(place) or file.is_relative_to(folder)):
-            found[file.relative_to(root).as_posix()] = file
+    for each, file in _own_modules():
+        root = _root_of(each, file)
+        if root is None:
+            continue
+        there = file.relative_to(root)
+        lies = (file.resolve(), root.resolve() / there)  # which symlinks make two places
+        of_package = each.partition(".")[0] == package
+        if of_package or any(path.is_relative_to(base) for path in lies for base in near):
+            found[there.as_posix()] = file
     if (place / package).is_dir():
-        found |= {each.relative_to(place).as_posix(): each for each in _small(place / package)}
+        small = {each.relative_to(place).as_posix(): each for each in _small(place / package)}
+        found = small | found  # what was imported rather than what lies where it would be
     return found
 
 
-def _place_of(package: str) -> Path | None:
-    """The folder that a package or module was imported from; None where it was installed."""
-    module = sys.modules.get(package)
-    paths = [*getattr(module, "__path__", ())] or [getattr(module, "__file__", None)]
-    if not paths[0]:
-        return None
-    path = Path(paths[0]).resolve()
-    return path.parent if _is_own(path) and path.suffix in ("", ".py") else None
+def _module_of(name: str) -> str:
+    """The module in `package.module:name`; of `package.module.name`, one that was imported."""
+    if ":" in name:
+        return name.partition(":")[0]
+    module = name.rpartition(".")[0] or name
+    while module not in sys.modules and "." in module:
+        module = module.rpartition(".")[0]
+    return module
+
+
+def _place_of(module: str) -> Path | None:
+    """The folder on Python's path that a module was imported from; None where it was installed."""
+    name, beside = module, None
+    while name:  # or else, the one above it: a module may be in Python under another name
+        file = _file_of(name)
+        if file is not None and _is_own(file.resolve()):
+            if root := _root_of(name, file):
+                return root
+            beside = file.parent
+        name = name.rpartition(".")[0]
+    return beside
 
 
 def _is_own(path: Path) -> bool:
@@ -61,32 +83,52 @@ def _is_own(path: Path) -> bool:
 
 def _own_modules() -> Iterator[tuple[str, Path]]:
     """The names and files of modules in Python that are neither installed nor hpo's."""
-    for name, module in list(sys.modules.items()):
-        file = Path(getattr(module, "__file__", None) or "")
-        if file.suffix != ".py" or not file.is_file() or name.partition(".")[0] == "hpo":
+    for name in list(sys.modules):
+        file = _file_of(name)
+        if file is None or file.suffix != ".py" or name.partition(".")[0] == "hpo":
             continue
         if name != "__main__" and _is_own(file.resolve()):
-            yield name, file.resolve()
+            yield name, file
+
+
+def _file_of(module: str) -> Path | None:
+    """The file that a module was imported from, under the name it was found by."""
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return Path(file).absolute() if file and Path(file).is_file() else None
 
 
 def _root_of(module: str, file: Path) -> Path | None:
     """The folder on Python's path that a module was found in."""
-    parts = [*module.split("."), *(["__init__"] if file.stem == "__init__" else [])]
+    stem = file.name.partition(".")[0]  # of a compiled one, x.cpython-314-darwin.so, too
+    parts = [*module.split("."), *(["__init__"] if stem == "__init__" else [])]
     root = file.parents[len(parts) - 1] if len(parts) <= len(file.parents) else None
-    return root if file.with_suffix("").parts[-len(parts) :] == tuple(parts) else None
+    return root if file.with_name(stem).parts[-len(parts) :] == tuple(parts) else None
 
 
 def _small(package: Path) -> Iterator[Path]:
     """The files in and below a package's folder, but data and what hpo has written."""
+    others: list[Path] = []
+    large: list[Path] = []
     for where, folders, names in os.walk(package):
         folders[:] = [each for each in folders if _is_code(Path(where) / each)]
         for file in (Path(where) / name for name in names if not name.startswith(".")):
             if file.suffix == ".pyc" or not file.is_file():
                 continue
-            if file.stat().st_size <= _MOST_BYTES:
+            if file.stat().st_size > _MOST_BYTES:
+                large.append(file)
+            elif file.suffix == ".py":
                 yield file
-            else:
-                _log.warning("%s does not come along: it is larger than 1 MiB", file)
+            elif len(others) <= _MOST_FILES:
+                others.append(file)
+    too_many = len(others) > _MOST_FILES
+    for file in large:
+        if file.suffix == ".py" or not too_many:
+            _log.warning("%s does not come along: it is larger than 1 MiB", file)
+    if too_many:
+        more = f"more than {_MOST_FILES:,} others"
+        _log.warning("of the files in %s only .py come along: it has %s", package, more)
+    else:
+        yield from others
 
 
 def _is_code(folder: Path) -> bool:

@@ -12,6 +12,7 @@ from sklearn.datasets import load_diabetes, load_digits
 from hpo.trainers.data import Source, describe, load, load_data, mistakes_of, names
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, HostTensors, Tensors
+from hpo.trainers.data.source import image_classes
 from hpo.trainers.data.splits import splits
 from hpo.trainers.devices import choose
 from hpo.trainers.errors import ConfigError, DataError
@@ -368,6 +369,61 @@ def test_a_mistake_is_told_before_anything_is_loaded(
 )
 def test_a_source_without_mistakes_has_none(folder: Path, source: Source) -> None:
     assert not list(mistakes_of(dataclasses.replace(source, folder=folder)))
+
+
+def images(folder: Path, *paths: str) -> Source:
+    """A folder of images that are empty files; a path with a slash at its end is a folder."""
+    for path in paths:
+        file = folder / "pets" / path
+        (file if path.endswith("/") else file.parent).mkdir(parents=True, exist_ok=True)
+        if not path.endswith("/"):
+            file.touch()
+    return Source("pets", folder=folder)
+
+
+@pytest.mark.parametrize(
+    ("paths", "message"),
+    [
+        (["train/cat/a.png", "train/dog/a.png", "val/cat/"],
+         "the folder 'pets/val/cat' has no images. Known: "),
+        (["train/cat/a.png", "train/dog/a.png", "test/a.png"], "'pets/test' has no folders, one "),
+        (["Training/cat/a.png", "Training/dog/a.png", "Testing/a.png"],
+         "'pets/Testing' has no folders, one "),
+        (["train/cat/a.png", "Test/a.png"], "'pets/Test' has no folders, one "),
+        (["train/cat/a.png", "Test/a.png", "more/a.png"], "'pets/Test' has no folders, one "),
+        (["train/cat/a.png", "Test/cat/a.png", "more/a.png"],
+         "'pets' has 'Test' beside 'more', which is no part. Call it 'test'."),
+        (["Training/cat/a.png", "TRAIN/cat/a.png"],
+         "'pets' has two folders of one part, 'TRAIN' and 'Training'. Put them together."),
+    ],
+)  # fmt: skip
+def test_a_part_that_cannot_be_taken_is_told_by_its_name(
+    tmp_path: Path, paths: list[str], message: str
+) -> None:
+    with pytest.raises(DataError) as caught:
+        image_classes(images(tmp_path, *paths))
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("paths", "found"),
+    [
+        (["Training/cat/a.png", "Valid/cat/a.png", "TEST/cat/a.png"],
+         {"train": ["cat"], "val": ["cat"], "test": ["cat"]}),
+        (["train/cat/a.png", "Test/cat/a.png"], {"train": ["cat"], "test": ["cat"]}),
+        (["train/cat/a.png", "more/a.png"], {"train": ["cat"]}),
+        (["bus/a.png", "car/a.png", "Train/2020/a.png"], {"all": ["Train", "bus", "car"]}),
+        (["bus/a.png", "Train/2020/a.png", "Training/a.png"],
+         {"all": ["Train", "Training", "bus"]}),
+        (["Test/a.png", "Train/a.png"], {"all": ["Test", "Train"]}),
+        (["cat/a.png", "test/cat/a.png"], {"all": ["cat", "test"]}),
+    ],
+)  # fmt: skip
+def test_folders_are_parts_or_classes_and_none_is_lost(
+    tmp_path: Path, paths: list[str], found: dict[str, list[str]]
+) -> None:
+    parts = image_classes(images(tmp_path, *paths))
+    assert {part: [*classes] for part, classes in parts.items()} == found
 
 
 def test_several_mistakes_are_told_at_once(folder: Path) -> None:

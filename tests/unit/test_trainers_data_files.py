@@ -15,8 +15,9 @@ import torch
 
 from hpo.trainers.data import Source, load, mistakes_of
 from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.data.source import parquet_columns
 from hpo.trainers.data.splits import splits
-from hpo.trainers.data.tables import N_CATEGORIES, read_rows
+from hpo.trainers.data.tables import N_CATEGORIES, read_rows, read_table
 from hpo.trainers.errors import DataError
 
 N = 60
@@ -337,6 +338,43 @@ def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "'a.parquet' cannot be read: several of its columns are called 'a'; rename all but one."
     )
+
+
+@pytest.mark.parametrize("start", [0, None])
+def test_an_index_that_is_called_as_a_column_is_told(tmp_path: Path, start: int | None) -> None:
+    n = np.arange(30)
+    index = pd.Index(n[::-1].copy(), name="a") if start is None else pd.RangeIndex(30, name="a")
+    frame = pd.DataFrame({"a": n, "y": n % 2}, index=index)
+    frame.to_parquet(tmp_path / "a.parquet")
+    source = Source("a.parquet", target="y", folder=tmp_path)
+    (problem,) = mistakes_of(source)
+    assert problem.path == ("data",)
+    assert problem.message == (
+        "'a.parquet' cannot be read: several of its columns are called 'a'; rename all but one."
+    )
+    with pytest.raises(DataError) as caught:
+        one(source)
+    assert str(caught.value) == problem.message
+
+
+@pytest.mark.parametrize(
+    ("index", "names"),
+    [
+        (np.arange(30)[::-1].copy(), []),
+        (pd.RangeIndex(30), []),
+        (pd.RangeIndex(30, name="rooms"), ["rooms"]),
+        (pd.RangeIndex(30, name=""), [""]),
+        (pd.MultiIndex.from_arrays([np.arange(30), np.arange(30)], names=[None, "b"]), ["b"]),
+    ],
+)
+def test_the_columns_of_a_parquet_file_are_those_that_are_read(
+    tmp_path: Path, index: Any, names: list[str]
+) -> None:
+    columns = {"__index_level_5__": np.arange(30), "y": np.arange(30) % 2}
+    pd.DataFrame(columns, index=index).to_parquet(tmp_path / "a.parquet")
+    found = parquet_columns(tmp_path / "a.parquet")
+    assert sorted(found) == sorted([*columns, *names])
+    assert sorted(found) == sorted(read_table(tmp_path / "a.parquet").columns)
 
 
 def test_words_that_say_missing_are_told_where_they_are_targets(tmp_path: Path) -> None:

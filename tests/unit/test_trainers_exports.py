@@ -1,5 +1,6 @@
 """Exported networks: what they read, what they answer, and what they say of other files."""
 
+import importlib
 import runpy
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from hpo.trainers import Goals, TrainerConfig, models
+from hpo.trainers.code_files import code_files
 from hpo.trainers.data import Source, load
 from hpo.trainers.errors import DataError
 from hpo.trainers.exports import Exported, example, export, export_onnx, judge, main
@@ -284,6 +286,81 @@ def test_a_package_comes_along_from_wherever_it_lies_with_its_files(
     assert done.returncode == 1
     assert done.stderr.startswith("error: cannot import 'far.nets' (looked in ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_package_in_two_folders_comes_along_from_where_the_model_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in {
+        "a/pkgx/other.py": "",
+        "a/pkgx/unused.py": "",
+        "a/pkgx/used.py": "",
+        "b/pkgx/mod.py": f"import pkgx.used\n{LINEAR}",
+        "b/pkgx/used.py": "raise ImportError",
+        "b/pkgx/words.txt": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for place in ("b", "a"):  # so that a is first
+        monkeypatch.syspath_prepend(tmp_path / place)
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    write_export(Source("iris", folder=studies), tmp_path / "model", "pkgx.mod:make")
+    expected = {
+        "pkgx/mod.py": tmp_path / "b" / "pkgx" / "mod.py",
+        "pkgx/used.py": tmp_path / "a" / "pkgx" / "used.py",
+        "pkgx/words.txt": tmp_path / "b" / "pkgx" / "words.txt",
+    }
+    assert code_files("pkgx.mod:make", studies) == expected
+    assert code_files("pkgx.mod.make", studies) == expected
+    torch.save(torch.zeros(2, 4), tmp_path / "x.pt")
+    script = [sys.executable, "model/predict.py", "x.pt"]
+    done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 2
+
+
+@pytest.mark.parametrize("linked", ["module", "package", "folder"])
+def test_code_that_is_a_symlink_to_another_name_comes_along(tmp_path: Path, linked: str) -> None:
+    real, studies = tmp_path / "real", tmp_path / "studies"
+    real.mkdir()
+    (real / "impl.py").write_text(LINEAR)
+    (real / "__init__.py").touch()
+    at, to, model = {
+        "module": (studies / "alias_a.py", real / "impl.py", "alias_a"),
+        "package": (studies / "alias_b", real, "alias_b.impl"),
+        "folder": (tmp_path / "studies", real, "impl"),
+    }[linked]
+    at.parent.mkdir(exist_ok=True)
+    at.symlink_to(to)
+    sys.modules.pop("impl", None)
+    write_export(Source("iris", folder=studies), tmp_path / "model", f"{model}:make")
+    file = Path(*model.split(".")).with_suffix(".py")
+    assert code_files(f"{model}:make", studies)[file.as_posix()] == studies / file
+    assert (tmp_path / "model" / file).read_text() == LINEAR
+    assert not (tmp_path / "model" / file).is_symlink()
+
+
+def test_of_a_package_with_very_many_files_only_the_code_comes_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "crowded" / "data"
+    data.mkdir(parents=True)
+    (tmp_path / "crowded" / "__init__.py").write_text(LINEAR)
+    (tmp_path / "crowded" / "unused.py").touch()
+    (data / "large.bin").write_bytes(b"0" * 2**21)
+    for i in range(1000):
+        (data / f"{i}.txt").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("crowded")
+    assert len(code_files("crowded:make", tmp_path)) == 1002
+    assert caplog.messages == [f"{data / 'large.bin'} does not come along: it is larger than 1 MiB"]
+    caplog.clear()
+    (data / "one more.txt").touch()
+    found = code_files("crowded:make", tmp_path)
+    assert {*found} == {"crowded/__init__.py", "crowded/unused.py"}
+    assert caplog.messages == [
+        f"of the files in {tmp_path / 'crowded'} only .py come along: it has more than 1,000 others"
+    ]
 
 
 def test_an_export_leaves_nothing_of_an_earlier_one(tmp_path: Path) -> None:

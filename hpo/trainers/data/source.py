@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import re
 import zipfile
 import zlib
 from collections import Counter
@@ -31,6 +32,7 @@ _CALLED = {
     "testing": "test",
 }
 """What folders of the parts are called, in any case."""
+_LEVEL = r"__index_level_\d+__"
 _SHOWN = 20
 """How many columns or files a message names."""
 
@@ -210,7 +212,7 @@ def header(source: Source) -> list[str]:
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """The names of the columns in a Parquet file, those of pandas' index among them.
+    """The names of the columns in a Parquet file, those that pandas' index has among them.
 
     Raises:
         OSError: it cannot be read.
@@ -219,13 +221,18 @@ def parquet_columns(path: Path) -> list[str]:
     import pyarrow.parquet
 
     schema = pyarrow.parquet.read_schema(path)
-    names = [str(name) for name in schema.names]
+    said = schema.pandas_metadata or {}
+    indices = said.get("index_columns", ())
+    # An index that counts is no column there, but may have a name.
+    counting = [each.get("name") for each in indices if isinstance(each, dict)]
+    # One without a name is called __index_level_0__ there; so is one that has a column's name.
+    called = {each.get("field_name"): each.get("name") for each in said.get("columns", ())}
+    unnamed = {each for each in indices if isinstance(each, str) and re.fullmatch(_LEVEL, each)}
+    stored = [called.get(name) if name in unnamed else name for name in schema.names]
+    names = [str(name) for name in (*stored, *counting) if name is not None]
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ValueError(f"several of its columns are called {twice[0]!r}; rename all but one")
-    indices = (schema.pandas_metadata or {}).get("index_columns", ())
-    # An index that counts is no column there, but may have a name.
-    counting = (str(each["name"]) for each in indices if isinstance(each, dict) and each["name"])
-    return [*names, *counting]
+    return names
 
 
 def open_text(path: Path) -> IO[str]:
@@ -303,35 +310,40 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     """
     folders, name = _folders(source.path), source.name.rstrip("/")
     of_parts = _of_parts(name, folders)
-    parts = {part: _folders(folder) for part, folder in of_parts.items()}
-    if "train" not in parts:
-        parts, of_parts = {"all": folders}, {}
+    parts = {part: _folders(folder) for part, folder in of_parts.items()} or {"all": folders}
     for part, classes in parts.items():
         where = f"{name}/{of_parts[part].name}" if part in of_parts else name
         if not classes:
             raise DataError(f"{where!r} has no folders, one of images for each class.")
-        for name, path in classes.items():
+        for each, path in classes.items():
             if not any(images_in(path)):
                 known = ", ".join(IMAGES)
-                raise DataError(f"the folder '{where}/{name}' has no images. Known: {known}.")
+                raise DataError(f"the folder '{where}/{each}' has no images. Known: {known}.")
     return parts
 
 
 def _of_parts(name: str, folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Which of some folders are parts, in the order of `PARTS`.
+    """Which of some folders are parts, in the order of `PARTS`; none without one for training.
 
     Raises:
-        DataError: two are one part.
+        DataError: two are one part, or one may be a part or not.
     """
+    called = {each: _CALLED[each.lower()] for each in folders if each.lower() in _CALLED}
+    only_parts = len(called) == len(folders)
+    with_classes = any(_folders(folders[each]) for each in called if called[each] == "train")
+    if "train" not in folders and not (only_parts and with_classes):  # a class "Train", perhaps
+        return {}
     found: dict[str, Path] = {}
-    for each, path in folders.items():
-        part = _CALLED.get(each.lower())
-        if part is None or (each not in PARTS and not _folders(path)):  # such as a class "Train"
-            continue
+    for each, part in called.items():
         if part in found:
             both = f"{found[part].name!r} and {each!r}"
             raise DataError(f"{name!r} has two folders of one part, {both}. Put them together.")
-        found[part] = path
+        if each not in PARTS and not only_parts and _folders(folders[each]):
+            other = next(other for other in folders if other not in called)
+            raise DataError(
+                f"{name!r} has {each!r} beside {other!r}, which is no part. Call it {part!r}."
+            )
+        found[part] = folders[each]
     return {part: found[part] for part in PARTS if part in found}
 
 
