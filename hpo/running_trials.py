@@ -176,7 +176,8 @@ class RunningTrials:
             message = f"trial {number} found no room on the disk: {verdict.message}."
             raise RunDirectoryError(message, "Make room, then: hpo resume {study}")
         has_metric = all(name in running.metrics for name in self._aims.metrics)
-        self._limits.note_end(has_metric=has_metric or not isinstance(result, Mapping))
+        ended_without = isinstance(verdict, Failure) and verdict.kind is FailureKind.NO_METRIC
+        self._limits.note_end(has_metric=has_metric or not ended_without)
         storage, trial_id = self._storage, running.id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)

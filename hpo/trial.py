@@ -220,6 +220,11 @@ class Config(Mapping[str, Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._values})"
 
+    @property
+    def config(self) -> dict[str, Any]:
+        """The configuration as a plain dict, for libraries that want one."""
+        return dict(self)
+
 
 @dataclass(frozen=True)
 class Job:

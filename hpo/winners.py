@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from math import isclose
+from math import isclose, isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -186,8 +186,11 @@ class Winner:
         if not is_code(self._config.model):
             return networks
         now = self._judged_again(networks)
+        if _is_alike(now, recorded):
+            return networks
         # What answers otherwise each time, as some models do on purpose, cannot be held to it.
-        if _is_alike(now, recorded) or not _is_alike(now, self._judged_again(networks), _ALIKE):
+        again = self._judged_again(networks)
+        if isfinite(now[_LOSS]) and not _is_alike(now, again, _ALIKE):
             return networks
         raise HpoError(
             f"with its weights, the model of trial {self._trial.number} has {_LOSS} "

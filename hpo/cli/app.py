@@ -153,9 +153,11 @@ def _descriptor_to_stderr() -> Iterator[None]:
             os.dup2(_STDERR, _STDOUT)
         yield
     finally:
-        _flush()  # what was printed until now
-        os.dup2(saved, _STDOUT)
-        os.close(saved)
+        try:
+            _flush()  # what was printed until now
+        finally:
+            os.dup2(saved, _STDOUT)
+            os.close(saved)
 
 
 def _flush() -> None:
@@ -164,7 +166,8 @@ def _flush() -> None:
 
     if sys.stdout is not None:  # where it was closed
         sys.stdout.flush()
-    ctypes.CDLL(None).fflush(None)
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
 
 
 def print_json(document: object) -> None:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from hpo.spec import Plan
 
 _EXAMPLES = 3
-
 _DRAWS = 10_000  # of grid points, for as many as meet the requirements
 
 

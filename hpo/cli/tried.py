@@ -142,22 +142,33 @@ def _trainable(
     from hpo.search_spaces.flow import flow
 
     end = time.monotonic() + _DRAWING_SECONDS
-    asked = [(first, objective.refusal(plan.config(first)))]
-    while len(asked) < (_DRAWN if plan.space.free else 1) and time.monotonic() < end:
-        params: Mapping[str, Any] = plan.space.sample_params(rng)
-        asked.append((params, objective.refusal(plan.config(params))))
-    possible = [params for params, why in asked if why is None]
-    refused = [(params, why) for params, why in asked if why is not None]
+    drawn, why = [first], objective.refusal(plan.config(first))
+    refused = [(first, why)] if why else []
+    if why and plan.baseline:
+        raise _untrainable(first, why)
+    while len(drawn) < (_DRAWN if plan.space.free else 1) and time.monotonic() < end:
+        drawn.append(plan.space.sample_params(rng))
+        if why := objective.refusal(plan.config(drawn[-1])):
+            refused.append((drawn[-1], why))
+    if len(refused) == len(drawn):
+        raise _untrainable(*refused[0])
     if not refused:
         return first, []
     params, why = refused[0]
-    if not possible or (plan.baseline and params is first):
-        raise HpoError(f"a trial failed: {why}\n  with {flow(params)}")
+    n = len(drawn) - bool(plan.baseline)  # which is not drawn
     message = (
-        f"{len(refused)} of {len(asked)} configurations that were drawn cannot be trained, and "
-        f"such trials fail, as {flow(params)} does: {why}"
+        f"{len(refused)} of {n} configurations that were drawn cannot be trained, and such trials "
+        f"fail, as {flow(params)} does: {why.message}."
     )
-    return possible[0], [Advice("warning", "space", message)]
+    impossible = [id(params) for params, _ in refused]
+    chosen = next(params for params in drawn if id(params) not in impossible)
+    return chosen, [Advice("warning", "space", message)]
+
+
+def _untrainable(params: Mapping[str, Any], why: Failure) -> HpoError:
+    from hpo.search_spaces.flow import flow
+
+    return HpoError(f"a trial cannot begin: {why.message}.\n  with {flow(params)}", why.place)
 
 
 @contextmanager

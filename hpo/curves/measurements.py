@@ -300,4 +300,8 @@ def _thinned(evidence: Evidence) -> Evidence:
     replicates, scatter = (
         np.asarray(np.bincount(group, x), float) for x in (evidence.replicates, evidence.scatter)
     )
-    return Evidence(sizes, means[1], counts, replicates, scatter, np.eye(len(sizes)))
+    # Of the noise of means of m_i measurements, weighted by m_i.
+    parts = np.zeros((len(sizes), k))
+    parts[group, np.arange(k)] = np.sqrt(evidence.counts)
+    alike = parts @ evidence.correlation @ parts.T / np.sqrt(np.outer(counts, counts))
+    return Evidence(sizes, means[1], counts, replicates, scatter, alike)

@@ -18,6 +18,7 @@ _ALIKE = 0.02  # a study all of whose values lie so close together is looked at 
 SHARE, PER_CENT = (0.0, 1.0), (0.0, 100.0)
 _ENOUGH = 5  # finished curves that are needed to say so
 _DECADES = 1000.0  # a ratio of first and last values above which logarithms tell them apart
+_OUTLIER = 1e4  # by which the nearest to the best value may be nearer than the second
 _LEFT = 10.0  # by which others may yet be nearer to the best value than the nearest that has ended
 
 
@@ -133,21 +134,31 @@ def scale_of(
         has_floor = False
     unit = math.inf
     if has_ceiling and not has_floor:
-        lasts = [(sign * c)[np.isfinite(c)][-1:] for c in past or [curve]]
-        unit = _unit_of_decades(best - np.concatenate(lasts), best - worst)
+        lasts = [(sign * c)[np.isfinite(c)][-1:] for c in [*past, curve]]
+        ends = best - np.concatenate(lasts)
+        unit = _unit_of_decades(ends if not past else ends[:-1], ends[-1], best - worst)
     scale = Scale(sign * worst, sign * best, has_floor, has_ceiling, unit=unit)
     return scale.reaching(float(curve[-1]))
 
 
-def _unit_of_decades(ends: Array, width: float) -> float:
+def _unit_of_decades(ends: Array, own: float, width: float) -> float:
     """The unit of a scale on which curves span decades; infinite where they do not.
+
+    One end that is far beyond all others, such as what rounding has left, does not decide it.
 
     Args:
         ends: How far curves ended from the best value there is.
+        own: How far the curve in question is by now.
         width: How far they typically began.
     """
-    least = float(min(ends[ends > 0], default=0.0))
-    return max(least / _LEFT, 1 / _BEYOND) if 0 < least < width / _DECADES else math.inf
+    nearest = np.sort(ends[ends > 0])[:2]
+    if not len(nearest):
+        return math.inf
+    least = max(nearest[0], nearest[-1] / _OUTLIER)
+    if not 0 < least < width / _DECADES:
+        return math.inf
+    least = min(least, own) if own > 0 else least
+    return float(max(least / _LEFT, 1 / _BEYOND))
 
 
 def confirmed(

@@ -276,7 +276,7 @@ def _line_with(metric: str, directory: Path) -> str | None:
     """The last line with a metric's name, shortened."""
     for name in (STDOUT, STDERR):
         for line in reversed(last_lines(directory / name, _LINES_LOOKED_AT)):
-            if metric in line:
+            if re.search(rf"(?<!\w){re.escape(metric)}(?!\w)", line):
                 return shortened(line.strip(), _LINE_LENGTH)
     return None
 

@@ -404,8 +404,10 @@ def _scorer(name: str, data: Data, wanted: Goals) -> Any:
 
 def _about_the_last_class(scorers: Sequence[str], wanted: Goals, data: Data) -> Iterator[Problem]:
     """Scorers that are about one of two classes and cannot be told which."""
-    for name in _OF_THE_LAST_CLASS.intersection(scorers):
-        if wanted.positive not in (None, data.classes[-1]):
+    if wanted.positive is None or wanted.positive == data.classes[-1]:
+        return
+    for name in _OF_THE_LAST_CLASS:
+        if name in scorers:
             message = f"'{name}' is always about {data.classes[-1]!r}, and `positive` is another."
             yield Problem(("metric",), f"{message} Take val_recall and val_precision.")
 

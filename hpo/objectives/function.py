@@ -73,11 +73,6 @@ class Trial(Config):
         return str(choose(self._device))
 
     @property
-    def config(self) -> dict[str, Any]:
-        """The configuration as a plain dict, for libraries that want one."""
-        return dict(self)
-
-    @property
     def checkpoint_dir(self) -> Path:
         """A folder for what an attempt leaves to the next; made on first use."""
         folder = self.directory / CHECKPOINTS

@@ -103,7 +103,9 @@ class Patterns(Source):
         self._patterns = {name: re.compile(pattern) for name, pattern in patterns.items()}
         self._tails = [Tail(path) for path in paths]
         self._steps: list[int | None] = [None for _ in paths]
-        self._n_seen: Counter[str] = Counter()
+        # Without steps, what stands where does not matter.
+        alike: Counter[str] = Counter()
+        self._n_seen = [Counter() if "step" in patterns else alike for _ in paths]
 
     def read(self, *, last: bool) -> Iterator[Reading]:
         """What stands on new lines."""
@@ -115,9 +117,9 @@ class Patterns(Source):
                 }
                 metrics = {name: value for name, value in found.items() if value is not None}
                 step = self._steps[i] = _as_step(metrics.pop("step", None), self._steps[i])
-                self._n_seen.update(metrics.keys())
+                self._n_seen[i].update(metrics.keys())
                 if metrics:
-                    counted = max(self._n_seen[name] for name in metrics)
+                    counted = max(self._n_seen[i][name] for name in metrics)
                     yield Reading(counted if step is None else step, metrics)
 
 

@@ -24,7 +24,7 @@ from hpo.trainers.devices import choose
 from hpo.trainers.fields import is_code
 from hpo.trainers.loop import begin, fit, fit_folds
 from hpo.trainers.metrics import problems
-from hpo.trial import Job
+from hpo.trial import Failure, Job
 
 
 class TrainerObjective:
@@ -70,14 +70,14 @@ class TrainerObjective:
             return fit(config, folds[0], checkpoints=checkpoints, **self._settings(job.seed))
         return fit_folds(config, folds, checkpoints=checkpoints, **self._settings(job.seed))
 
-    def refusal(self, config: Mapping[str, Any]) -> str | None:
+    def refusal(self, config: Mapping[str, Any]) -> Failure | None:
         """Why a trial of this configuration cannot begin, if it cannot; nothing is trained."""
-        config = self.configured(config)
         try:
+            config = self.configured(config)
             for data in self.folds_for(config.get("model")):
                 begin(config, data, **self._settings(0))
-        except ConfigError as error:
-            return str(error)
+        except Exception as error:  # whatever a model of the user's own raises, or torch
+            return Failure.of(error)
         return None
 
     def _settings(self, seed: int) -> dict[str, Any]:

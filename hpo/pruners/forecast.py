@@ -66,7 +66,8 @@ class ForecastPruner(Rule):
 
     A trial has diverged, and is stopped, when its last two reports are not finite, or nothing that
     it reported is; one alone was not measured, and nothing is decided by it. A trial whose last
-    report is beyond 1e100 is not judged where that is good, or all that it reported is so.
+    report is finite and beyond 1e100 is not judged where that is good, or all that it reported is
+    so.
 
     Of every trial that it condemns, it notes what was expected in the system attribute
     ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.

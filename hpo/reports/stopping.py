@@ -41,8 +41,7 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     their 90% interval; `coverage_finished`, the same of finished trials that are forecast from
     their first half and others' curves.
     """
-    stopping = study.attrs.get(SPEC, {}).get("stopping", {})
-    rule = stopping.get("rule", "none")
+    rule = study.attrs.get(SPEC, {}).get("stopping", {}).get("rule", "none")
     if rule == "none" or study.aims.several:
         return None
     states = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -59,7 +58,7 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
         "steps_saved": saved,
         "share_saved": saved / (run + saved) if run + saved else 0.0,
     }
-    forecasts = "forecast" in (rule, stopping.get("wrapped"))
+    forecasts = "forecast" in study.plan.spec.stopping.rules
     return told | _judged(study, finished) if forecasts else told
 
 

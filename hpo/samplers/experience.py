@@ -142,7 +142,7 @@ def _tells_of_its_configuration(trial: FrozenTrial) -> bool:
 
 def _is_impossible(trial: FrozenTrial) -> bool:
     kind = trial.system_attrs.get(FAILURE, {}).get("kind")
-    return trial.state is TrialState.FAIL and kind in _IMPOSSIBLE
+    return trial.state is TrialState.FAIL and bool(trial.params) and kind in _IMPOSSIBLE
 
 
 def _worst(

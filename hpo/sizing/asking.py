@@ -10,6 +10,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hpo import catalog, spec
 from hpo.catalog import StudyRecord
 from hpo.errors import HpoError
@@ -209,7 +211,7 @@ def check_count(value: object, name: str, least: int) -> None:
     Raises:
         HpoError: with what is to be given.
     """
-    if not (isinstance(value, Integral) and int(value) >= least):
+    if isinstance(value, bool) or not (isinstance(value, Integral) and int(value) >= least):
         raise HpoError(f"{name} is a whole number, {least} or more, not {value!r}.")
 
 
@@ -223,7 +225,7 @@ def _refuse_other_kinds(target: object, examples: object, bounds: object) -> Non
         raise HpoError(f"target is a number, such as 0.02, not {target!r}.")
     if examples is not None:
         check_count(examples, "examples", _FEWEST)
-    pair = tuple(bounds) if isinstance(bounds, Sequence) and not isinstance(bounds, str) else ()
+    pair = tuple(bounds) if isinstance(bounds, list | tuple | np.ndarray) else ()
     if bounds is not None and [_is_number(each) for each in pair] != [True, True]:
         raise HpoError(f"bounds are two numbers, such as (0, 100), not {bounds!r}.")
 

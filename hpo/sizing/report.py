@@ -132,7 +132,7 @@ def hints(answer: Answer) -> Iterator[str]:
     """What would tell more, and what may be meant otherwise."""
     if answer.state == "budget":
         yield "The budget is spent; with more, the same command goes on from here."
-    elif answer.is_unclear and answer.needs is not None:
+    elif answer.state == "finished" and answer.is_unclear and answer.needs is not None:
         wanted, there = answer.needs.next_size, answer.question.n
         if wanted > there and answer.question.is_counted:
             yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
@@ -256,5 +256,6 @@ def as_run(answer: Answer, files: Sequence[Path], started_ms: int) -> BesideRun:
     asked = {"of": question.what, "metric": question.metric, "target": question.target}
     params = {**question.config, **asked, "n": question.n}
     paths = [str(file) for file in (*files, question.directory / FITS)]
-    key = f"{question.key} {question.metric} {question.target}"  # each question has its run
+    target = "" if question.target is None else float(question.target)
+    key = f"{question.key} {question.metric} {target}"  # each question has its run
     return BesideRun("data-needs", key, params, tags, points, paths, started_ms)

@@ -322,8 +322,10 @@ def _own(
     make = find(config.model, folder)
     fields = {name: getattr(config, name) for name in FIELDS}
     settings = Settings({**fields, **config.own, "shape": shape, "n_outputs": n_outputs})
-    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device).item())
-    with _own_randomness(seed):
+    # Of one seed a GPU's generator draws other numbers, and the network may be restored elsewhere.
+    on_cpu = generator.device.type == "cpu"
+    draws = generator if on_cpu else torch.Generator().manual_seed(generator.initial_seed())
+    with _own_randomness(int(torch.randint(2**31, (), generator=draws).item())):
         model = make(settings)
     if not isinstance(model, nn.Module):
         sentence = f"{config.model!r} returned {reprlib.repr(model)}; it must be a torch.nn.Module."

@@ -552,6 +552,22 @@ def test_a_trial_lost_with_its_machine_or_data_teaches_nothing(lost: str) -> Non
     assert [t.number for t in seen] == [1, 2]
 
 
+def test_a_trial_that_was_refused_leaves_the_space_as_it_is() -> None:
+    """What somebody enqueued wrongly has no parameters, and every model wants them."""
+    study, space = _study(samplers.build("random", WIDE, seed=0)), parse(WIDE)
+    for _ in range(2):
+        trial = study.ask()
+        _suggest(trial, space)
+        study.tell(trial, 1.0)
+    refused = study.ask()
+    study._storage.set_trial_system_attr(refused._trial_id, FAILURE, {"kind": "BAD_CONFIG"})
+    study.tell(refused, state=TrialState.FAIL)
+
+    seen = Experience(study, knows_pruned=False).get_trials(states=(TrialState.COMPLETE,))
+
+    assert [t.number for t in seen] == [0, 1]
+
+
 def test_a_space_without_anything_to_search_has_one_trial(name: SamplerName) -> None:
     space = parse({"depth": 3})
     trial = _study(samplers.build(name, space, seed=0)).ask()

@@ -153,6 +153,26 @@ def test_how_many_configurations_cannot_be_trained_is_told_and_another_is_tried(
         assert f"and such trials fail, as {{{name}: {large}}} does:" in warning["message"]
 
 
+def test_what_a_model_of_ones_own_cannot_be_made_of_is_told_as_well(
+    trained: Checked, tmp_path: Path
+) -> None:
+    code = (
+        "import torch\n\n\ndef make(config):\n    if config.width % 8:\n"
+        "        raise ValueError(f'{config.width} is not divisible by 8 heads')\n"
+        "    return torch.nn.Linear(config.shape[0], config.n_outputs)\n"
+    )
+    (tmp_path / "nets_of_heads.py").write_text(code, encoding="utf-8")
+    space = {"model": "nets_of_heads:make", "width": [16, 24, 30]}
+
+    told = trained(space)
+    assert told["tried"].startswith("tried      one step")
+    assert any("ValueError: 30 is not divisible" in each["message"] for each in told["advice"])
+
+    with pytest.raises(HpoError, match="a trial cannot begin: ValueError: 31 is not") as caught:
+        trained({**space, "width": 31})
+    assert 'nets_of_heads.py", line 6' in caught.value.next_step
+
+
 def test_where_none_can_be_trained_it_is_an_error(trained: Checked) -> None:
     with pytest.raises(HpoError, match="512 is more than the 15 training examples of"):
         trained({"batch_size": 512, "learning_rate": {"float": [0.01, 0.02]}})

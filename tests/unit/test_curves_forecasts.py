@@ -167,6 +167,26 @@ def test_a_huge_first_loss_does_not_hide_what_comes_after(first: float) -> None:
     assert found[best].prob_better_than(1.1 * ends[best])[0] > 0.2
 
 
+def test_one_end_that_rounding_has_left_does_not_decide_a_studys_scale() -> None:
+    t = np.arange(1.0, 21.0)
+    curves = [0.3 + 0.01 * i + 0.7 / t for i in range(12)]
+    residue = np.append(0.7 / t[:-1], 1e-17)
+
+    alone, beside = (
+        hpo.forecast(0.35 + 0.7 / t[:8], 20, history=history, at=20).quantile([0.05, 0.5, 0.95])
+        for history in (curves, [*curves, residue])
+    )
+
+    assert beside[1, 0] == pytest.approx(alone[1, 0], rel=0.1)
+    assert beside[2, 0] - beside[0, 0] < 2 * (alone[2, 0] - alone[0, 0]) + 0.1
+
+
+def test_a_curve_that_is_better_than_all_that_ended_is_told_apart_from_them() -> None:
+    finished = [10.0 ** (-np.arange(1.0, 5.0)) * (1 + i) for i in range(5)]
+    found = hpo.forecast(10.0 ** -np.arange(1.0, 10.0), 12, history=finished, at=12)
+    assert found.prob_better_than(1e-4)[0] > 0.9
+
+
 def test_a_gap_is_not_a_divergence() -> None:
     gap, whole = [0.7, np.nan, 0.6, 0.57], [0.7, 0.6, 0.57]
     one = hpo.forecast(gap, 20, at=20)

@@ -115,7 +115,7 @@ def test_a_copy_of_a_trial_is_its_configuration(
         trial.report(0, loss=1.0)
         found = copied(trial)
         assert type(found) is Config
-        assert dict(found) == trial.config
+        assert dict(found) == found.config == trial.config
         return float(found.lr)
 
     job = Job(trial=0, config={"lr": 0.5}, seed=0, directory=tmp_path)

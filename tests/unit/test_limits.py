@@ -26,6 +26,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
             f"    way = {ways!r}[trial.number % {len(ways)}]\n"
             "    if way == 'p':\n        raise optuna.TrialPruned\n"
             "    if way == 'f':\n        raise ValueError\n"
+            "    if way == 'n':\n        return None\n"
             "    return {'loss': 1.0} if way == 'c' else {'los': 1.0}\n"
         )
         (tmp_path / f"{module}.py").write_text(text, encoding="utf-8")
@@ -44,6 +45,13 @@ def test_trials_that_never_have_the_metric_end_the_study(run: Run) -> None:
     assert result.outcome.reason == "3 trials ended without loss, and none with it"
     assert len(result.trials) == WITHOUT_METRIC
     assert all("reported was: los" in str(trial.failure) for trial in result.trials)
+
+
+def test_so_do_trials_that_return_nothing(run: Run) -> None:
+    result = run("n")
+
+    assert result.outcome.reason == "3 trials ended without loss, and none with it"
+    assert len(result.trials) == WITHOUT_METRIC
 
 
 @pytest.mark.parametrize("ways", ["cmmmmmmm", "pmmmmmmm", "mmfmmfmm"])

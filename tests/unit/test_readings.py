@@ -69,3 +69,13 @@ def test_what_a_stream_without_steps_says_counts_by_itself(tmp_path: Path) -> No
     found = list(Patterns(patterns, [tmp_path / "out", tmp_path / "err"]).read(last=True))
 
     assert found == [Reading(n, {"loss": 0.5**n}) for n in (1, 2, 3)]
+
+
+def test_of_two_streams_with_one_metric_each_counts_its_own(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("epoch 1 loss 0.5\nepoch 2 loss 0.25\n", encoding="utf-8")
+    (tmp_path / "err").write_text("loss 0.75\nloss 0.625\n", encoding="utf-8")
+    patterns = {"step": r"epoch (\d+)", "loss": r"loss ([\d.]+)"}
+
+    found = list(Patterns(patterns, [tmp_path / "out", tmp_path / "err"]).read(last=True))
+
+    assert [reading.step for reading in found] == [1, 2, 1, 2]
