@@ -108,12 +108,12 @@ def test_a_rule_stops_bad_trials_at_once_and_is_named(
         (
             {"rule": "patience", "patience": 3},
             "rises",
-            "patience at step 5: no better than 2.1 for 3",
+            "patience at step 5: no better than 2.1 for 4",
         ),
         (
             {"rule": "patience", "patience": 3, "wrapped": "median", "startup_trials": 0},
             "rises",
-            "patience at step 5: no better than 2.1 for 3 steps; median at step 5: best so far 2.1",
+            "patience at step 5: no better than 2.1 for 4 steps; median at step 5: best so far 2.1",
         ),
         (
             {"rule": "wilcoxon", "p_threshold": 0.05},
