@@ -81,7 +81,8 @@ class Limits:
         """Notes that a trial ended here, and whether with all metrics that are optimised.
 
         Args:
-            has_metric: Also said of trials that were stopped or failed: they might have had it.
+            has_metric: Also said of trials that were stopped, or failed for another reason: they
+                might have had it.
         """
         self._n_without_metric = 0 if has_metric else self._n_without_metric + 1
 

@@ -142,27 +142,26 @@ def _trainable(
     from hpo.search_spaces.flow import flow
 
     end = time.monotonic() + _DRAWING_SECONDS
-    drawn, why = [first], objective.refusal(plan.config(first))
-    refused = [(first, why)] if why else []
+    params, why = first, objective.refusal(plan.config(first))
     if why and plan.baseline:
         raise _untrainable(first, why)
-    while len(drawn) < (_DRAWN if plan.space.free else 1) and time.monotonic() < end:
-        drawn.append(plan.space.sample_params(rng))
-        if why := objective.refusal(plan.config(drawn[-1])):
-            refused.append((drawn[-1], why))
-    if len(refused) == len(drawn):
+    asked = [(params, why)]
+    while len(asked) < (_DRAWN if plan.space.free else 1) and time.monotonic() < end:
+        params = plan.space.sample_params(rng)
+        asked.append((params, objective.refusal(plan.config(params))))
+    possible = [params for params, why in asked if not why]
+    refused = [(params, why) for params, why in asked if why]
+    if not possible:
         raise _untrainable(*refused[0])
     if not refused:
         return first, []
     params, why = refused[0]
-    n = len(drawn) - bool(plan.baseline)  # which is not drawn
+    n = len(asked) - bool(plan.baseline)  # which is not drawn
     message = (
         f"{len(refused)} of {n} configurations that were drawn cannot be trained, and such trials "
         f"fail, as {flow(params)} does: {why.message}."
     )
-    impossible = [id(params) for params, _ in refused]
-    chosen = next(params for params in drawn if id(params) not in impossible)
-    return chosen, [Advice("warning", "space", message)]
+    return possible[0], [Advice("warning", "space", message)]
 
 
 def _untrainable(params: Mapping[str, Any], why: Failure) -> HpoError:

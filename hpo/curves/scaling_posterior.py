@@ -6,11 +6,11 @@ The model, in logarithms, for the mean z_i of m_i measurements at size n_i, with
 
 with law j, amplitude a (flat prior, integrated out in closed form), noise s at N, which rises with
 the size (g > 0: few errors are left to count) or falls (g < 0) and is correlated between sizes
-where the same seeds were trained, and D, how far real curves stray
-from any law: fractional Brownian motion with D(0) = 0 and Var D(t) = q^2 |t|^2H. It makes small
-sizes count less, and forecasts wider, with their distance from N. With H > 1/2 strays go on in
-their direction; H = 0.75 predicts LCDB 1.0 better than 0.5 and 0.95. Laws, s, g and q are on grids,
-and laws around the best on a finer one: no sampling, no iteration.
+where the same seeds were trained, and D, how far real curves stray from any law: fractional
+Brownian motion with D(0) = 0 and Var D(t) = q^2 |t|^2H. It makes small sizes count less, and
+forecasts wider, with their distance from N. With H > 1/2 strays go on in their direction; H = 0.75
+predicts LCDB 1.0 better than 0.5 and 0.95. Laws, s, g and q are on grids, and laws around the best
+on a finer one: no sampling, no iteration.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from hpo.reports.scaling import ScalingChart, write_png
 from hpo.reports.strict_json import dumps
 from hpo.sizing.fits import FITS, Fit
 from hpo.sizing.question import Answer, Question
-from hpo.words import number as worded
+from hpo.words import number
 
 FACTORS = (1, 2, 5, 10)
 PNG, JSON = "data-needs.png", "data-needs.json"
@@ -141,8 +141,8 @@ def hints(answer: Answer) -> Iterator[str]:
     sizes = {fit.size for fit in answer.fits}
     errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
     if (meant := answer.question.meant([*errors])) is not None:
-        measured = f"{answer.question.metric} is {worded(max(errors))} at most"
-        yield f"Is {worded(meant)} meant? {measured}."
+        measured = f"{answer.question.metric} is {number(max(errors))} at most"
+        yield f"Is {number(meant)} meant? {measured}."
     if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
         yield "All sizes have the same error: does the code train on its train_fraction alone?"
     name = answer.question.train_metric
