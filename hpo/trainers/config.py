@@ -427,7 +427,8 @@ class TrainerConfig:
     precision: str = _setting(
         "auto",
         str,
-        "the numbers that networks calculate with; auto is bf16 on a GPU that has it, else fp32",
+        "the numbers that networks calculate with; auto is bf16 on a GPU that has it, where a step "
+        "is large enough to gain from it, else fp32",
         allowed=("auto", "fp32", "bf16", "fp16"),
     )
     compile: bool = _setting(

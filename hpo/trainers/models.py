@@ -370,6 +370,23 @@ def try_out(
         raise ConfigError([Problem(("model",), sentence)])
 
 
+def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
+    """Multiplications and additions of layers as some examples (n, *shape) pass through.
+
+    Args:
+        model: The network.
+        x: The examples, where it is.
+        seed: Of what a model of the user's own draws.
+    """
+    # Imported where a GPU asks for it: it imports Triton.
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model.eval()
+    with _own_randomness(seed), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x.clone())  # which it may change
+    return float(counter.get_total_flops())
+
+
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
     """A context in which own code draws by this seed; PyTorch's generators are as before then."""

@@ -12,7 +12,6 @@ from hpo.trainers.augment import Mixed, augment, mixup
 from hpo.trainers.chain import Chain
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.parts import Batch, Part
-from hpo.trainers.devices import number_type
 from hpo.trainers.fields import is_code
 from hpo.trainers.goals import Task
 from hpo.trainers.losses import loss_of
@@ -20,12 +19,14 @@ from hpo.trainers.randomness import Randomness
 
 _FULL = "out of memory", "can't allocate memory"
 
+_HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 
 class Stepper:
     """Takes the steps of one fit.
 
     Args:
-        config: What to train.
+        config: What to train; of its precision, see `devices.settled`.
         model: On its device.
         task: What for.
         randomness: Draws augmentation and mixup; dropout draws by itself.
@@ -51,7 +52,7 @@ class Stepper:
         self._device = device
         self.randomness = randomness
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._dtype = number_type(config, device)
+        self._dtype = _HALVES.get(config.precision)
         self._loss = loss_of(task, config.label_smoothing, class_weights)
         self._channels_last = config.channels_last
         if self._channels_last is None:

@@ -17,7 +17,7 @@ from hpo.trainers import metrics, models
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.subsets import cut
-from hpo.trainers.devices import deterministic
+from hpo.trainers.devices import deterministic, settled
 from hpo.trainers.errors import ConfigError, Problem
 from hpo.trainers.fields import is_code
 from hpo.trainers.goals import Goals
@@ -73,12 +73,16 @@ class Training:
             models.try_out(config, self.model, self._data.sample(2), data.n_outputs, seed)
         _refuse_newton(config, metrics.n_parameters(self.model))
         weights = _class_weights(config, self._data, device)
+        config = settled(config, device, self._operations)
         self._stepper = Stepper(config, self.model, data.task, self._randomness, device, weights)
         self._sizes = batch_sizes(config, len(self._data.train))
         self._schedule = Schedule.of(vars(config), steps_per_epoch=len(self._sizes))
         self.reports: list[Report] = []
         self._best: tuple[int, dict[str, torch.Tensor]] | None = None
         self._of_model: dict[str, float] = {}
+
+    def _operations(self) -> float:
+        return models.operations(self.model, self._data.sample(1), self._seed)
 
     @property
     def epochs(self) -> int:

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hpo.trainers.config import TrainerConfig
+from hpo.trainers.devices import WORTH_BF16, choose, settled
 from hpo.trainers.randomness import Randomness
 from hpo.trainers.steps import Stepper
 from tests.device import DEVICE
@@ -61,3 +62,43 @@ def test_what_fp16_would_take_for_0_is_followed_penalised_and_clipped_as_in_fp32
     if change:
         plain, _ = moved(precision="fp16")
         assert any((a - b).norm() > 0.1 * b.norm() for a, b in zip(half, plain, strict=True))
+
+
+GPU = torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "config", "share", "chosen"),
+    [
+        (True, {}, 1.0, "bf16"),
+        (True, {}, 0.9, "fp32"),
+        (True, {"micro_batch": 50}, 1.0, "fp32"),
+        (True, {"micro_batch": 50}, 2.0, "bf16"),
+        (True, {"optimizer": "lbfgs"}, 10.0, "fp32"),
+        (False, {}, 10.0, "fp32"),
+        (True, {"precision": "fp16"}, 0.1, "fp16"),
+        (True, {"precision": "bf16"}, 0.1, "bf16"),
+        (True, {"precision": "fp32"}, 10.0, "fp32"),
+    ],
+)
+def test_auto_is_bf16_where_there_is_enough_to_multiply_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_bf16: bool,
+    config: Mapping[str, object],
+    share: float,
+    chosen: str,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
+    asked = TrainerConfig.from_mapping({"batch_size": 100, **config})
+    of_one = share * WORTH_BF16 / 100 / 3
+    assert settled(asked, GPU, lambda: of_one).precision == chosen
+    assert settled(asked, torch.device("cpu"), lambda: of_one).precision == (
+        "fp32" if asked.precision == "auto" else asked.precision
+    )
+
+
+def test_on_this_device_auto_is_what_its_hardware_has() -> None:
+    half = HERE.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    chosen = settled(TrainerConfig(), choose(DEVICE), lambda: WORTH_BF16).precision
+    assert chosen == ("bf16" if half else "fp32")

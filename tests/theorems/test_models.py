@@ -18,6 +18,7 @@ from hpo.trainers.models import (
     Residual,
     build,
     convolution,
+    operations,
 )
 
 DEEP = ("mlp", "cnn", "resnet")
@@ -176,6 +177,27 @@ def test_what_is_normalised_has_mean_0_and_deviation_1(norm: str, rank: int) -> 
 def test_an_mlp_has_the_layers_it_was_asked_for() -> None:
     assert shapes(network(shape=(5,), depth=0)) == [(5, 3)]
     assert shapes(network(shape=(5,), width=8)) == [(5, 8), (8, 8), (8, 3)]
+
+
+@pytest.mark.parametrize(
+    ("model", "of_one"),
+    [
+        ("linear", 2 * 49 * 3),
+        ("mlp", 2 * (49 * 8 + 8 * 4 + 4 * 3)),
+        # Convolutions of 7 x 7 and, pooled, of 3 x 3 pixels; what is 3 x 3 is not pooled.
+        ("cnn", 2 * (49 * 9 * 8 + 9 * 9 * 8 * 4 + 9 * 4 * 3)),
+    ],
+)
+def test_operations_are_those_of_the_layers(model: str, of_one: int) -> None:
+    generator = seeded()
+    width = {} if model == "linear" else {"width": [8, 4]}
+    config = TrainerConfig.from_mapping({"model": model, "dropout": 0.5, **width})
+    built = build(config, (1, 7, 7), 3, generator)
+    before = generator.get_state(), torch.get_rng_state()
+    for n in (1, 6):
+        assert operations(built, torch.ones(n, 1, 7, 7), 0) == n * of_one
+    assert torch.equal(before[0], generator.get_state())
+    assert torch.equal(before[1], torch.get_rng_state())
 
 
 def test_a_list_is_one_value_per_layer() -> None:
