@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -149,114 +149,138 @@ def _forecast_all(
     listed_past = enumerate([] if history is None else listed(history, "history"))
     past = _some([Seen.of(c, direction, f"history {i}") for i, c in listed_past])
     bounds = bounds_of([*seen, *past], bounds)
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for i, curve in enumerate(seen):
-        alike[curve.steps.tobytes()].append(i)
-    found: dict[int, Forecast] = {}
-    for members in alike.values():
-        for some in _parts(members, _AT_ONCE):
-            curves = [seen[i] for i in some]
-            forecasts = _considered(curves, past, horizon, direction, bounds, wanted)
-            found.update(zip(some, forecasts, strict=True))
-    return [found[i] for i in range(len(seen))]
+    study = _Study(past, horizon, direction, bounds)
+    parts = (seen[i : i + _AT_ONCE] for i in range(0, len(seen), _AT_ONCE))
+    return [found for part in parts for found in study.forecasts(part, wanted)]
 
 
-def _considered(
-    curves: Sequence[Seen],
-    past: Sequence[Seen],
-    horizon: float,
-    direction: Direction,
-    bounds: tuple[float, float] | None,
-    wanted: Array,
-) -> list[Forecast]:
-    """The forecasts of curves that were seen at the same steps, one for each.
+@dataclass(frozen=True)
+class _Study:
+    """What curves of one study have in common.
 
-    Where nothing tells how good values may become, several guesses are as probable: as far from
-    here as they have come, or as much farther as there are more steps to go, or between.
-    """
-    group = _Group(curves, past, horizon, direction, bounds)
-    found = [group.forecasts(wanted)]
-    if not past and not group.has_ceiling:
-        farthest = horizon / float(curves[0].steps[-1])
-        farther = (
-            _Group(curves, past, horizon, direction, bounds, reach)
-            for reach in (farthest**0.5, farthest)
-        )
-        found += [each.forecasts(wanted) for each in farther]
-    return [_mixed(parts) for parts in zip(*found, strict=True)]
-
-
-class _Group:
-    """Curves that were seen at the same steps, and the finished ones beside them.
-
-    Where a best value is unknown, it is `reach` times as far as values have come.
+    Args:
+        past: Finished curves.
+        horizon: The last step that there will be.
+        direction: Whether lower or higher values are better.
+        bounds: Lowest and highest possible value, where they are known.
     """
 
-    def __init__(
-        self,
-        curves: Sequence[Seen],
-        past: Sequence[Seen],
-        horizon: float,
-        direction: Direction,
-        bounds: tuple[float, float] | None,
-        reach: float = 1.0,
-    ) -> None:
-        self._steps = curves[0].steps
-        self._now = float(self._steps[-1])
-        self._horizon = horizon
-        self._past = past
-        self._direction = direction
-        values = [p.values for p in past]
-        self._scales = [scale_of(c.values, values, direction, bounds, reach) for c in curves]
-        self._v = np.stack(
-            [s.goodness(c.values) for s, c in zip(self._scales, curves, strict=True)]
-        )
+    past: Sequence[Seen]
+    horizon: float
+    direction: Direction
+    bounds: tuple[float, float] | None
 
-    @property
-    def has_ceiling(self) -> bool:
-        """Whether the best value of each is known."""
-        return all(scale.has_ceiling for scale in self._scales)
+    def forecasts(self, curves: Sequence[Seen], wanted: Array) -> list[Forecast]:
+        """The forecasts of some curves at the wanted steps, one for each.
 
-    def forecasts(self, wanted: Array) -> list[Forecast]:
-        """The forecasts at the wanted steps, one for each curve."""
-        knots = _knots(self._now, wanted)
-        averages, x, _ = features.of_curve(self._v, self._steps, self._horizon)
-        described = features.of_query(self._now, knots, self._horizon)
-        queries = np.broadcast_to(described, (len(x), *described.shape))
-        p = network.masses(network.shipped_weights(), x, queries)
-        if k := len(self._past):
-            with_others = self._history(averages, knots)
-            q = network.masses(network.shipped_weights(), x, queries, *with_others)
-            p = (k * q + _DOUBT * p) / (k + _DOUBT)
+        Where nothing tells how good values may become, several guesses are as probable: as far
+        from here as they have come, or as much farther as there are more steps to go, or between.
+        """
+        scaled = self._scaled(curves, 0.0)
+        found = [self._by(scaled, wanted)]
+        if not self.past and not all(c.scale.has_ceiling for c in scaled):
+            found += [self._by(self._scaled(curves, power), wanted) for power in (0.5, 1.0)]
+        return [_mixed(parts) for parts in zip(*found, strict=True)]
+
+    def _scaled(self, curves: Sequence[Seen], power: float) -> list[_Scaled]:
+        """Each curve on a scale; the power is that of how much farther there is to go."""
+        values = [p.values for p in self.past]
+        scaled = []
+        for c in curves:
+            reach = (self.horizon / float(c.steps[-1])) ** power
+            scale = scale_of(c.values, values, self.direction, self.bounds, reach)
+            scaled.append(_Scaled(c.steps, scale.goodness(c.values), scale))
+        return scaled
+
+    def _by(self, curves: Sequence[_Scaled], wanted: Array) -> list[Forecast]:
+        """The forecasts of curves on these scales."""
+        knots = np.stack([_knots(c.now, wanted) for c in curves])
+        p = self._masses(curves, knots)
         return [
-            self._read(_between(one, knots, wanted, self._now), v, scale, wanted)
-            for one, v, scale in zip(p, self._v, self._scales, strict=True)
+            self._read(_between(one, at, wanted, c.now), c, wanted)
+            for one, at, c in zip(p, knots, curves, strict=True)
         ]
 
-    def _history(self, averages: Array, knots: Array) -> tuple[Array, Array]:
-        """Finished curves beside each, (r, k, n_of_pair), and how they went on, (r, k, q)."""
-        share, shares = self._now / self._horizon, knots / self._horizon
-        others = {s: _others(self._past, share, shares, s) for s in set(self._scales)}
-        mine = [others[scale] for scale in self._scales]
+    def _masses(self, curves: Sequence[_Scaled], knots: Array) -> Array:
+        """The network's probabilities at knots, shape (r, q), as (r, q, n_bins)."""
+        averages, x = _described(curves, self.horizon)
+        asked = zip(curves, knots, strict=True)
+        queries = np.stack([features.of_query(c.now, at, self.horizon) for c, at in asked])
+        weights = network.shipped_weights()
+        p = network.masses(weights, x, queries)
+        if not (k := len(self.past)):
+            return p
+        others = self._others(curves, knots)
         pairs = features.of_pair(
             averages,
-            self._v[:, -1],
-            np.stack([o.averages for o in mine]),
-            np.stack([o.last for o in mine]),
-            np.stack([o.rough for o in mine]),
+            np.array([c.v[-1] for c in curves]),
+            np.stack([o.averages for o in others]),
+            np.stack([o.last for o in others]),
+            np.stack([o.rough for o in others]),
         )
-        return pairs, np.stack([o.residuals for o in mine])
+        residuals = np.stack([o.residuals for o in others])
+        with_others = network.masses(weights, x, queries, pairs, residuals)
+        mixed: Array = (k * with_others + _DOUBT * p) / (k + _DOUBT)
+        return mixed
 
-    def _read(self, p: Array, v: Array, scale: Scale, wanted: Array) -> Forecast:
-        edges, p = _with_ties(v, p, scale)
-        edges, p = _within(v[-1] + edges, p, scale)
+    def _others(self, curves: Sequence[_Scaled], knots: Array) -> list[_Others]:
+        """The finished curves as they are beside each curve."""
+        known: dict[tuple[Scale, float], _Others] = {}
+        for c, at in zip(curves, knots, strict=True):
+            if (c.scale, c.now) not in known:
+                share, shares = c.now / self.horizon, at / self.horizon
+                known[c.scale, c.now] = _others(self.past, share, shares, c.scale)
+        return [known[c.scale, c.now] for c in curves]
+
+    def _read(self, p: Array, curve: _Scaled, wanted: Array) -> Forecast:
+        scale, last = curve.scale, curve.v[-1]
+        edges, p = _with_ties(curve.v, p, scale)
+        edges, p = _within(last + edges, p, scale)
         if not scale.is_linear:
             edges, p = _finer(edges, p)
         rims = scale.values(edges)
-        if self._direction == "minimize":
+        if self.direction == "minimize":
             rims, p = rims[::-1], p[:, ::-1]
-        low, high = sorted(scale.values(v[-1] + np.array([-3.0, 3.0]) * _SAME))
-        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self._direction, (low, high))
+        low, high = sorted(scale.values(last + np.array([-3.0, 3.0]) * _SAME))
+        return Forecast(np.tile(rims, (len(wanted), 1)), p, wanted, self.direction, (low, high))
+
+
+@dataclass(frozen=True, eq=False)
+class _Scaled:
+    """A curve on its scale.
+
+    Args:
+        steps: Its steps, shape (n,).
+        v: Goodness at these, shape (n,).
+        scale: What made goodness of its values.
+    """
+
+    steps: Array
+    v: Array
+    scale: Scale
+
+    @property
+    def now(self) -> float:
+        """Its last step."""
+        return float(self.steps[-1])
+
+
+def _described(curves: Sequence[_Scaled], horizon: float) -> tuple[Array, Array]:
+    """Averages over windows, (r, n_windows), and features, (r, n_features), of curves."""
+    averages = np.empty((len(curves), features.N_WINDOWS))
+    x = np.empty((len(curves), features.N_FEATURES))
+    for rows in _alike(curves):
+        v = np.stack([curves[i].v for i in rows])
+        averages[rows], x[rows], _ = features.of_curve(v, curves[rows[0]].steps, horizon)
+    return averages, x
+
+
+def _alike(curves: Sequence[Seen | _Scaled]) -> Iterable[list[int]]:
+    """The places of curves that were seen at the same steps, together."""
+    places: dict[bytes, list[int]] = defaultdict(list)
+    for i, curve in enumerate(curves):
+        places[curve.steps.tobytes()].append(i)
+    return places.values()
 
 
 @dataclass(frozen=True)
@@ -281,10 +305,7 @@ def _others(past: Sequence[Seen], share: float, shares: Array, scale: Scale) -> 
     k = len(past)
     averages, residuals = np.empty((k, features.N_WINDOWS)), np.empty((k, len(shares)))
     last, rough = np.empty(k), np.empty(k)
-    alike: dict[bytes, list[int]] = defaultdict(list)
-    for i, curve in enumerate(past):
-        alike[curve.steps.tobytes()].append(i)
-    for rows in alike.values():
+    for rows in _alike(past):
         steps = past[rows[0]].steps
         v = scale.goodness(np.stack([past[i].values for i in rows]))
         now, later = share * steps[-1], shares * steps[-1]
@@ -326,10 +347,6 @@ def _some(history: list[Seen]) -> list[Seen]:
     return [history[int(i)] for i in np.linspace(0, len(history) - 1, MOST_HISTORY).round()]
 
 
-def _parts(numbers: Sequence[int], size: int) -> list[Sequence[int]]:
-    return [numbers[i : i + size] for i in range(0, len(numbers), size)]
-
-
 def _future(seen: Seen, horizon: float) -> Array:
     """Steps from the last one to the horizon, which is one of them."""
     gap, last = seen.spacing, float(seen.steps[-1])
@@ -353,7 +370,7 @@ def _knots(now: float, wanted: Array) -> Array:
 
 def _between(p: Array, knots: Array, wanted: Array, now: float) -> Array:
     """Probabilities at the wanted steps, shape (m, n_bins), from those at knots."""
-    if knots is wanted:
+    if len(knots) == len(wanted):
         return p
     at = np.interp(np.log(wanted - now), np.log(knots - now), np.arange(len(knots)))
     low = np.minimum(at.astype(int), len(knots) - 2)
