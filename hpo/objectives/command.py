@@ -145,20 +145,31 @@ class CommandObjective:
         yield from source.read(last=True)
 
     def _unread(self, directory: Path) -> Failure | None:
-        """Why nothing was read, if metrics were printed on stderr, or not as lines of JSON."""
-        if self._objective.metrics_from != "stdout":
+        """Why nothing was read, by what it printed or wrote instead."""
+        given, metric = self._objective.metrics_from, self._objective.metrics[0]
+        if given == "stdout":
+            found = JsonLines(directory / STDERR).read(last=True)
+            names = ", ".join(dict.fromkeys(name for each in found for name in each.metrics))
+            if names:
+                message = (
+                    f"nothing was reported on stdout; {names} came on stderr, which is not read"
+                )
+                return Failure(FailureKind.NO_METRIC, message)
+            line = _line_with(metric, directory)
+            why = (
+                None if line is None else f"it printed `{line}`, and metrics are {_json_of(metric)}"
+            )
+        elif isinstance(given, str):
             return None
-        found = [name for each in JsonLines(directory / STDERR).read(last=True) for name in each[1]]
-        if found:
-            names = ", ".join(dict.fromkeys(found))
-            message = f"nothing was reported on stdout; {names} came on stderr, which is not read"
-            return Failure(FailureKind.NO_METRIC, message)
-        metric = self._objective.metrics[0]
-        line = _line_with(metric, directory)
-        if line is None:
+        elif given.file is not None:
+            why = _of_file(directory / given.file, given.file, metric)
+        else:
+            line = _line_with(metric, directory) or _last_line(directory)
+            printed = "it printed nothing" if line is None else f"it printed `{line}`"
+            why = f"{printed}, where {(given.regex or {})[metric]!r} finds no number"
+        if why is None:
             return None
-        message = f"no metric '{metric}' was reported; it printed `{line}`, and metrics are"
-        return Failure(FailureKind.NO_METRIC, f"{message} JSON lines: {json.dumps({metric: 0.1})}")
+        return Failure(FailureKind.NO_METRIC, f"no metric '{metric}' was reported; {why}")
 
     def _start(self, job: Job, directory: Path, source: Source) -> ProcessGroup:
         checkpoints, config = directory / CHECKPOINTS, json.dumps(dict(job.config))
@@ -279,6 +290,28 @@ def _line_with(metric: str, directory: Path) -> str | None:
             if re.search(rf"(?<!\w){re.escape(metric)}(?!\w)", line):
                 return shortened(line.strip(), _LINE_LENGTH)
     return None
+
+
+def _last_line(directory: Path) -> str | None:
+    """The last thing that it printed, shortened."""
+    for name in (STDOUT, STDERR):
+        for line in last_lines(directory / name, 1):
+            return shortened(line.strip(), _LINE_LENGTH)
+    return None
+
+
+def _of_file(path: Path, name: str, metric: str) -> str:
+    """Why a file has no metrics."""
+    if not path.exists():
+        where = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
+        return f"it wrote no {name} into {where}"
+    lines = last_lines(path, 1)
+    holds = f"says `{shortened(lines[0].strip(), _LINE_LENGTH)}`" if lines else "is empty"
+    return f"its {name} {holds}, and metrics are {_json_of(metric)}"
+
+
+def _json_of(metric: str) -> str:
+    return f"JSON lines: {json.dumps({metric: 0.1})}"
 
 
 def _failure(code: int, directory: Path, hints: Mapping[str, str]) -> Failure:

@@ -116,6 +116,50 @@ def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, lin
     )
 
 
+PATTERN = {"regex": {"loss": "loss: ([0-9.]+)"}}
+FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
+
+
+@pytest.mark.parametrize(
+    ("code", "given", "why"),
+    [
+        (
+            "print('loss = 0.5\\ndone')",
+            PATTERN,
+            "it printed `loss = 0.5`, where 'loss: ([0-9.]+)' finds no number",
+        ),
+        (
+            "print('begun\\nerror 0.5')",
+            PATTERN,
+            "it printed `error 0.5`, where 'loss: ([0-9.]+)' finds no number",
+        ),
+        ("", PATTERN, "it printed nothing, where 'loss: ([0-9.]+)' finds no number"),
+        (
+            "open('m.jsonl', 'w').write('{\"loss\": 1}')",
+            {"file": "m.jsonl"},
+            f"it wrote no m.jsonl into {FOLDER}",
+        ),
+        (
+            "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.csv', 'w').write('loss,1\\n')",
+            {"file": "m.csv"},
+            'its m.csv says `loss,1`, and metrics are JSON lines: {"loss": 0.1}',
+        ),
+        (
+            "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.jsonl', 'w')",
+            {"file": "m.jsonl"},
+            'its m.jsonl is empty, and metrics are JSON lines: {"loss": 0.1}',
+        ),
+    ],
+)
+def test_what_there_was_instead_is_told_of_every_source(
+    tmp_path: Path, code: str, given: Any, why: str
+) -> None:
+    found = failure(objective(tmp_path, code, metrics_from=given)(job(tmp_path)))
+
+    assert found.kind == FailureKind.NO_METRIC
+    assert found.message == f"no metric 'loss' was reported; {why}"
+
+
 # --- what it is given ---
 
 
