@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from hpo.curves import features, network
 from hpo.curves.distributions import Array, Distribution, mixture
-from hpo.curves.scales import LOWEST, Scale, scale_of
+from hpo.curves.scales import LOWEST, Scale, Scales
 from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, numbers, step_of
 from hpo.directions import Direction
 
@@ -149,7 +149,7 @@ def _forecast_all(
     listed_past = enumerate([] if history is None else listed(history, "history"))
     past = _some([Seen.of(c, direction, f"history {i}") for i, c in listed_past])
     bounds = bounds_of([*seen, *past], bounds)
-    study = _Study(past, horizon, direction, bounds)
+    study = _Study(past, horizon, direction, Scales([p.values for p in past], direction, bounds))
     parts = (seen[i : i + _AT_ONCE] for i in range(0, len(seen), _AT_ONCE))
     return [found for part in parts for found in study.forecasts(part, wanted)]
 
@@ -162,13 +162,13 @@ class _Study:
         past: Finished curves.
         horizon: The last step that there will be.
         direction: Whether lower or higher values are better.
-        bounds: Lowest and highest possible value, where they are known.
+        scales: On which curves are compared with these.
     """
 
     past: Sequence[Seen]
     horizon: float
     direction: Direction
-    bounds: tuple[float, float] | None
+    scales: Scales
 
     def forecasts(self, curves: Sequence[Seen], wanted: Array) -> list[Forecast]:
         """The forecasts of some curves at the wanted steps, one for each.
@@ -184,11 +184,9 @@ class _Study:
 
     def _scaled(self, curves: Sequence[Seen], power: float) -> list[_Scaled]:
         """Each curve on a scale; the power is that of how much farther there is to go."""
-        values = [p.values for p in self.past]
         scaled = []
         for c in curves:
-            reach = (self.horizon / float(c.steps[-1])) ** power
-            scale = scale_of(c.values, values, self.direction, self.bounds, reach)
+            scale = self.scales.of(c.values, (self.horizon / float(c.steps[-1])) ** power)
             scaled.append(_Scaled(c.steps, scale.goodness(c.values), scale))
         return scaled
 

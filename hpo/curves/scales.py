@@ -94,14 +94,8 @@ class Scale:
         return float(np.arcsinh((self.worst - self.best) / self.unit))
 
 
-def scale_of(
-    curve: Array,
-    past: Sequence[Array],
-    direction: Direction,
-    bounds: tuple[float, float] | None,
-    reach: float = 1.0,
-) -> Scale:
-    """The scale on which a curve is compared with finished ones of its study.
+class Scales:
+    """The scales on which curves are compared with finished ones of their study.
 
     A side that has a finite bound ends there; where the better one does and values span decades,
     the scale is logarithmic. Without bounds, losses that are never negative have
@@ -110,35 +104,54 @@ def scale_of(
     have come.
 
     Args:
-        curve: Its values.
         past: Values of the finished curves.
         direction: Whether lower or higher values are better.
         bounds: Lowest and highest possible value; may be infinite.
-        reach: How many times as far.
     """
-    sign = 1.0 if direction == "maximize" else -1.0
-    everything = sign * np.concatenate([curve, *past])
-    finite = everything[np.isfinite(everything)]
-    low, high = _bounds(sign * finite, direction, bounds)
-    worst, best = (low, high) if direction == "maximize" else (-high, -low)
-    firsts = [(sign * c)[np.isfinite(c)][:1] for c in past or [curve]]
-    has_floor, has_ceiling = bool(np.isfinite(worst)), bool(np.isfinite(best))
-    if not has_floor:
-        worst = float(np.median(np.concatenate(firsts)))
-    if has_ceiling and _all_alike(finite, len(past), best - worst):
-        has_ceiling = False
-    if not has_ceiling:
-        best = _out_of_reach(finite, worst, reach)
-    if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
-        worst = best - _unit(best)
-        has_floor = False
-    unit = math.inf
-    if has_ceiling and not has_floor:
-        lasts = [(sign * c)[np.isfinite(c)][-1:] for c in [*past, curve]]
-        ends = best - np.concatenate(lasts)
-        unit = _unit_of_decades(ends if not past else ends[:-1], ends[-1], best - worst)
-    scale = Scale(sign * worst, sign * best, has_floor, has_ceiling, unit=unit)
-    return scale.reaching(float(curve[-1]))
+
+    def __init__(
+        self, past: Sequence[Array], direction: Direction, bounds: tuple[float, float] | None
+    ) -> None:
+        self._direction: Direction = direction
+        self._sign = 1.0 if direction == "maximize" else -1.0
+        self._bounds = bounds
+        self._n = len(past)
+        finite = [_finite(self._sign * values) for values in past]
+        self._finite = np.concatenate([np.empty(0), *finite])
+        self._firsts = np.concatenate([np.empty(0), *(values[:1] for values in finite)])
+        self._lasts = np.concatenate([np.empty(0), *(values[-1:] for values in finite)])
+
+    def of(self, curve: Array, reach: float = 1.0) -> Scale:
+        """The scale of a curve, by its values.
+
+        Args:
+            curve: The values.
+            reach: How many times as far as values have come the best one is, where it is unknown.
+        """
+        sign, own = self._sign, _finite(self._sign * curve)
+        finite = np.concatenate([own, self._finite])
+        low, high = _bounds(sign * finite, self._direction, self._bounds)
+        worst, best = (low, high) if self._direction == "maximize" else (-high, -low)
+        has_floor, has_ceiling = bool(np.isfinite(worst)), bool(np.isfinite(best))
+        if not has_floor:
+            worst = float(np.median(self._firsts if self._n else own[:1]))
+        if has_ceiling and _all_alike(finite, self._n, best - worst):
+            has_ceiling = False
+        if not has_ceiling:
+            best = _out_of_reach(finite, worst, reach)
+        if not best - worst > max(1e-12 * max(abs(best), abs(worst)), 1 / _BEYOND):
+            worst = best - _unit(best)
+            has_floor = False
+        unit = math.inf
+        if has_ceiling and not has_floor:
+            ends = self._lasts if self._n else own[-1:]
+            unit = _unit_of_decades(best - ends, best - own[-1], best - worst)
+        scale = Scale(sign * worst, sign * best, has_floor, has_ceiling, unit=unit)
+        return scale.reaching(float(curve[-1]))
+
+
+def _finite(values: Array) -> Array:
+    return values[np.isfinite(values)]
 
 
 def _unit_of_decades(ends: Array, own: float, width: float) -> float:
@@ -194,8 +207,9 @@ def _bounds(
 
 def _all_alike(finite: Array, n_curves: int, width: float) -> bool:
     """Whether a study's values differ so little that its bounds are far away."""
-    spread = np.subtract(*np.quantile(finite, [0.98, 0.02]))
-    return n_curves >= _ENOUGH and bool(spread < _ALIKE * width)
+    if n_curves < _ENOUGH:
+        return False
+    return bool(np.subtract(*np.quantile(finite, [0.98, 0.02])) < _ALIKE * width)
 
 
 def _out_of_reach(finite: Array, worst: float, reach: float) -> float:
