@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -57,10 +57,11 @@ class Source:
 
 
 class JsonLines(Source):
-    """Lines that are JSON objects, or one JSON object on many lines.
+    """Lines that are JSON objects, or one JSON object on many lines, which may be written anew.
 
     The numbers in an object are metrics; a whole `step`, or else `epoch`, is the step. Any other
-    `step` is left out.
+    `step` is left out. Of an object written anew those without a step are read at the end alone:
+    how many of them anybody sees before is chance.
 
     Args:
         path: What the command writes; it need not be there yet.
@@ -69,23 +70,35 @@ class JsonLines(Source):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._tail = Tail(path)
+        self._written: tuple[int, int] | None = None
         self._latest: Reading | None = None
 
     def read(self, *, last: bool) -> Iterator[Reading]:
-        """What stands on new lines."""
-        whole = self._whole() if last else None
-        for text in [whole] if whole else self._tail.lines(last=last):
-            reading = _of_json(text)
-            if reading and not (whole and reading == self._latest):
+        """What stands on new lines, or in the file as a whole."""
+        whole = self._whole(last=last)
+        lines = self._tail.lines(last=last)
+        if whole is not None and (last or whole.step is not None):
+            list(lines)  # are parts of it
+            readings: Iterable[Reading | None] = [whole]
+        else:
+            readings = map(_of_json, lines)
+        for reading in filter(None, readings):
+            # A line without a step counts, though it says the same as the one before.
+            counts = whole is None and reading.step is None
+            if counts or reading != self._latest:
                 self._latest = reading
                 yield reading
 
-    def _whole(self) -> str | None:
-        """All of the file if it is one JSON object, which may have been written anew in place."""
-        if not self._path.exists() or self._path.stat().st_size > _CHUNK_BYTES:
+    def _whole(self, *, last: bool) -> Reading | None:
+        """What the file says if it is one JSON object, and was written since the last time."""
+        if not self._path.exists():
             return None
-        text = self._path.read_text(encoding="utf-8", errors="replace")
-        return text if _of_json(text) else None
+        found = self._path.stat()
+        written = found.st_size, found.st_mtime_ns
+        if found.st_size > _CHUNK_BYTES or (written == self._written and not last):
+            return None
+        self._written = written
+        return _of_json(self._path.read_text(encoding="utf-8", errors="replace"))
 
 
 class Patterns(Source):

@@ -37,7 +37,10 @@ class Strict(BaseModel):
 class MetricsFrom(Strict):
     """Where a command's metrics are, if it does not print JSON lines."""
 
-    file: str | None = Field(None, description="A JSON lines file in the trial's folder.")
+    file: str | None = Field(
+        None,
+        description="A file in the trial's folder with JSON lines, or one object written anew.",
+    )
     regex: dict[str, str] | None = Field(
         None, description="By metric, a pattern whose one group is its value; also for `step`."
     )

@@ -244,6 +244,32 @@ print('{"loss": 1, "size": 9}', end="")
     assert 0 < first.wall_seconds <= rest[0].wall_seconds
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_json_object_that_is_written_anew_is_read_each_time(
+    tmp_path: Path, indent: int | None
+) -> None:
+    script = f"""
+import json, os, time
+from pathlib import Path
+path = Path(os.environ["HPO_TRIAL_DIRECTORY"]) / "metrics.json"
+for epoch in (1, 2, 3):
+    said = {{"epoch": epoch, "loss": 1 / epoch, "by_class": {{"loss": 7}}}}
+    with path.open("w") as file:
+        json.dump(said, file, indent={indent})
+    while not Path(f"go{{epoch}}").exists(): time.sleep(0.01)
+with path.open("w") as file:
+    json.dump({{"loss": 0.25, "size": 9}}, file, indent={indent})
+"""
+    steps = objective(tmp_path, script, metrics_from={"file": "metrics.json"})(job(tmp_path))
+    for epoch in (1, 2, 3):
+        report = next(steps)
+        assert (report.step, dict(report.metrics)) == (epoch, {"loss": 1 / epoch})
+        (tmp_path / f"go{epoch}").touch()
+    rest, metrics = ran(steps)
+    assert rest == []
+    assert metrics == {"loss": 0.25, "size": 9}
+
+
 def test_a_metrics_file_is_read_as_it_grows_and_an_earlier_attempts_is_put_aside(
     tmp_path: Path,
 ) -> None:
