@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +46,6 @@ class TrainerObjective:
         self._draining = False
         self.goals = goals_of(plan)
         torch.set_num_threads(self._run.threads)
-        # The first optimizer imports it, a second and more: not in a trial's time.
-        importlib.import_module("torch._dynamo")
         objective = plan.spec.objective
         for name in _own_models(plan):
             _find(name, plan.folder)

@@ -10,6 +10,7 @@ are of weights alone: biases and norms' gains, which have one dimension, are lef
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from inspect import unwrap
 from types import MappingProxyType
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import Adam, Optimizer
 
 from hpo.trainers.config import FULL_BATCH, TrainerConfig
+from hpo.trainers.eager import Eager
 from hpo.trainers.second_order import LBFGS, ConjugateGradients, Newton
 from hpo.trainers.second_order import Objective as Objective
 
@@ -27,12 +29,28 @@ _DECAY = "decoupled_weight_decay"  # not "weight_decay": PyTorch would add its p
 Groups = list[dict[str, Any]]
 
 
+class _SGD(Eager, torch.optim.SGD):
+    pass
+
+
+class _Adagrad(Eager, torch.optim.Adagrad):
+    pass
+
+
+class _RMSprop(Eager, torch.optim.RMSprop):
+    pass
+
+
+class _Adam(Eager, Adam):
+    pass
+
+
 def sgd(config: TrainerConfig, groups: Groups) -> Optimizer:
     """Gradient descent with `momentum`, Nesterov's where asked for.
 
     Without momentum there is nothing to look ahead with, so Nesterov's step is the plain one.
     """
-    return torch.optim.SGD(
+    return _SGD(
         groups,
         lr=config.learning_rate,
         momentum=config.momentum,
@@ -46,7 +64,7 @@ def adagrad(config: TrainerConfig, groups: Groups) -> Optimizer:
 
     Source: Duchi, Hazan & Singer (2011), Adaptive subgradient methods.
     """
-    return torch.optim.Adagrad(groups, lr=config.learning_rate, fused=_on(groups, "cpu"))
+    return _Adagrad(groups, lr=config.learning_rate, fused=_on(groups, "cpu"))
 
 
 def rmsprop(config: TrainerConfig, groups: Groups) -> Optimizer:
@@ -54,7 +72,7 @@ def rmsprop(config: TrainerConfig, groups: Groups) -> Optimizer:
 
     Source: Tieleman & Hinton (2012), Lecture 6.5 of Neural networks for machine learning.
     """
-    return torch.optim.RMSprop(
+    return _RMSprop(
         groups, lr=config.learning_rate, alpha=config.rho, foreach=_on(groups, "cpu", "cuda")
     )
 
@@ -65,7 +83,7 @@ def adam(config: TrainerConfig, groups: Groups) -> Optimizer:
     With `weight_decay`, which is decoupled here, this is AdamW: the two names mean one step, and
     adamw is the one that people look for. Source: Kingma & Ba (2015), Adam, algorithm 1.
     """
-    return Adam(
+    return _Adam(
         groups,
         lr=config.learning_rate,
         betas=(config.beta1, config.beta2),
@@ -122,13 +140,19 @@ def build(config: TrainerConfig, parameters: Iterable[nn.Parameter]) -> Optimize
 
 
 def plain_step(optimizer: Optimizer) -> Callable[[], object]:
-    """`optimizer.step`, and of sgd no more than what it comes to.
+    """`optimizer.step`, for which nothing is compiled, profiled or hooked; of sgd the kernel alone.
 
     What PyTorch does around its kernel takes longer than a small network's weights take to change.
     """
     if isinstance(optimizer, torch.optim.SGD) and optimizer.param_groups[0]["fused"]:
         return partial(_sgd_step, optimizer)
-    return optimizer.step
+    return partial(_step, optimizer, unwrap(type(optimizer).step))
+
+
+@torch.no_grad()
+def _step(optimizer: Optimizer, step: Callable[[Optimizer], object]) -> None:
+    shrink(optimizer)
+    step(optimizer)
 
 
 @torch.no_grad()

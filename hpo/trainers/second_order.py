@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lbfgs import _strong_wolfe
 
+from hpo.trainers.eager import Eager
+
 NEWTON_MAX_PARAMETERS = 100_000
 """The most parameters for which `Newton` is of use.
 
@@ -37,7 +39,7 @@ class Objective(Protocol):
         """The same loss, to be differentiated twice, shape (); `grad` is left alone."""
 
 
-class LBFGS(torch.optim.LBFGS):
+class LBFGS(Eager, torch.optim.LBFGS):
     """PyTorch's L-BFGS: one iteration a step, with a line search for the strong Wolfe conditions.
 
     Source: Nocedal & Wright (2006), Numerical Optimization, algorithms 7.4 and 3.5.
@@ -79,7 +81,7 @@ class LBFGS(torch.optim.LBFGS):
         return loss
 
 
-class ConjugateGradients(torch.optim.Optimizer):
+class ConjugateGradients(Eager):
     """Nonlinear conjugate gradients, Polak and Ribiere's beta where it is positive.
 
         beta = max(g' (g - g_old) / g_old' g_old, 0)
@@ -133,7 +135,7 @@ class ConjugateGradients(torch.optim.Optimizer):
         return loss
 
 
-class Newton(torch.optim.Optimizer):
+class Newton(Eager):
     """Newton's method, damped: (H + alpha I) d = -g, then w <- w + t d.
 
     d is found by conjugate gradients from products with H alone. t is halved from 1 until the loss

@@ -441,6 +441,23 @@ def test_a_study_of_a_function_imports_neither_torch_nor_mlflow(folder: Folder, 
     assert folder.states("s") == {"COMPLETE": 3, "FAIL": 1}
 
 
+def test_no_optimizer_imports_pytorchs_compiler(folder: Folder) -> None:
+    values = {
+        "name": "net",
+        "objective": {"trainer": "classifier", "data": "iris", "metric": "val_loss", "epochs": 2},
+        "space": {
+            "optimizer": ["sgd", "adagrad", "rmsprop", "adam", "adamw", "lbfgs", "cg", "newton"],
+            "width": 4,
+        },
+        "search": {"sampler": "grid"},
+    }
+    among = ("torch", "torch._dynamo", "mlflow")
+    imported, _ = imported_by(["run", folder.study(values)], among, folder.path)
+
+    assert imported == ["torch"]
+    assert folder.states("net") == {"COMPLETE": 8}
+
+
 # --- two at once ---
 
 
