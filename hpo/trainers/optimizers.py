@@ -50,13 +50,20 @@ def sgd(config: TrainerConfig, groups: Groups) -> Optimizer:
 
     Without momentum there is nothing to look ahead with, so Nesterov's step is the plain one.
     """
-    return _SGD(
+    optimizer = _SGD(
         groups,
         lr=config.learning_rate,
         momentum=config.momentum,
         nesterov=config.nesterov and config.momentum > 0,
         fused=_on(groups, "cpu", "cuda", "mps"),
     )
+    if config.momentum:
+        # PyTorch's fused kernel makes them without filling them; where fp16's first steps overflow
+        # it does not fill them later, either.
+        for group in optimizer.param_groups:
+            for w in group["params"]:
+                _velocity(optimizer, w)
+    return optimizer
 
 
 def adagrad(config: TrainerConfig, groups: Groups) -> Optimizer:

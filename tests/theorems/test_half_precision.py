@@ -64,6 +64,34 @@ def test_what_fp16_would_take_for_0_is_followed_penalised_and_clipped_as_in_fp32
         assert any((a - b).norm() > 0.1 * b.norm() for a, b in zip(half, plain, strict=True))
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rmsprop", "adam"])
+def test_steps_that_overflow_leave_no_trace(optimizer: str) -> None:
+    def trained(precision: str) -> tuple[int, list[torch.Tensor]]:
+        """So many steps were skipped, and the weights after three that were not."""
+        own = {"momentum": 0.9} if optimizer == "sgd" else {}
+        fields = {"optimizer": optimizer, "precision": precision, "learning_rate": 1e-4, **own}
+        model = nn.Linear(16, 1).to(HERE)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.fill_(0.01)
+        randomness = Randomness(0, HERE, borrows=False)
+        config = TrainerConfig.from_mapping(fields)
+        stepper = Stepper(config, model, "regression", randomness, HERE)
+        x, y = torch.ones(8, 16, device=HERE), torch.full((8,), 100.0, device=HERE)
+        n_skipped = n = 0
+        while n < 3:
+            scale = stepper.scaler.get_scale()
+            stepper.step(x, y)
+            skipped = stepper.scaler.get_scale() < scale
+            n, n_skipped = n + (not skipped), n_skipped + skipped
+        return n_skipped, [p.detach() for p in model.parameters()]
+
+    (n_skipped, half), (_, whole) = trained("fp16"), trained("fp32")
+    assert n_skipped
+    for a, b in zip(half, whole, strict=True):
+        assert torch.allclose(a - 0.01, b - 0.01, rtol=0.01)
+
+
 GPU = torch.device("cuda")
 
 
