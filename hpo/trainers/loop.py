@@ -180,6 +180,10 @@ def unfit(config: TrainerConfig, data: Data) -> Iterator[Problem]:
 
 
 def _means(latest: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each metric over the folds."""
+    """The mean of each metric over the folds.
+
+    One that a fold lacks has none: it is told at the end alone, or this fold cannot judge by it.
+    """
     folds = list(latest.values())
-    return {name: fmean(fold[name] for fold in folds) for name in folds[0]}
+    names = [name for name in folds[0] if all(name in fold for fold in folds)]
+    return {name: fmean(fold[name] for fold in folds) for name in names}

@@ -16,7 +16,7 @@ from hpo.trainers.config import FIELDS, FIRST_ORDER
 from hpo.trainers.data import BUILT_IN, Source, load
 from hpo.trainers.data.parts import Data, Tensors
 from hpo.trainers.goals import ALWAYS as REPORTED
-from hpo.trainers.loop import fit, fit_folds
+from hpo.trainers.loop import Fit, fit, fit_folds
 from hpo.trainers.models import NORMS
 from hpo.trainers.optimizers import OPTIMIZERS
 from hpo.trainers.training import batch_sizes
@@ -102,24 +102,34 @@ def test_goals_that_the_data_cannot_meet_are_told_before_training() -> None:
             next(fit({}, "iris", seed=0, goals=goals))
 
 
+def ended(fitting: Fit) -> tuple[list[Mapping[str, float]], Mapping[str, float]]:
+    """All that a fit reports, and what it returns."""
+    reports = []
+    while True:
+        try:
+            reports.append(next(fitting).metrics)
+        except StopIteration as end:
+            return reports, end.value
+
+
 def test_folds_are_trained_in_turns_and_reported_as_means() -> None:
     folds = load(Source("iris", folds=3), seed=0)
     config = {"epochs": 12, "width": 5, "patience": 1, "learning_rate": 0.5, "batch_size": 20}
-    alone = []
-    for data in folds:
-        running, reports = fit(config, data, seed=0), []
-        while True:
-            try:
-                reports.append(next(running).metrics)
-            except StopIteration as end:
-                alone.append((reports, end.value))
-                break
+    goals = Goals(("train_error",))  # which is judged at the end of each fold alone
+    alone = [ended(fit(config, data, seed=0, goals=goals)) for data in folds]
     assert len({len(reports) for reports, _ in alone}) > 1  # some end earlier
-    together = list(fit_folds(config, folds, seed=0))
+    together, means = ended(fit_folds(config, folds, seed=0, goals=goals))
     assert len(together) == max(len(reports) for reports, _ in alone)
-    first = together[0].metrics["val_loss"]
+    first = together[0]["val_loss"]
     assert first == pytest.approx(np.mean([reports[0]["val_loss"] for reports, _ in alone]))
-    assert together[0].step == 1
+    assert all("train_error" not in report for report in together)
+    for name in ("val_loss", "train_error"):
+        assert means[name] == pytest.approx(np.mean([of_fold[name] for _, of_fold in alone]))
+
+
+def test_the_first_report_of_folds_is_that_of_step_1() -> None:
+    folds = load(Source("iris", folds=3), seed=0)
+    assert next(fit_folds({"epochs": 1}, folds, seed=0)).step == 1
 
 
 @pytest.mark.parametrize(
