@@ -131,7 +131,7 @@ _COUNTS = st.lists(st.floats(1, 1e9) | st.sampled_from([1.0, 9e99]), min_size=3,
         },
     )
 )
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_data_needs_of_anything_are_in_order_or_refused(given_: dict[str, Any]) -> None:
     needs = answer(lambda: hpo.data_needs(**given_))
     if needs is None:

@@ -52,7 +52,7 @@ def law(n: Any, c: float = 0.02, a: float = 3.0, b: float = 0.5) -> Any:
     return c + a * np.asarray(n, float) ** -b
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(given_=measurements())
 def test_no_answer_is_nan_quantiles_rise_and_spreads_are_positive(given_: dict[str, Any]) -> None:
     needs = hpo.data_needs(**given_)
@@ -126,7 +126,7 @@ def test_a_score_is_one_minus_an_error(errors: list[float], target: float) -> No
     np.testing.assert_allclose(score.error_at(n).mean, 1 - error.error_at(n).mean, atol=1e-3)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_order_and_missing_errors_do_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -118,7 +118,7 @@ def test_mixed_examples_keep_their_partners_in_micro_batches() -> None:
         torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
-# 300 MB are left; the hidden layer of all 4,096 examples at once takes 1 GB, and its gradient too.
+# 100 MB are left; the hidden layer of all 1,024 examples takes 270 MB, and its gradient as much.
 _TIGHT = """
 import resource, sys
 import torch
@@ -135,15 +135,15 @@ model = torch.nn.Sequential(torch.nn.Linear(4, 65536), torch.nn.ReLU(), torch.nn
 model.to(here)
 config = TrainerConfig(learning_rate=1e-6, momentum=0.0)
 stepper = Stepper(config, model, "classification", randomness, here)
-x, y = torch.randn(4096, 4).to(here), torch.zeros(4096, dtype=torch.long).to(here)
+x, y = torch.randn(1024, 4).to(here), torch.zeros(1024, dtype=torch.long).to(here)
 stepper.step(x[:1], y[:1])  # makes what is made once
 if here.type == "cuda":
     torch.cuda.empty_cache()
-    room = torch.cuda.memory_reserved() + 300 * 2**20
+    room = torch.cuda.memory_reserved() + 100 * 2**20
     torch.cuda.set_per_process_memory_fraction(room / torch.cuda.mem_get_info()[1])
 else:
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + 300 * 2**20, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + 100 * 2**20, resource.RLIM_INFINITY))
 print(float(stepper.step(x, y)), stepper.at_once)
 """
 
@@ -155,7 +155,7 @@ def test_a_batch_that_does_not_fit_is_trained_on_in_micro_batches() -> None:
     assert done.returncode == 0, done.stderr
     loss, at_once = done.stdout.split()
     assert 0 < float(loss) < 10
-    assert 32 <= int(at_once) <= 512
+    assert 16 <= int(at_once) <= 256
 
 
 def test_what_does_not_fit_for_one_example_is_out_of_memory() -> None:
