@@ -324,7 +324,7 @@ def test_a_named_index_of_pandas_is_a_column(tmp_path: Path, first: int) -> None
 def test_zeros_in_front_are_a_part_of_a_classs_name(
     tmp_path: Path, labels: list[str], names: tuple[str, ...], suffix: str
 ) -> None:
-    lines = ["a;y;y", *(f"{i};{labels[i % 3]};{i}" for i in range(60))]
+    lines = ["a;y;b", *(f"{i};{labels[i % 3]};{i}" for i in range(60))]
     pd.Series(lines).to_csv(tmp_path / f"a{suffix}", index=False, header=False)
     data = one(Source(f"a{suffix}", target="y", positive=names[-1], folder=tmp_path))
     assert data.classes == names
@@ -338,6 +338,26 @@ def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "'a.parquet' cannot be read: several of its columns are called 'a'; rename all but one."
     )
+
+
+@pytest.mark.parametrize("name", ["a", "y"])
+def test_columns_of_one_name_are_told_in_text_too(tmp_path: Path, name: str) -> None:
+    # Pandas calls the second one y.1, and what is to be predicted would be a feature.
+    rows = [f"{i % 7},{i % 2},{i % 2 if name == 'y' else i % 5}" for i in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join([f"a, y,{name}", *rows]))
+    source = Source("a.csv", target="y", folder=tmp_path)
+    (problem,) = mistakes_of(source)
+    assert problem.message == (
+        f"'a.csv' cannot be read: several of its columns are called {name!r}; rename all but one."
+    )
+    with pytest.raises(ValueError, match=f"several of its columns are called {name!r}"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    rows = [f"{i % 7},{i % 2},{i % 3},{i % 5}" for i in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join([",y,,b", *rows]))
+    assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (3,)
 
 
 @pytest.mark.parametrize("start", [0, None])

@@ -6,7 +6,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -204,11 +204,25 @@ def header(source: Source) -> list[str]:
     """The names of a table's columns, from its first line or, of Parquet, its schema."""
     if source.path.suffix.lower() == ".parquet":
         return parquet_columns(source.path)
-    with open_text(source.path) as lines:
+    if not (names := text_columns(source.path)):
+        raise DataError(f"{source.name!r} is empty.")
+    return names
+
+
+def text_columns(path: Path) -> list[str]:
+    """The names of the columns in a CSV file, by its first line; none where that is empty.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: two columns have one name, of which pandas would call the second `y.1`.
+    """
+    with open_text(path) as lines:
         first = next(iter(lines), "")
     if not first.strip():
-        raise DataError(f"{source.name!r} is empty.")
-    return next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+        return []
+    names = next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+    _refuse_twice(filter(None, names))
+    return names
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -230,9 +244,13 @@ def parquet_columns(path: Path) -> list[str]:
     unnamed = {each for each in indices if isinstance(each, str) and re.fullmatch(_LEVEL, each)}
     stored = [called.get(name) if name in unnamed else name for name in schema.names]
     names = [str(name) for name in (*stored, *counting) if name is not None]
+    _refuse_twice(names)
+    return names
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ValueError(f"several of its columns are called {twice[0]!r}; rename all but one")
-    return names
 
 
 def open_text(path: Path) -> IO[str]:

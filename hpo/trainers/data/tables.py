@@ -27,6 +27,7 @@ from hpo.trainers.data.source import (
     open_text,
     parquet_columns,
     target_of,
+    text_columns,
     unreadable,
 )
 from hpo.trainers.data.targets import missing
@@ -76,6 +77,7 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
         frame = pd.read_parquet(path)
         named = [name for name in frame.index.names if name is not None]
         return (frame.reset_index(level=named) if named else frame).rename(columns=str)
+    text_columns(path)  # of which pandas would rename one of two that are called alike
     separator, frame = _read_csv(path, dtype=dict.fromkeys(as_text, str))
     frame = frame.rename(columns=str)
     if separator != ";":
