@@ -340,6 +340,38 @@ def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("end", [",", ",,", ", ", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_separator_at_the_end_of_each_row_shifts_no_column(
+    tmp_path: Path, end: str, newline: str
+) -> None:
+    between = end[0]
+    rows = [[f"0{i % 2 + 1}", f"{i % 7}", f"{i / 4}"] for i in range(30)]
+    for name, at_end in (("plain.csv", ""), ("ends.csv", end)):
+        lines = [
+            between.join(["sold", "rooms", "price"]),
+            *(between.join(r) + at_end for r in rows),
+        ]
+        (tmp_path / name).write_text(newline.join(lines), newline="")
+    plain, ends = (
+        one(Source(n, target="sold", folder=tmp_path)) for n in ("plain.csv", "ends.csv")
+    )
+    assert ends.classes == ("01", "02")
+    assert torch.equal(tensors(ends.train).x, tensors(plain.train).x)
+    assert torch.equal(tensors(ends.train).y, tensors(plain.train).y)
+    assert read_rows(tmp_path / "ends.csv", ends.transformer)["price"].tolist() == [
+        i / 4 for i in range(30)
+    ]
+
+
+@pytest.mark.parametrize("last", ["2", "NA", ""])
+def test_names_of_rows_as_r_writes_them_are_no_column(tmp_path: Path, last: str) -> None:
+    rows = [f"{i},{i % 7},{last if i % 5 == 0 else i % 3}" for i in range(1, 31)]
+    (tmp_path / "a.csv").write_text("\n".join(["y,b", *rows]))
+    frame = read_table(tmp_path / "a.csv")
+    assert frame["y"].tolist() == [i % 7 for i in range(1, 31)]
+
+
 @pytest.mark.parametrize("name", ["a", "y"])
 def test_columns_of_one_name_are_told_in_text_too(tmp_path: Path, name: str) -> None:
     # Pandas calls the second one y.1, and what is to be predicted would be a feature.

@@ -88,9 +88,21 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
 def _read_csv(path: Path, **options: Any) -> tuple[str, pd.DataFrame]:
     """What separates the columns of a CSV file, and its rows."""
     with open_text(path) as lines:
-        separator = delimiter(lines.readline())
-        lines.seek(0)
-        return separator, pd.read_csv(
+        separator, first = delimiter(lines.readline()), lines.readline()
+    frame = _parsed(path, separator, **options)
+    n_more = 0 if isinstance(frame.index, pd.RangeIndex) else frame.index.nlevels
+    if n_more and first.rstrip("\r\n ").endswith(separator):
+        n = len(frame.columns)
+        # Rows longer than the header begin with their names, as R writes them; pandas takes rows
+        # that end in a separator for such, which shifts all columns and leaves the last empty.
+        if frame.iloc[:, max(0, n - n_more) :].isna().all(axis=None):
+            frame = _parsed(path, separator, index_col=False, usecols=range(n), **options)
+    return separator, frame
+
+
+def _parsed(path: Path, separator: str, **options: Any) -> pd.DataFrame:
+    with open_text(path) as lines:
+        return pd.read_csv(
             lines,
             sep=separator,
             skipinitialspace=True,
@@ -104,7 +116,7 @@ def _with_zeros(path: Path, place: int, y: pd.Series) -> pd.Series:
     """Classes as they are written, if they are whole numbers with zeros in front, such as 01."""
     if path.suffix.lower() == ".parquet" or not isinstance(y.index, pd.RangeIndex):
         return y
-    _, frame = _read_csv(path, dtype=str, usecols=[place])
+    _, frame = _read_csv(path, dtype=str, usecols=[place], index_col=False)
     text = frame.iloc[:, 0].str.strip()
     return text if len(text) == len(y) and text.str.fullmatch(r"0\d+").any() else y
 
