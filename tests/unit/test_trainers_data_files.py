@@ -240,6 +240,20 @@ def test_rows_unlike_those_of_training_are_told(tmp_path: Path, text: str, messa
     assert str(caught.value).endswith(f"'{tmp_path / 'new.csv'}' {message}")
 
 
+@pytest.mark.parametrize("folds", [None, 3])
+def test_one_word_makes_words_of_all_dates_wherever_it_falls(
+    tmp_path: Path, folds: int | None
+) -> None:
+    days = [f"2020-01-{i % 5 + 1:02}" for i in range(N)]
+    path = tmp_path / "a.csv"
+    for row in range(0, N, 3):
+        lines = [f"{'n/k' if i == row else day},{i % 2}" for i, day in enumerate(days)]
+        path.write_text("\n".join(["day,y", *lines]))
+        for data in load(Source("a.csv", target="y", folds=folds, folder=tmp_path), seed=0):
+            assert data.shape[0] in (5, 6)  # a column for each day, and one where it is trained on
+            assert read_rows(path, data.transformer)["day"][row] == "n/k"
+
+
 def test_dates_are_no_numbers(tmp_path: Path) -> None:
     day = pd.Timestamp("2020-01-01")
     frame = pd.DataFrame({"code": ["abc"], "flag": True, "day": day, "size": day})

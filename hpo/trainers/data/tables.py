@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ def load_table(source: Source, seed: int) -> tuple[Data, ...]:
         y = _with_zeros(source.path, frame.columns.get_loc(target), y)
     _check(source.name, x)
     numbers = y.astype(float) if types.infer_dtype(y) == "decimal" else y
-    examples = InMemory(x, partial(fit_columns, source.name))
+    # What a column is does not depend on which rows are trained on.
+    kinds = {name: _kind(x[name]) for name in x}
+    examples = InMemory(x, partial(fit_columns, source.name, kinds))
     return assemble(source, examples, numbers.to_numpy(), seed=seed)
 
 
@@ -217,7 +219,7 @@ def _check(what: str, x: pd.DataFrame) -> None:
             )
 
 
-def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
+def fit_columns(name: str, kinds: Mapping[str, str], train: pd.DataFrame) -> ColumnTransformer:
     """A transformer from data frames to numbers, fitted on the rows of the training part.
 
     Numbers and dates: a gap becomes the median, and a further column tells of it; then all are
@@ -226,6 +228,7 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
 
     Args:
         name: Of the data set, for messages.
+        kinds: What each column is, by all of its rows: numbers, dates or words.
         train: The rows, without the target.
 
     Raises:
@@ -234,10 +237,10 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
     columns: dict[str, list[str]] = {"numbers": [], "dates": [], "words": []}
     for column in train:
         _warn_of_separators(name, train[column])
-        if reason := _useless(train[column]):
+        if reason := _useless(train[column], kinds[column]):
             _warn_once(f"the column {column!r} of {name!r} is left out: {reason}.")
         else:
-            columns[_kind(train[column])].append(column)
+            columns[kinds[column]].append(column)
     if not any(columns.values()):
         raise DataError(f"{name!r} has no column that tells anything beside the target.")
     words = OneHotEncoder(
@@ -260,14 +263,14 @@ def _standardised(numbers: Callable[[pd.DataFrame], pd.DataFrame]) -> object:
     return make_pipeline(FunctionTransformer(numbers), imputer, StandardScaler())
 
 
-def _useless(column: pd.Series) -> str | None:
-    """Why a column tells nothing; None where it may."""
+def _useless(column: pd.Series, kind: str) -> str | None:
+    """Why a column of a kind tells nothing; None where it may."""
     n_values = column.nunique()
     if str(column.name).startswith("Unnamed: ") and n_values == len(column):
         return "it has no name, and numbers the rows"  # as pandas writes tables unless told not to
     if n_values == 0 or (n_values == 1 and column.notna().all()):
         return "it is empty" if n_values == 0 else "it has one value in all training rows"
-    if n_values == len(column) and _kind(column) == "words":
+    if n_values == len(column) and kind == "words":
         return "it has another text in each row, as identifiers do"
     identifier = types.is_integer_dtype(column) and re.fullmatch(_IDENTIFIER, str(column.name))
     if n_values == len(column) and identifier:
