@@ -1,5 +1,6 @@
 """Tables and arrays in files."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -173,10 +174,71 @@ def test_numbers_that_are_taken_as_words_are_told(
     (tmp_path / "a.csv").write_text(text)
     assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (1 + 3,)
     (message,) = caplog.messages
-    assert message.startswith("the column 'p' of 'a.csv' has numbers such as '")
-    assert message.endswith(
-        ",5', which are taken as words: write 1234.5, or 1234,5 between semicolons."
+    assert message.startswith(
+        "the column 'p' of 'a.csv' is taken as words: it has numbers such as '"
     )
+    assert message.endswith(",5'. Write 1234.5, or 1234,5 between semicolons.")
+
+
+STRAY = "of its values are {}, and {!r} is not. Correct such cells, or leave them empty."
+LIKE_DATES = "it looks like dates, such as {!r}. Write them as 2020-12-31."
+WITH_SIGNS = "it has numbers such as {!r}. Write 1234.5, or 1234,5 between semicolons."
+
+
+@pytest.mark.parametrize(
+    ("value", "stray", "doubt"),
+    [
+        ("{n}.5", "-", "98% " + STRAY.format("numbers", "-")),
+        ("{n}", "unknown", "98% " + STRAY.format("numbers", "unknown")),
+        ("{n}", "$1,000", "98% " + STRAY.format("numbers", "$1,000")),
+        ("2020-{month:02}-{day:02}", "n/k", "98% " + STRAY.format("dates", "n/k")),
+        ("{day}.{month}.2019", "31.12.2019", LIKE_DATES.format("31.12.2019")),
+        ("{month}/{day}/2020", "12/1/2020 14:30", LIKE_DATES.format("12/1/2020 14:30")),
+        ("2020/{month:02}/{day:02}", "-", LIKE_DATES.format("2020/01/02")),
+        ("2020-{month}-{day:02}", "2020-1-01", LIKE_DATES.format("2020-1-01")),
+        ("{n}%", "0.5%", WITH_SIGNS.format("0.5%")),
+        ("${n},000", "100", WITH_SIGNS.format("$1,000")),
+        ("192.168.0.{n}", "10.0.0.1", None),
+        ("word {n}", "12", None),
+        ("{n} Main Street", "1.2.3", None),
+    ],
+)
+@pytest.mark.parametrize("is_distinct", [True, False])
+def test_what_words_seem_to_be_is_told(
+    tmp_path: Path,
+    value: str,
+    stray: str,
+    doubt: str | None,
+    is_distinct: bool,  # noqa: FBT001 - pytest's
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    n = [i if is_distinct else i % 9 for i in range(1, N)]
+    words = [stray, *(value.format(n=i, month=i // 28 + 1, day=i % 28 + 1) for i in n)]
+    rows = [f"{i % 5},{json.dumps(word)},{i % 2}" for i, word in enumerate(words)]
+    (tmp_path / "a.csv").write_text("\n".join(["b,a,y", *rows]))
+    one(Source("a.csv", target="y", folder=tmp_path))
+    told = f"the column 'a' of 'a.csv' is {'left out' if is_distinct else 'taken as words'}: "
+    if is_distinct:
+        doubt = doubt or "it has another text in each row, as identifiers do."
+    assert caplog.messages == ([told + doubt] if doubt else [])
+
+
+@pytest.mark.parametrize("name", ["size", "customer_id"])
+def test_whole_numbers_of_more_than_64_bits_are_told(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"{i % 5},{10**20 + i},{i % 2}" for i in range(N)]
+    (tmp_path / "a.csv").write_text("\n".join([f"b,{name},y", *rows]))
+    one(Source("a.csv", target="y", folder=tmp_path))
+    assert caplog.messages == [
+        f"the column {name!r} of 'a.csv' is left out: "
+        + (
+            "it has another number in each row, and is named as identifiers are."
+            if name == "customer_id"
+            else f"its whole numbers, such as {10**20 + N - 1}, have more than 64 bits. Write a "
+            "decimal point behind them if they measure something."
+        )
+    ]
 
 
 def trained(tmp_path: Path) -> Any:
@@ -246,7 +308,7 @@ def test_one_word_makes_words_of_all_dates_wherever_it_falls(
 ) -> None:
     days = [f"2020-01-{i % 5 + 1:02}" for i in range(N)]
     path = tmp_path / "a.csv"
-    for row in range(0, N, 3):
+    for row in range(0, N, 7):
         lines = [f"{'n/k' if i == row else day},{i % 2}" for i, day in enumerate(days)]
         path.write_text("\n".join(["day,y", *lines]))
         for data in load(Source("a.csv", target="y", folds=folds, folder=tmp_path), seed=0):
