@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits
 
 from hpo.trainers.data import Source, describe, load, load_data, mistakes_of, names
+from hpo.trainers.data.described import described
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, HostTensors, Tensors
 from hpo.trainers.data.source import image_classes
@@ -195,6 +196,27 @@ def test_seeds_decide_the_split() -> None:
     assert same(one, equal)
     assert not same(one, other)
     assert same(*(load(Source("iris"), seed=2**63)[0] for _ in range(2)))
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (Source("breast_cancer", positive="malignant"),
+         "569 examples, 30 features, classes malignant 212 (positive), benign 357"),
+        (Source("breast_cancer"),
+         "569 examples, 30 features, classes malignant 212, benign 357 (positive)"),
+        (Source("iris", folds=3),
+         "150 examples, 4 features, classes setosa 50, versicolor 50, virginica 50"),
+        (Source("diabetes", "regression"), "442 examples, 10 features, target from 25 to 346"),
+    ],
+)  # fmt: skip
+def test_data_is_described_in_a_line(source: Source, told: str) -> None:
+    assert described(load(source, seed=0)[0], source.positive) == told
+
+
+def test_images_are_described_by_their_size() -> None:
+    told = described(load(Source("digits"), seed=0)[0])
+    assert told.startswith("1,797 examples, images of 1 channel, 8 x 8, classes 0 178, 1 182,")
 
 
 def test_a_data_set_is_loaded_once() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from hpo.trainers.data import Source, load, mistakes_of
+from hpo.trainers.data.described import described
 from hpo.trainers.data.parts import Data, Tensors
 from hpo.trainers.data.source import parquet_columns
 from hpo.trainers.data.splits import splits
@@ -127,6 +128,28 @@ def test_the_transformer_of_a_table_takes_rows_as_they_are_in_the_file(tmp_path:
     assert np.array_equal(x[train].astype(np.float32), tensors(data.train).x)
     unlabelled = frame.drop(columns=["buys", "name"]).astype({"since": str})[:1]
     assert transformer.transform(unlabelled.assign(city="Atlantis")).shape == (1, *data.shape)
+
+
+def test_a_table_is_described_by_its_columns(tmp_path: Path) -> None:
+    people().assign(buys=np.arange(N) % 12).to_parquet(tmp_path / "a.parquet")
+    assert described(one(Source("a.parquet", target="buys", folder=tmp_path))) == (
+        "60 examples, 5 features (2 of numbers, 1 of dates, 1 of words, 1 of true and false), "
+        "12 classes of 5 examples"
+    )
+
+
+def test_classes_that_are_nearly_called_alike_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["y,a", *(f"{['no', 'yes', 'No', 'no '][i % 4]},{i % 7}" for i in range(N))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert one(Source("a.csv", target="y", folder=tmp_path)).classes == ("No", "no", "no ", "yes")
+    assert caplog.messages == [
+        (
+            "the target 'y' of 'a.csv' has the classes 'No', 'no', 'no ', which differ by case or "
+            "spaces alone: write them alike if they are one."
+        )
+    ]
 
 
 def test_rare_words_share_a_column(tmp_path: Path) -> None:

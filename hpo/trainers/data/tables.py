@@ -159,7 +159,7 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
         DataError: the file cannot be read, has no rows, lacks a column, or has a value of another
             kind in one.
     """
-    kinds = _kinds(transformer)
+    kinds = kinds_of(transformer)
     frame = _read(Source(str(path)), [name for name, kind in kinds.items() if kind == "words"])
     for name, kind in kinds.items():
         if name not in frame:
@@ -176,7 +176,7 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
     return frame[[*kinds]]
 
 
-def _kinds(transformer: ColumnTransformer) -> dict[str, str]:
+def kinds_of(transformer: ColumnTransformer) -> dict[str, str]:
     """What each column was in training: words, truths (true and false), numbers or dates."""
     found = {name: kind for kind, _, names in transformer.transformers_ for name in names
              if kind != "remainder"}  # fmt: skip

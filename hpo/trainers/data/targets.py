@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,8 @@ from hpo.trainers.data.source import Source
 from hpo.trainers.errors import DataError, did_you_mean
 
 _MANY = 20
+
+_log = logging.getLogger(__name__)
 
 
 def encode(
@@ -50,7 +54,22 @@ def encode(
     if source.positive not in (None, *names):
         guess = did_you_mean(source.positive, names)
         raise DataError(f"positive: there is no class {source.positive!r}. {guess}")
+    _warn_of_alike(names, what)
     return numbers, names
+
+
+def _warn_of_alike(names: Sequence[str], what: str) -> None:
+    alike = defaultdict(list)
+    for name in names:
+        alike[name.strip().casefold()].append(name)
+    for each in alike.values():
+        if len(each) > 1:
+            _log.warning(
+                "%s has the classes %s, which differ by case or spaces alone: write them alike if "
+                "they are one.",
+                what,
+                ", ".join(map(repr, each)),
+            )
 
 
 def missing(source: Source, n_missing: int, n: int) -> DataError:
