@@ -169,6 +169,14 @@ def test_own_data_may_come_in_parts(tmp_path: Path) -> None:
     assert (len(data.train), len(data.val), len(data.test)) == (48, 60, 12)
 
 
+def test_parts_as_random_split_gives_them_are_parts(tmp_path: Path) -> None:
+    split = "def make():\n return random_split(TensorDataset(x, y), [{}])"
+    (data,) = load(own(tmp_path, split.format("40, 10, 10")), seed=0)
+    assert (len(data.train), len(data.val), len(data.test)) == (40, 10, 10)
+    with pytest.raises(DataError, match="returns a list; it must return a torch"):
+        load(own(tmp_path, split.format("30, 10, 10, 10")), seed=0)
+
+
 def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path) -> None:
     numbers = "def make():\n return [(np.float32(i), 3.0 * i) for i in range(50)]"
     (data,) = load(own(tmp_path, numbers, task="regression"), seed=0)

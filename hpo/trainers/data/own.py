@@ -54,7 +54,7 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise CodeError(f"'{source.name}' fails when called without arguments: {cause}.") from error
-    parts = made if isinstance(made, tuple) else (made,)
+    parts = tuple(made) if isinstance(made, tuple) or _are_parts(made) else (made,)
     if len(parts) == 2 and all(isinstance(each, torch.Tensor | np.ndarray) for each in parts):
         raise DataError(
             f"{source.name!r} returns a tuple of arrays; of x and y, return "
@@ -78,6 +78,11 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
                 "examples it has."
             )
     return dict(zip(PARTS, parts, strict=False))
+
+
+def _are_parts(made: object) -> bool:
+    """Whether a list is of datasets, as `random_split` gives them, and not of examples."""
+    return isinstance(made, list) and bool(made) and all(isinstance(x, Dataset) for x in made)
 
 
 def _is_dataset(value: object) -> bool:
