@@ -415,6 +415,12 @@ def images(folder: Path, *paths: str) -> Source:
         (["train/cat/a.png", "Test/a.png", "more/a.png"], "'pets/Test' has no folders, one "),
         (["train/cat/a.png", "Test/cat/a.png", "more/a.png"],
          "'pets' has 'Test' beside 'more', which is no part. Call it 'test'."),
+        (["all/cat/a.png", "all/dog/a.png", "__MACOSX/all/cat/._a.png"],
+         "all of 'pets' is one folder; take `data: pets/all`, where classes are."),
+        (["all/pets/cat/a.png", "all/pets/dog/a.png", "all/more/"],
+         "all of 'pets' is one folder; take `data: pets/all`, where classes are."),
+        (["all/pets/train/cat/a.png", "all/pets/test/cat/a.png"],
+         "all of 'pets' is one folder; take `data: pets/all/pets`, where classes are."),
         (["Training/cat/a.png", "TRAIN/cat/a.png"],
          "'pets' has two folders of one part, 'TRAIN' and 'Training'. Put them together."),
     ],
@@ -439,6 +445,8 @@ def test_a_part_that_cannot_be_taken_is_told_by_its_name(
          {"all": ["Train", "Training", "bus"]}),
         (["Test/a.png", "Train/a.png"], {"all": ["Test", "Train"]}),
         (["cat/a.png", "test/cat/a.png"], {"all": ["cat", "test"]}),
+        (["cat/a.png", "dog/2020/a.png", "__MACOSX/cat/a.png"], {"all": ["cat", "dog"]}),
+        (["cat/2020/a.png"], {"all": ["cat"]}),
     ],
 )  # fmt: skip
 def test_folders_are_parts_or_classes_and_none_is_lost(

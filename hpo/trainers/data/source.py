@@ -329,6 +329,8 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     folders, name = _folders(source.path), source.name.rstrip("/")
     of_parts = _of_parts(name, folders)
     parts = {part: _folders(folder) for part, folder in of_parts.items()} or {"all": folders}
+    if "all" in parts and (nested := _nested(name, folders)) is not None:
+        raise DataError(f"all of {name!r} is one folder; take `data: {nested}`, where classes are.")
     for part, classes in parts.items():
         where = f"{name}/{of_parts[part].name}" if part in of_parts else name
         if not classes:
@@ -338,6 +340,16 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
                 known = ", ".join(IMAGES)
                 raise DataError(f"the folder '{where}/{each}' has no images. Known: {known}.")
     return parts
+
+
+def _nested(name: str, folders: Mapping[str, Path]) -> str | None:
+    """Where several folders lie that all seem to be classes; None where those at hand may be."""
+    while len(folders) == 1:
+        ((only, path),) = folders.items()
+        name, folders = f"{name}/{only}", _folders(path)
+        if len(folders) > 1 and any(any(images_in(each)) for each in folders.values()):
+            return name
+    return None
 
 
 def _of_parts(name: str, folders: Mapping[str, Path]) -> dict[str, Path]:
@@ -371,10 +383,14 @@ def images_in(folder: Path) -> Iterator[Path]:
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGES
-        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+        and not any(map(_is_hidden, path.relative_to(folder).parts))
     )
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # which macOS puts into archives
+
+
 def _folders(path: Path) -> dict[str, Path]:
-    found = (each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = (each for each in path.iterdir() if each.is_dir() and not _is_hidden(each.name))
     return {each.name: each for each in sorted(found)}
