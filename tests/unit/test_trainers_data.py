@@ -297,6 +297,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(50)))
     (tmp_path / "report.xlsx").write_text("")
     np.savez(tmp_path / "arrays.npz", x=np.zeros(3), labels=np.zeros(3))
+    np.savez(tmp_path / "capital.npz", X_train=np.zeros(3), Y_train=np.zeros(3))
+    np.savez(tmp_path / "strange.npz", a=np.zeros(3), b=np.zeros(3))
     np.savez(tmp_path / "unclear.npz", a=np.zeros(3), b=np.zeros(3), y=np.zeros(3))
     for name in ("empty", "flat", "hollow/cat", "images/cat", "parts/train", ".git/cat",
                  "twice/train/cat", "twice/Training/cat", "called/TRAIN"):  # fmt: skip
@@ -351,7 +353,11 @@ def folder(tmp_path: Path) -> Path:
          "'latin.csv' is not text in UTF-8; save it as such."),
         (Source("broken.npz"), "data", "'broken.npz' cannot be read: File is not a zip file."),
         (Source("broken.parquet", target="x"), "data", "'broken.parquet' cannot be read: "),
-        (Source("arrays.npz"), "target", "'arrays.npz' has no array 'y'. Known: x, labels."),
+        (Source("arrays.npz"), "target",
+         "'arrays.npz' has no array 'y'. Did you mean `target: labels`?"),
+        (Source("capital.npz"), "target", ("'capital.npz' has no array 'y'. It has 'Y_train'; save "
+         "it as 'y_train', beside 'x_train'.")),
+        (Source("strange.npz"), "target", "'strange.npz' has no array 'y'. Known: a, b."),
         (Source("arrays.npz", target="label"), "target",
          "'arrays.npz' has no array 'label'. Did you mean 'labels'?"),
         (Source("unclear.npz"), "data",

@@ -32,6 +32,8 @@ _CALLED = {
     "testing": "test",
 }
 """What folders of the parts are called, in any case."""
+_LIKE_Y = ("y", "label", "labels", "target", "targets", "class", "classes")
+"""What else arrays of targets are called, in any case."""
 _LEVEL = r"__index_level_\d+__"
 _SHOWN = 20
 """How many columns or files a message names."""
@@ -301,8 +303,19 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
         return pairs
     y = source.target or "y"
     if y not in arrays:
-        raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
+        guess = None if source.target else _perhaps_targets(arrays)
+        hint = guess or did_you_mean(y, arrays)
+        raise TargetError(f"{source.name!r} has no array {y!r}. {hint}")
     return {"all": (features_of(source, arrays), y)}
+
+
+def _perhaps_targets(arrays: Collection[str]) -> str | None:
+    """What to do about targets that are not called `y`; None where nothing looks like them."""
+    for name in arrays:
+        if name.lower() == "y_train" != name:
+            return f"It has {name!r}; save it as 'y_train', beside 'x_train'."
+    near = [name for name in arrays if name.lower() in _LIKE_Y]
+    return f"Did you mean `target: {near[0]}`?" if near else None
 
 
 def features_of(source: Source, arrays: Collection[str]) -> str:
