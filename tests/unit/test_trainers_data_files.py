@@ -582,6 +582,8 @@ def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tupl
         ({"y": ["0.5", *["2"] * 28, "n/k"]}, {"task": "regression"},
          ("the target 'y' of 'a.parquet' has values such as 'n/k'; regression needs numbers. For "
          "classes use `trainer: classifier`.")),
+        ({"y": [2.5] * 30}, {"task": "regression"},
+         "the target 'y' of 'a.parquet' is always 2.5; there is nothing to predict."),
         ({"y": [np.inf, 1.0] * 15}, {"task": "regression"},
          "the target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
         ({"y": ["yes", "no"] * 15}, {"positive": "yse"},

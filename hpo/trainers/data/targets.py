@@ -33,8 +33,8 @@ def encode(
         numbers if they are; in regression float64.
 
     Raises:
-        DataError: they are not of that task; some are missing; there is one class only; or the
-            positive one is none of them.
+        DataError: they are not of that task; some are missing; all are the same; or the positive
+            class is none of them.
     """
     what = f"the target {source.target!r} of" if source.target else "the target of"
     what = f"{what} {source.name!r}"
@@ -89,6 +89,8 @@ def _numbers(y: NDArray[Any], what: str) -> NDArray[np.float64]:
             f"{what} has values such as {_no_number(y)!r}; regression needs numbers. "
             "For classes use `trainer: classifier`."
         )
+    if len(y) > 1 and y.min() == y.max():
+        raise DataError(f"{what} is always {y[0]:g}; there is nothing to predict.")
     return y.astype(np.float64)
 
 
