@@ -41,6 +41,7 @@ class _Tried:
         result: Its end, if it came to that.
         seconds: What the last of it took.
         advice: What drawing it has told.
+        data: What it was trained on; None where hpo does not load it.
     """
 
     params: Mapping[str, Any]
@@ -48,6 +49,7 @@ class _Tried:
     result: Mapping[str, float] | Stopped | Failure | None
     seconds: float
     advice: Sequence[Advice]
+    data: str | None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -56,8 +58,8 @@ class _Tried:
         return metrics | dict(self.result if isinstance(self.result, Mapping) else {})
 
 
-def try_one_step(plan: Plan) -> tuple[str, list[Advice]]:
-    """Tries a trial; says what it did, and what that means for a study.
+def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
+    """Tries a trial; says of what data, what it did, and what that means for a study.
 
     Raises:
         HpoError: it failed, or a study could not judge such trials.
@@ -72,7 +74,7 @@ def try_one_step(plan: Plan) -> tuple[str, list[Advice]]:
         raise HpoError(message, end.place)
     if isinstance(end, Stopped):
         why = "" if end.reason == ITSELF else f": {end.reason}"
-        return f"tried      one trial, which stopped itself{why}", []
+        return tried.data, f"tried      one trial, which stopped itself{why}", []
     if end is not None or plan.spec.objective.trainer:
         # A function may report a loss as it goes and return its metric at the end.
         _demand_metrics(plan, tried)
@@ -80,11 +82,11 @@ def try_one_step(plan: Plan) -> tuple[str, list[Advice]]:
     values = ", ".join(f"{name} {number(value)}" for name, value in shown.items())
     advice = [*tried.advice, *_advice_of(plan, tried)]
     if not steps:
-        return f"tried      one trial, {seconds:.2f} s: {values}", advice
+        return tried.data, f"tried      one trial, {seconds:.2f} s: {values}", advice
     # A command's steps are read together, so nobody knows what each took.
     pace = f", {seconds:.2f} s" if plan.spec.objective.command is None else ""
     estimate = _estimate(plan, seconds) if pace else ""
-    return f"tried      one step{pace}: {values}{estimate}", advice
+    return tried.data, f"tried      one step{pace}: {values}{estimate}", advice
 
 
 def _tried(plan: Plan) -> _Tried:
@@ -113,7 +115,20 @@ def _tried(plan: Plan) -> _Tried:
         executor.stop(0)
     steps = [event.report for event in events if isinstance(event, Reported)]
     end = events[-1].result if isinstance(events[-1], Ended) else None
-    return _Tried(params, steps, end, seconds, advice)
+    return _Tried(params, steps, end, seconds, advice, _data(plan, objective))
+
+
+def _data(plan: Plan, objective: Objective) -> str | None:
+    """What a trainer or estimator has read."""
+    if plan.spec.objective.kind not in ("trainer", "estimator"):
+        return None
+    from hpo.objectives.estimator import EstimatorObjective
+    from hpo.objectives.trainer import TrainerObjective
+    from hpo.trainers.data.described import described
+
+    assert isinstance(objective, EstimatorObjective | TrainerObjective)  # noqa: S101 - of this plan
+    positive = plan.spec.objective.positive
+    return described(objective.folds[0], None if positive is None else str(positive))
 
 
 def _chosen(plan: Plan, objective: Objective) -> tuple[Mapping[str, Any], list[Advice]]:

@@ -181,3 +181,13 @@ def test_where_none_can_be_trained_it_is_an_error(trained: Checked) -> None:
 def test_so_it_is_where_the_baseline_cannot(trained: Checked) -> None:
     with pytest.raises(HpoError, match="64 is more than the 15 training examples of"):
         trained({"batch_size": [8, 64]}, baseline={"batch_size": 64})
+
+
+def test_what_data_a_trainer_reads_is_told(trained: Checked) -> None:
+    assert trained({"batch_size": [4, 8]})["data"] == (
+        "25 examples, 2 features (2 of numbers), classes a 13, b 12 (positive)"
+    )
+
+
+def test_what_data_own_code_reads_is_not_known(checked: Checked) -> None:
+    assert checked(AT_END)["data"] is None

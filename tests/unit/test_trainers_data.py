@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_diabetes, load_digits
 
 from hpo.trainers.data import Source, describe, load, load_data, mistakes_of, names
+from hpo.trainers.data.described import described
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, HostTensors, Tensors
 from hpo.trainers.data.source import image_classes
@@ -197,6 +198,27 @@ def test_seeds_decide_the_split() -> None:
     assert same(*(load(Source("iris"), seed=2**63)[0] for _ in range(2)))
 
 
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (Source("breast_cancer", positive="malignant"),
+         "569 examples, 30 features, classes malignant 212 (positive), benign 357"),
+        (Source("breast_cancer"),
+         "569 examples, 30 features, classes malignant 212, benign 357 (positive)"),
+        (Source("iris", folds=3),
+         "150 examples, 4 features, classes setosa 50, versicolor 50, virginica 50"),
+        (Source("diabetes", "regression"), "442 examples, 10 features, target from 25 to 346"),
+    ],
+)  # fmt: skip
+def test_data_is_described_in_a_line(source: Source, told: str) -> None:
+    assert described(load(source, seed=0)[0], source.positive) == told
+
+
+def test_images_are_described_by_their_size() -> None:
+    told = described(load(Source("digits"), seed=0)[0])
+    assert told.startswith("1,797 examples, images of 1 channel, 8 x 8, classes 0 178, 1 182,")
+
+
 def test_a_data_set_is_loaded_once() -> None:
     assert load_data(Source("iris"), 0) is load_data(Source("iris"), 0)
     assert load_data(Source("iris"), 0) is not load_data(Source("iris"), 1)
@@ -275,6 +297,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(50)))
     (tmp_path / "report.xlsx").write_text("")
     np.savez(tmp_path / "arrays.npz", x=np.zeros(3), labels=np.zeros(3))
+    np.savez(tmp_path / "capital.npz", X_train=np.zeros(3), Y_train=np.zeros(3))
+    np.savez(tmp_path / "strange.npz", a=np.zeros(3), b=np.zeros(3))
     np.savez(tmp_path / "unclear.npz", a=np.zeros(3), b=np.zeros(3), y=np.zeros(3))
     for name in ("empty", "flat", "hollow/cat", "images/cat", "parts/train", ".git/cat",
                  "twice/train/cat", "twice/Training/cat", "called/TRAIN"):  # fmt: skip
@@ -329,7 +353,11 @@ def folder(tmp_path: Path) -> Path:
          "'latin.csv' is not text in UTF-8; save it as such."),
         (Source("broken.npz"), "data", "'broken.npz' cannot be read: File is not a zip file."),
         (Source("broken.parquet", target="x"), "data", "'broken.parquet' cannot be read: "),
-        (Source("arrays.npz"), "target", "'arrays.npz' has no array 'y'. Known: x, labels."),
+        (Source("arrays.npz"), "target",
+         "'arrays.npz' has no array 'y'. Did you mean `target: labels`?"),
+        (Source("capital.npz"), "target", ("'capital.npz' has no array 'y'. It has 'Y_train'; save "
+         "it as 'y_train', beside 'x_train'.")),
+        (Source("strange.npz"), "target", "'strange.npz' has no array 'y'. Known: a, b."),
         (Source("arrays.npz", target="label"), "target",
          "'arrays.npz' has no array 'label'. Did you mean 'labels'?"),
         (Source("unclear.npz"), "data",
@@ -393,6 +421,12 @@ def images(folder: Path, *paths: str) -> Source:
         (["train/cat/a.png", "Test/a.png", "more/a.png"], "'pets/Test' has no folders, one "),
         (["train/cat/a.png", "Test/cat/a.png", "more/a.png"],
          "'pets' has 'Test' beside 'more', which is no part. Call it 'test'."),
+        (["all/cat/a.png", "all/dog/a.png", "__MACOSX/all/cat/._a.png"],
+         "all of 'pets' is one folder; take `data: pets/all`, where classes are."),
+        (["all/pets/cat/a.png", "all/pets/dog/a.png", "all/more/"],
+         "all of 'pets' is one folder; take `data: pets/all`, where classes are."),
+        (["all/pets/train/cat/a.png", "all/pets/test/cat/a.png"],
+         "all of 'pets' is one folder; take `data: pets/all/pets`, where classes are."),
         (["Training/cat/a.png", "TRAIN/cat/a.png"],
          "'pets' has two folders of one part, 'TRAIN' and 'Training'. Put them together."),
     ],
@@ -417,6 +451,8 @@ def test_a_part_that_cannot_be_taken_is_told_by_its_name(
          {"all": ["Train", "Training", "bus"]}),
         (["Test/a.png", "Train/a.png"], {"all": ["Test", "Train"]}),
         (["cat/a.png", "test/cat/a.png"], {"all": ["cat", "test"]}),
+        (["cat/a.png", "dog/2020/a.png", "__MACOSX/cat/a.png"], {"all": ["cat", "dog"]}),
+        (["cat/2020/a.png"], {"all": ["cat"]}),
     ],
 )  # fmt: skip
 def test_folders_are_parts_or_classes_and_none_is_lost(

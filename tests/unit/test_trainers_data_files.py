@@ -1,5 +1,6 @@
 """Tables and arrays in files."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from hpo.trainers.data import Source, load, mistakes_of
+from hpo.trainers.data.described import described
 from hpo.trainers.data.parts import Data, Tensors
 from hpo.trainers.data.source import parquet_columns
 from hpo.trainers.data.splits import splits
@@ -128,6 +130,28 @@ def test_the_transformer_of_a_table_takes_rows_as_they_are_in_the_file(tmp_path:
     assert transformer.transform(unlabelled.assign(city="Atlantis")).shape == (1, *data.shape)
 
 
+def test_a_table_is_described_by_its_columns(tmp_path: Path) -> None:
+    people().assign(buys=np.arange(N) % 12).to_parquet(tmp_path / "a.parquet")
+    assert described(one(Source("a.parquet", target="buys", folder=tmp_path))) == (
+        "60 examples, 5 features (2 of numbers, 1 of dates, 1 of words, 1 of true and false), "
+        "12 classes of 5 examples"
+    )
+
+
+def test_classes_that_are_nearly_called_alike_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["y,a", *(f"{['no', 'yes', 'No', 'no '][i % 4]},{i % 7}" for i in range(N))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert one(Source("a.csv", target="y", folder=tmp_path)).classes == ("No", "no", "no ", "yes")
+    assert caplog.messages == [
+        (
+            "the target 'y' of 'a.csv' has the classes 'No', 'no', 'no ', which differ by case or "
+            "spaces alone: write them alike if they are one."
+        )
+    ]
+
+
 def test_rare_words_share_a_column(tmp_path: Path) -> None:
     words = [f"word {i}" for i in range(50) for _ in range(4)]
     frame = pd.DataFrame({"word": words, "y": np.arange(200) % 2})
@@ -173,10 +197,71 @@ def test_numbers_that_are_taken_as_words_are_told(
     (tmp_path / "a.csv").write_text(text)
     assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (1 + 3,)
     (message,) = caplog.messages
-    assert message.startswith("the column 'p' of 'a.csv' has numbers such as '")
-    assert message.endswith(
-        ",5', which are taken as words: write 1234.5, or 1234,5 between semicolons."
+    assert message.startswith(
+        "the column 'p' of 'a.csv' is taken as words: it has numbers such as '"
     )
+    assert message.endswith(",5'. Write 1234.5, or 1234,5 between semicolons.")
+
+
+STRAY = "of its values are {}, and {!r} is not. Correct such cells, or leave them empty."
+LIKE_DATES = "it looks like dates, such as {!r}. Write them as 2020-12-31."
+WITH_SIGNS = "it has numbers such as {!r}. Write 1234.5, or 1234,5 between semicolons."
+
+
+@pytest.mark.parametrize(
+    ("value", "stray", "doubt"),
+    [
+        ("{n}.5", "-", "98% " + STRAY.format("numbers", "-")),
+        ("{n}", "unknown", "98% " + STRAY.format("numbers", "unknown")),
+        ("{n}", "$1,000", "98% " + STRAY.format("numbers", "$1,000")),
+        ("2020-{month:02}-{day:02}", "n/k", "98% " + STRAY.format("dates", "n/k")),
+        ("{day}.{month}.2019", "31.12.2019", LIKE_DATES.format("31.12.2019")),
+        ("{month}/{day}/2020", "12/1/2020 14:30", LIKE_DATES.format("12/1/2020 14:30")),
+        ("2020/{month:02}/{day:02}", "-", LIKE_DATES.format("2020/01/02")),
+        ("2020-{month}-{day:02}", "2020-1-01", LIKE_DATES.format("2020-1-01")),
+        ("{n}%", "0.5%", WITH_SIGNS.format("0.5%")),
+        ("${n},000", "100", WITH_SIGNS.format("$1,000")),
+        ("192.168.0.{n}", "10.0.0.1", None),
+        ("word {n}", "12", None),
+        ("{n} Main Street", "1.2.3", None),
+    ],
+)
+@pytest.mark.parametrize("is_distinct", [True, False])
+def test_what_words_seem_to_be_is_told(
+    tmp_path: Path,
+    value: str,
+    stray: str,
+    doubt: str | None,
+    is_distinct: bool,  # noqa: FBT001 - pytest's
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    n = [i if is_distinct else i % 9 for i in range(1, N)]
+    words = [stray, *(value.format(n=i, month=i // 28 + 1, day=i % 28 + 1) for i in n)]
+    rows = [f"{i % 5},{json.dumps(word)},{i % 2}" for i, word in enumerate(words)]
+    (tmp_path / "a.csv").write_text("\n".join(["b,a,y", *rows]))
+    one(Source("a.csv", target="y", folder=tmp_path))
+    told = f"the column 'a' of 'a.csv' is {'left out' if is_distinct else 'taken as words'}: "
+    if is_distinct:
+        doubt = doubt or "it has another text in each row, as identifiers do."
+    assert caplog.messages == ([told + doubt] if doubt else [])
+
+
+@pytest.mark.parametrize("name", ["size", "customer_id"])
+def test_whole_numbers_of_more_than_64_bits_are_told(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"{i % 5},{10**20 + i},{i % 2}" for i in range(N)]
+    (tmp_path / "a.csv").write_text("\n".join([f"b,{name},y", *rows]))
+    one(Source("a.csv", target="y", folder=tmp_path))
+    assert caplog.messages == [
+        f"the column {name!r} of 'a.csv' is left out: "
+        + (
+            "it has another number in each row, and is named as identifiers are."
+            if name == "customer_id"
+            else f"its whole numbers, such as {10**20 + N - 1}, have more than 64 bits. Write a "
+            "decimal point behind them if they measure something."
+        )
+    ]
 
 
 def trained(tmp_path: Path) -> Any:
@@ -238,6 +323,20 @@ def test_rows_unlike_those_of_training_are_told(tmp_path: Path, text: str, messa
     with pytest.raises(DataError) as caught:
         read_rows(tmp_path / "new.csv", trained(tmp_path))
     assert str(caught.value).endswith(f"'{tmp_path / 'new.csv'}' {message}")
+
+
+@pytest.mark.parametrize("folds", [None, 3])
+def test_one_word_makes_words_of_all_dates_wherever_it_falls(
+    tmp_path: Path, folds: int | None
+) -> None:
+    days = [f"2020-01-{i % 5 + 1:02}" for i in range(N)]
+    path = tmp_path / "a.csv"
+    for row in range(0, N, 7):
+        lines = [f"{'n/k' if i == row else day},{i % 2}" for i, day in enumerate(days)]
+        path.write_text("\n".join(["day,y", *lines]))
+        for data in load(Source("a.csv", target="y", folds=folds, folder=tmp_path), seed=0):
+            assert data.shape[0] in (5, 6)  # a column for each day, and one where it is trained on
+            assert read_rows(path, data.transformer)["day"][row] == "n/k"
 
 
 def test_dates_are_no_numbers(tmp_path: Path) -> None:
@@ -324,7 +423,7 @@ def test_a_named_index_of_pandas_is_a_column(tmp_path: Path, first: int) -> None
 def test_zeros_in_front_are_a_part_of_a_classs_name(
     tmp_path: Path, labels: list[str], names: tuple[str, ...], suffix: str
 ) -> None:
-    lines = ["a;y;y", *(f"{i};{labels[i % 3]};{i}" for i in range(60))]
+    lines = ["a;y;b", *(f"{i};{labels[i % 3]};{i}" for i in range(60))]
     pd.Series(lines).to_csv(tmp_path / f"a{suffix}", index=False, header=False)
     data = one(Source(f"a{suffix}", target="y", positive=names[-1], folder=tmp_path))
     assert data.classes == names
@@ -338,6 +437,58 @@ def test_columns_of_one_name_are_told(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "'a.parquet' cannot be read: several of its columns are called 'a'; rename all but one."
     )
+
+
+@pytest.mark.parametrize("end", [",", ",,", ", ", ";", "\t"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_separator_at_the_end_of_each_row_shifts_no_column(
+    tmp_path: Path, end: str, newline: str
+) -> None:
+    between = end[0]
+    rows = [[f"0{i % 2 + 1}", f"{i % 7}", f"{i / 4}"] for i in range(30)]
+    for name, at_end in (("plain.csv", ""), ("ends.csv", end)):
+        lines = [
+            between.join(["sold", "rooms", "price"]),
+            *(between.join(r) + at_end for r in rows),
+        ]
+        (tmp_path / name).write_text(newline.join(lines), newline="")
+    plain, ends = (
+        one(Source(n, target="sold", folder=tmp_path)) for n in ("plain.csv", "ends.csv")
+    )
+    assert ends.classes == ("01", "02")
+    assert torch.equal(tensors(ends.train).x, tensors(plain.train).x)
+    assert torch.equal(tensors(ends.train).y, tensors(plain.train).y)
+    assert read_rows(tmp_path / "ends.csv", ends.transformer)["price"].tolist() == [
+        i / 4 for i in range(30)
+    ]
+
+
+@pytest.mark.parametrize("last", ["2", "NA", ""])
+def test_names_of_rows_as_r_writes_them_are_no_column(tmp_path: Path, last: str) -> None:
+    rows = [f"{i},{i % 7},{last if i % 5 == 0 else i % 3}" for i in range(1, 31)]
+    (tmp_path / "a.csv").write_text("\n".join(["y,b", *rows]))
+    frame = read_table(tmp_path / "a.csv")
+    assert frame["y"].tolist() == [i % 7 for i in range(1, 31)]
+
+
+@pytest.mark.parametrize("name", ["a", "y"])
+def test_columns_of_one_name_are_told_in_text_too(tmp_path: Path, name: str) -> None:
+    # Pandas calls the second one y.1, and what is to be predicted would be a feature.
+    rows = [f"{i % 7},{i % 2},{i % 2 if name == 'y' else i % 5}" for i in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join([f"a, y,{name}", *rows]))
+    source = Source("a.csv", target="y", folder=tmp_path)
+    (problem,) = mistakes_of(source)
+    assert problem.message == (
+        f"'a.csv' cannot be read: several of its columns are called {name!r}; rename all but one."
+    )
+    with pytest.raises(ValueError, match=f"several of its columns are called {name!r}"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_columns_without_a_name_may_be_several(tmp_path: Path) -> None:
+    rows = [f"{i % 7},{i % 2},{i % 3},{i % 5}" for i in range(30)]
+    (tmp_path / "a.csv").write_text("\n".join([",y,,b", *rows]))
+    assert one(Source("a.csv", target="y", folder=tmp_path)).shape == (3,)
 
 
 @pytest.mark.parametrize("start", [0, None])
@@ -431,6 +582,8 @@ def test_classes_are_sorted_as_what_they_are(tmp_path: Path, y: Any, names: tupl
         ({"y": ["0.5", *["2"] * 28, "n/k"]}, {"task": "regression"},
          ("the target 'y' of 'a.parquet' has values such as 'n/k'; regression needs numbers. For "
          "classes use `trainer: classifier`.")),
+        ({"y": [2.5] * 30}, {"task": "regression"},
+         "the target 'y' of 'a.parquet' is always 2.5; there is nothing to predict."),
         ({"y": [np.inf, 1.0] * 15}, {"task": "regression"},
          "the target 'y' of 'a.parquet' is missing or infinite in 15 of 30 examples."),
         ({"y": ["yes", "no"] * 15}, {"positive": "yse"},

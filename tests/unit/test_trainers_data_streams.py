@@ -169,6 +169,37 @@ def test_own_data_may_come_in_parts(tmp_path: Path) -> None:
     assert (len(data.train), len(data.val), len(data.test)) == (48, 60, 12)
 
 
+def test_parts_as_random_split_gives_them_are_parts(tmp_path: Path) -> None:
+    split = "def make():\n return random_split(TensorDataset(x, y), [{}])"
+    (data,) = load(own(tmp_path, split.format("40, 10, 10")), seed=0)
+    assert (len(data.train), len(data.val), len(data.test)) == (40, 10, 10)
+    with pytest.raises(DataError, match="returns a list; it must return a torch"):
+        load(own(tmp_path, split.format("30, 10, 10, 10")), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_told"),
+    [("9, 8, 3", True), ("9, 8, 1", True), ("3, 9, 8", False), ("4, 9, 3", False), ("9, 8", False)],
+)
+def test_images_whose_channels_stand_last_are_told(
+    tmp_path: Path,
+    shape: str,
+    is_told: bool,  # noqa: FBT001 - pytest's
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = own(tmp_path, f"def make():\n return TensorDataset(torch.rand(60, {shape}), y)")
+    load(source, seed=0)
+    assert caplog.messages == is_told * [
+        (
+            f"'{source.name}' gives x of shape ({shape}), which a cnn or resnet takes for 9 "
+            f"channels of 8 x {shape[-1]}. Of images whose channels stand last, return "
+            "x.permute(2, 0, 1)."
+        )
+    ]
+    load(replace(source, integers=True), seed=0)  # a network of one's own knows what it gets
+    assert len(caplog.messages) == is_told
+
+
 def test_own_numbers_are_standardised_and_own_text_names_classes(tmp_path: Path) -> None:
     numbers = "def make():\n return [(np.float32(i), 3.0 * i) for i in range(50)]"
     (data,) = load(own(tmp_path, numbers, task="regression"), seed=0)

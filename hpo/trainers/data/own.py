@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from hpo.trainers.errors import CodeError, DataError
 
 _AT_ONCE = 256
 
+_log = logging.getLogger(__name__)
+
 
 def load_own(source: Source, seed: int) -> tuple[Data, ...]:
     """See `hpo.trainers.data.load`."""
@@ -34,6 +37,8 @@ def load_own(source: Source, seed: int) -> tuple[Data, ...]:
             "tell the data from others: let them be fixed, and what is random be `flip`, `crop`, "
             "`noise`, `mixup` or a layer of your own model."
         )
+    if not source.integers:
+        _warn_of_layout(source.name, tuple(first.shape))
     examples: InMemory | OnDisk
     if first.nbytes * len(pairs) * (source.folds or 1) <= room(torch.device("cpu")):
         x, y = _read(pairs, tuple(first.shape))
@@ -54,7 +59,7 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
     except Exception as error:
         cause = f"{type(error).__name__}: {error}"
         raise CodeError(f"'{source.name}' fails when called without arguments: {cause}.") from error
-    parts = made if isinstance(made, tuple) else (made,)
+    parts = tuple(made) if isinstance(made, tuple) or _are_parts(made) else (made,)
     if len(parts) == 2 and all(isinstance(each, torch.Tensor | np.ndarray) for each in parts):
         raise DataError(
             f"{source.name!r} returns a tuple of arrays; of x and y, return "
@@ -78,6 +83,21 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
                 "examples it has."
             )
     return dict(zip(PARTS, parts, strict=False))
+
+
+def _are_parts(made: object) -> bool:
+    """Whether a list is of datasets, as `random_split` gives them, and not of examples."""
+    return isinstance(made, list) and bool(made) and all(isinstance(x, Dataset) for x in made)
+
+
+def _warn_of_layout(name: str, shape: tuple[int, ...]) -> None:
+    """Warns of what may be images whose channels stand last; a mlp need not know."""
+    if len(shape) == 3 and shape[2] <= 4 < shape[0]:
+        _log.warning(
+            "%r gives x of shape %s, which a cnn or resnet takes for %d channels of %d x %d. Of "
+            "images whose channels stand last, return x.permute(2, 0, 1).",
+            name, shape, *shape,
+        )  # fmt: skip
 
 
 def _is_dataset(value: object) -> bool:

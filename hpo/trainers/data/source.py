@@ -6,7 +6,7 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -32,6 +32,8 @@ _CALLED = {
     "testing": "test",
 }
 """What folders of the parts are called, in any case."""
+_LIKE_Y = ("y", "label", "labels", "target", "targets", "class", "classes")
+"""What else arrays of targets are called, in any case."""
 _LEVEL = r"__index_level_\d+__"
 _SHOWN = 20
 """How many columns or files a message names."""
@@ -204,11 +206,25 @@ def header(source: Source) -> list[str]:
     """The names of a table's columns, from its first line or, of Parquet, its schema."""
     if source.path.suffix.lower() == ".parquet":
         return parquet_columns(source.path)
-    with open_text(source.path) as lines:
+    if not (names := text_columns(source.path)):
+        raise DataError(f"{source.name!r} is empty.")
+    return names
+
+
+def text_columns(path: Path) -> list[str]:
+    """The names of the columns in a CSV file, by its first line; none where that is empty.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: two columns have one name, of which pandas would call the second `y.1`.
+    """
+    with open_text(path) as lines:
         first = next(iter(lines), "")
     if not first.strip():
-        raise DataError(f"{source.name!r} is empty.")
-    return next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+        return []
+    names = next(csv.reader([first], delimiter=delimiter(first), skipinitialspace=True), [])
+    _refuse_twice(filter(None, names))
+    return names
 
 
 def parquet_columns(path: Path) -> list[str]:
@@ -230,9 +246,13 @@ def parquet_columns(path: Path) -> list[str]:
     unnamed = {each for each in indices if isinstance(each, str) and re.fullmatch(_LEVEL, each)}
     stored = [called.get(name) if name in unnamed else name for name in schema.names]
     names = [str(name) for name in (*stored, *counting) if name is not None]
+    _refuse_twice(names)
+    return names
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
     if twice := [name for name, n in Counter(names).items() if n > 1]:
         raise ValueError(f"several of its columns are called {twice[0]!r}; rename all but one")
-    return names
 
 
 def open_text(path: Path) -> IO[str]:
@@ -283,8 +303,19 @@ def chosen(source: Source, arrays: Collection[str]) -> dict[str, tuple[str, str]
         return pairs
     y = source.target or "y"
     if y not in arrays:
-        raise TargetError(f"{source.name!r} has no array {y!r}. {did_you_mean(y, arrays)}")
+        guess = None if source.target else _perhaps_targets(arrays)
+        hint = guess or did_you_mean(y, arrays)
+        raise TargetError(f"{source.name!r} has no array {y!r}. {hint}")
     return {"all": (features_of(source, arrays), y)}
+
+
+def _perhaps_targets(arrays: Collection[str]) -> str | None:
+    """What to do about targets that are not called `y`; None where nothing looks like them."""
+    for name in arrays:
+        if name.lower() == "y_train" != name:
+            return f"It has {name!r}; save it as 'y_train', beside 'x_train'."
+    near = [name for name in arrays if name.lower() in _LIKE_Y]
+    return f"Did you mean `target: {near[0]}`?" if near else None
 
 
 def features_of(source: Source, arrays: Collection[str]) -> str:
@@ -311,6 +342,8 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
     folders, name = _folders(source.path), source.name.rstrip("/")
     of_parts = _of_parts(name, folders)
     parts = {part: _folders(folder) for part, folder in of_parts.items()} or {"all": folders}
+    if "all" in parts and (nested := _nested(name, folders)) is not None:
+        raise DataError(f"all of {name!r} is one folder; take `data: {nested}`, where classes are.")
     for part, classes in parts.items():
         where = f"{name}/{of_parts[part].name}" if part in of_parts else name
         if not classes:
@@ -320,6 +353,16 @@ def image_classes(source: Source) -> dict[str, dict[str, Path]]:
                 known = ", ".join(IMAGES)
                 raise DataError(f"the folder '{where}/{each}' has no images. Known: {known}.")
     return parts
+
+
+def _nested(name: str, folders: Mapping[str, Path]) -> str | None:
+    """Where several folders lie that all seem to be classes; None where those at hand may be."""
+    while len(folders) == 1:
+        ((only, path),) = folders.items()
+        name, folders = f"{name}/{only}", _folders(path)
+        if len(folders) > 1 and any(any(images_in(each)) for each in folders.values()):
+            return name
+    return None
 
 
 def _of_parts(name: str, folders: Mapping[str, Path]) -> dict[str, Path]:
@@ -353,10 +396,14 @@ def images_in(folder: Path) -> Iterator[Path]:
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGES
-        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
+        and not any(map(_is_hidden, path.relative_to(folder).parts))
     )
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # which macOS puts into archives
+
+
 def _folders(path: Path) -> dict[str, Path]:
-    found = (each for each in path.iterdir() if each.is_dir() and not each.name.startswith("."))
+    found = (each for each in path.iterdir() if each.is_dir() and not _is_hidden(each.name))
     return {each.name: each for each in sorted(found)}

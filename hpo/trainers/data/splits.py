@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,10 @@ def splits(
         if len(unknown := np.setdiff1d(y[rows], y[rest])):
             label = classes[int(unknown[0])]
             raise DataError(f"the label {label!r} is in the {part} part, and in no training one.")
-    rest, test = (rest, kept["test"]) if "test" in kept else _cut(rest, y, classes, _TEST, rng)
+    if "test" in kept:
+        test = kept["test"]
+    else:
+        rest, test = _cut(rest, y, classes, _TEST, rng, left=n_needed - 1)
     if folds is None:
         train, val = (rest, kept["val"]) if "val" in kept else _cut(rest, y, classes, _VAL, rng)
         yield train, val, test
@@ -65,9 +69,18 @@ def splits(
 
 
 def _cut(
-    rows: Rows, y: NDArray[np.generic], classes: Sequence[str], share: float, rng: object
+    rows: Rows,
+    y: NDArray[np.generic],
+    classes: Sequence[str],
+    share: float,
+    rng: object,
+    *,
+    left: int = 1,
 ) -> tuple[Rows, Rows]:
-    """Rows without a random share of them, and that share."""
+    """Rows without a random share of them, which have so many `left` of each class; and that share.
+
+    Each class is in proportion, and has one example in the share however rare it is.
+    """
     n_present = len(np.unique(y[rows])) if classes else 0
     if math.ceil(share * len(rows)) < n_present:
         raise DataError(
@@ -75,8 +88,27 @@ def _cut(
             f"with one of each class: at least {math.ceil(n_present / share)} are needed."
         )
     stratify = y[rows] if classes else None
-    left, cut = train_test_split(rows, test_size=share, stratify=stratify, random_state=rng)
-    return left, cut
+    others, cut = train_test_split(rows, test_size=share, stratify=stratify, random_state=rng)
+    if classes:
+        _exchange(y, of=others, to=cut, least=1)
+        _exchange(y, of=cut, to=others, least=left)
+    return others, cut
+
+
+def _exchange(y: NDArray[Any], *, of: Rows, to: Rows, least: int) -> None:
+    """Gives rows of classes that have too few, in place, for such of the most frequent one.
+
+    Proportions are rounded, of a rare class perhaps to nothing. Both parts are in random order
+    already, so that the first row of a class is any.
+    """
+    held = np.bincount(y[to], minlength=int(y.max()) + 1)
+    for label in np.unique(y[of]):
+        while held[label] < least < held.max():
+            given = np.flatnonzero(y[of] == label)[0]
+            taken = np.flatnonzero(y[to] == held.argmax())[0]
+            held[label] += 1
+            held[held.argmax()] -= 1
+            of[given], to[taken] = to[taken], of[given]
 
 
 def _check(rows: Rows, y: NDArray[np.generic], classes: Sequence[str], n_needed: int) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from hpo.trainers.data.source import (
     open_text,
     parquet_columns,
     target_of,
+    text_columns,
     unreadable,
 )
 from hpo.trainers.data.targets import missing
@@ -39,7 +41,15 @@ _log = logging.getLogger(__name__)
 _STRANGE = ("mixed", "bytes", "timedelta64", "complex")
 _ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
 _DECIMAL_COMMA = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
-_WITH_SEPARATORS = r"[+-]?\d+([.,]\d+)*"
+_WITH_SIGNS = r"(?=.*[,%$€£])[$€£]?\s?[+-]?\d+([.,]\d+)*\s?[%$€£]?"
+_DATE = (
+    r"(\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}/\d{1,2}/\d{2})([T ,].*)?"
+)
+_LIKE_NUMBERS = r"\W*\d[^A-Za-z]*([eET ].*)?"
+_FIRST = 1000
+"""So many texts tell whether it is worth while to look at all: a million take seconds."""
+_MOST = 0.9
+"""The share of a column's texts from which on they tell what all were meant to be."""
 _IDENTIFIER = r"(.*[_\W])?(?i:id|uuid|guid)|.*[a-z](Id|ID)|(?i:index)"
 _CALLED = {"numbers": "numbers", "dates": "dates as 2020-12-31", "truths": "true and false"}
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
@@ -56,7 +66,9 @@ def load_table(source: Source, seed: int) -> tuple[Data, ...]:
         y = _with_zeros(source.path, frame.columns.get_loc(target), y)
     _check(source.name, x)
     numbers = y.astype(float) if types.infer_dtype(y) == "decimal" else y
-    examples = InMemory(x, partial(fit_columns, source.name))
+    # What a column is does not depend on which rows are trained on.
+    looks = {name: Look.at(x[name]) for name in x}
+    examples = InMemory(x, partial(fit_columns, source.name, looks))
     return assemble(source, examples, numbers.to_numpy(), seed=seed)
 
 
@@ -76,6 +88,7 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
         frame = pd.read_parquet(path)
         named = [name for name in frame.index.names if name is not None]
         return (frame.reset_index(level=named) if named else frame).rename(columns=str)
+    text_columns(path)  # of which pandas would rename one of two that are called alike
     separator, frame = _read_csv(path, dtype=dict.fromkeys(as_text, str))
     frame = frame.rename(columns=str)
     if separator != ";":
@@ -86,9 +99,21 @@ def read_table(path: Path, as_text: Collection[str] = ()) -> pd.DataFrame:
 def _read_csv(path: Path, **options: Any) -> tuple[str, pd.DataFrame]:
     """What separates the columns of a CSV file, and its rows."""
     with open_text(path) as lines:
-        separator = delimiter(lines.readline())
-        lines.seek(0)
-        return separator, pd.read_csv(
+        separator, first = delimiter(lines.readline()), lines.readline()
+    frame = _parsed(path, separator, **options)
+    n_more = 0 if isinstance(frame.index, pd.RangeIndex) else frame.index.nlevels
+    if n_more and first.rstrip("\r\n ").endswith(separator):
+        n = len(frame.columns)
+        # Rows longer than the header begin with their names, as R writes them; pandas takes rows
+        # that end in a separator for such, which shifts all columns and leaves the last empty.
+        if frame.iloc[:, max(0, n - n_more) :].isna().all(axis=None):
+            frame = _parsed(path, separator, index_col=False, usecols=range(n), **options)
+    return separator, frame
+
+
+def _parsed(path: Path, separator: str, **options: Any) -> pd.DataFrame:
+    with open_text(path) as lines:
+        return pd.read_csv(
             lines,
             sep=separator,
             skipinitialspace=True,
@@ -102,7 +127,7 @@ def _with_zeros(path: Path, place: int, y: pd.Series) -> pd.Series:
     """Classes as they are written, if they are whole numbers with zeros in front, such as 01."""
     if path.suffix.lower() == ".parquet" or not isinstance(y.index, pd.RangeIndex):
         return y
-    _, frame = _read_csv(path, dtype=str, usecols=[place])
+    _, frame = _read_csv(path, dtype=str, usecols=[place], index_col=False)
     text = frame.iloc[:, 0].str.strip()
     return text if len(text) == len(y) and text.str.fullmatch(r"0\d+").any() else y
 
@@ -134,7 +159,7 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
         DataError: the file cannot be read, has no rows, lacks a column, or has a value of another
             kind in one.
     """
-    kinds = _kinds(transformer)
+    kinds = kinds_of(transformer)
     frame = _read(Source(str(path)), [name for name, kind in kinds.items() if kind == "words"])
     for name, kind in kinds.items():
         if name not in frame:
@@ -151,7 +176,7 @@ def read_rows(path: Path, transformer: ColumnTransformer) -> pd.DataFrame:
     return frame[[*kinds]]
 
 
-def _kinds(transformer: ColumnTransformer) -> dict[str, str]:
+def kinds_of(transformer: ColumnTransformer) -> dict[str, str]:
     """What each column was in training: words, truths (true and false), numbers or dates."""
     found = {name: kind for kind, _, names in transformer.transformers_ for name in names
              if kind != "remainder"}  # fmt: skip
@@ -203,7 +228,7 @@ def _check(what: str, x: pd.DataFrame) -> None:
             )
 
 
-def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
+def fit_columns(name: str, looks: Mapping[str, Look], train: pd.DataFrame) -> ColumnTransformer:
     """A transformer from data frames to numbers, fitted on the rows of the training part.
 
     Numbers and dates: a gap becomes the median, and a further column tells of it; then all are
@@ -212,6 +237,7 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
 
     Args:
         name: Of the data set, for messages.
+        looks: What each column is, by all of its rows.
         train: The rows, without the target.
 
     Raises:
@@ -219,11 +245,13 @@ def fit_columns(name: str, train: pd.DataFrame) -> ColumnTransformer:
     """
     columns: dict[str, list[str]] = {"numbers": [], "dates": [], "words": []}
     for column in train:
-        _warn_of_separators(name, train[column])
-        if reason := _useless(train[column]):
+        look = looks[column]
+        if reason := _useless(train[column], look):
             _warn_once(f"the column {column!r} of {name!r} is left out: {reason}.")
-        else:
-            columns[_kind(train[column])].append(column)
+            continue
+        columns[look.kind].append(column)
+        if look.doubt:
+            _warn_once(f"the column {column!r} of {name!r} is taken as words: {look.doubt}.")
     if not any(columns.values()):
         raise DataError(f"{name!r} has no column that tells anything beside the target.")
     words = OneHotEncoder(
@@ -246,18 +274,69 @@ def _standardised(numbers: Callable[[pd.DataFrame], pd.DataFrame]) -> object:
     return make_pipeline(FunctionTransformer(numbers), imputer, StandardScaler())
 
 
-def _useless(column: pd.Series) -> str | None:
+@dataclass(frozen=True)
+class Look:
+    """What a column looks like.
+
+    Args:
+        kind: numbers, dates or words.
+        doubt: What its words seem to be instead, and how to write them so; None where they do not.
+    """
+
+    kind: str
+    doubt: str | None
+
+    @classmethod
+    def at(cls, column: pd.Series) -> Look:
+        """Looks at all rows of a column."""
+        kind = _kind(column)
+        return cls(kind, _doubt(column.dropna()) if kind == "words" else None)
+
+
+def _doubt(found: pd.Series) -> str | None:
+    """See `Look`; of a column without gaps."""
+    inferred = types.infer_dtype(found)
+    if inferred == "integer":  # of Python's, which NumPy has no type for
+        return (
+            f"its whole numbers, such as {max(found, key=abs)}, have more than 64 bits. Write a "
+            "decimal point behind them if they measure something"
+        )
+    if inferred != "string" or found.iloc[:_FIRST].str.fullmatch(_LIKE_NUMBERS).mean() < 0.5:
+        return None
+    plain = pd.to_numeric(found, errors="coerce").notna()
+    numbers = plain | found.str.fullmatch(_DECIMAL_COMMA)
+    iso = found.str.fullmatch(_ISO_DATE) & _as_dates(found).notna()
+    for called, those in (("numbers", numbers), ("dates", iso)):
+        if _MOST <= (share := those.mean()) < 1:
+            return (
+                f"{int(100 * share)}% of its values are {called}, and {found[~those].iloc[0]!r} is "
+                "not. Correct such cells, or leave them empty"
+            )
+    if (dates := found.str.fullmatch(_DATE)).mean() >= _MOST and len(found[dates & ~iso]):
+        first = found[dates & ~iso].iloc[0]
+        return f"it looks like dates, such as {first!r}. Write them as 2020-12-31"
+    signs = found.str.fullmatch(_WITH_SIGNS)
+    if signs.any() and (signs | plain).mean() >= _MOST:
+        first = found[signs].iloc[0]
+        return f"it has numbers such as {first!r}. Write 1234.5, or 1234,5 between semicolons"
+    return None
+
+
+def _useless(column: pd.Series, look: Look) -> str | None:
     """Why a column tells nothing; None where it may."""
     n_values = column.nunique()
     if str(column.name).startswith("Unnamed: ") and n_values == len(column):
         return "it has no name, and numbers the rows"  # as pandas writes tables unless told not to
     if n_values == 0 or (n_values == 1 and column.notna().all()):
         return "it is empty" if n_values == 0 else "it has one value in all training rows"
-    if n_values == len(column) and _kind(column) == "words":
-        return "it has another text in each row, as identifiers do"
-    identifier = types.is_integer_dtype(column) and re.fullmatch(_IDENTIFIER, str(column.name))
-    if n_values == len(column) and identifier:
+    if n_values < len(column):
+        return None
+    is_named_so = re.fullmatch(_IDENTIFIER, str(column.name))
+    if is_named_so and types.infer_dtype(column) == "integer":
         return "it has another number in each row, and is named as identifiers are"
+    if look.kind == "words":
+        doubt = None if is_named_so else look.doubt
+        return doubt or "it has another text in each row, as identifiers do"
     return None
 
 
@@ -319,19 +398,6 @@ def _truth(value: object) -> bool | None:
 def _text(value: object) -> str:
     """A value as it would stand in a file; 12.0 is 12, which gaps in its column made a float."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _warn_of_separators(name: str, column: pd.Series) -> None:
-    """Warns of numbers that are taken as words."""
-    found = column.dropna()
-    if types.infer_dtype(found) != "string":
-        return
-    with_comma = found[found.str.contains(",")]
-    if len(with_comma) and found.str.fullmatch(_WITH_SEPARATORS).all():
-        _warn_once(
-            f"the column {column.name!r} of {name!r} has numbers such as {with_comma.iloc[0]!r}, "
-            "which are taken as words: write 1234.5, or 1234,5 between semicolons."
-        )
 
 
 @cache

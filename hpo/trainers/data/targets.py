@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +14,8 @@ from hpo.trainers.data.source import Source
 from hpo.trainers.errors import DataError, did_you_mean
 
 _MANY = 20
+
+_log = logging.getLogger(__name__)
 
 
 def encode(
@@ -29,8 +33,8 @@ def encode(
         numbers if they are; in regression float64.
 
     Raises:
-        DataError: they are not of that task; some are missing; there is one class only; or the
-            positive one is none of them.
+        DataError: they are not of that task; some are missing; all are the same; or the positive
+            class is none of them.
     """
     what = f"the target {source.target!r} of" if source.target else "the target of"
     what = f"{what} {source.name!r}"
@@ -50,7 +54,22 @@ def encode(
     if source.positive not in (None, *names):
         guess = did_you_mean(source.positive, names)
         raise DataError(f"positive: there is no class {source.positive!r}. {guess}")
+    _warn_of_alike(names, what)
     return numbers, names
+
+
+def _warn_of_alike(names: Sequence[str], what: str) -> None:
+    alike = defaultdict(list)
+    for name in names:
+        alike[name.strip().casefold()].append(name)
+    for each in alike.values():
+        if len(each) > 1:
+            _log.warning(
+                "%s has the classes %s, which differ by case or spaces alone: write them alike if "
+                "they are one.",
+                what,
+                ", ".join(map(repr, each)),
+            )
 
 
 def missing(source: Source, n_missing: int, n: int) -> DataError:
@@ -70,6 +89,8 @@ def _numbers(y: NDArray[Any], what: str) -> NDArray[np.float64]:
             f"{what} has values such as {_no_number(y)!r}; regression needs numbers. "
             "For classes use `trainer: classifier`."
         )
+    if len(y) > 1 and y.min() == y.max():
+        raise DataError(f"{what} is always {y[0]:g}; there is nothing to predict.")
     return y.astype(np.float64)
 
 
