@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hpo.trainers.data.memory import room
 from hpo.trainers.goals import Task
@@ -198,6 +199,8 @@ class Data:
         transformer: scikit-learn's, fitted on the training part, from raw examples to features;
             None where they are the same. It is exported with a model.
         dtype: Of features: float32, or int64, which is not to be calculated with.
+        numbers: In regression, the targets as they were read, by part (`train`, `val`, `test`): a
+            count is a count, which standardising and float32 do not give back.
     """
 
     name: str
@@ -211,6 +214,7 @@ class Data:
     target_deviation: float = 1.0
     transformer: Any = None
     dtype: torch.dtype = torch.float32
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
