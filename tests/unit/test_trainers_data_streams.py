@@ -66,7 +66,7 @@ def test_a_stream_gives_the_minibatches_that_tensors_give(n_workers: int) -> Non
     assert same_minibatches(stream.to(torch.device("cpu")), part, [60])
 
 
-def test_a_digest_of_streamed_data_is_of_its_targets() -> None:
+def test_a_digest_of_streamed_data_is_of_all_of_it() -> None:
     def data(x: torch.Tensor, y: torch.Tensor) -> Data:
         train, val, test = (
             Stream(TensorDataset(x), y, torch.arange(i, i + 20)) for i in (0, 20, 40)
@@ -74,7 +74,8 @@ def test_a_digest_of_streamed_data_is_of_its_targets() -> None:
         classes = ("a", "b", "c", "d")
         return Data("mine", "classification", train, val, test, shape=(3,), classes=classes)
 
-    assert data(X + 1, Y).digest == data(X, Y).digest
+    assert data(X, Y).digest == data(X, Y).digest
+    assert data(X + 1, Y).digest != data(X, Y).digest
     assert data(X, Y.flip(0)).digest != data(X, Y).digest
 
 
@@ -208,6 +209,7 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
             assert isinstance(ours, Tensors)
             assert isinstance(others, Stream)
             assert same_minibatches(ours, others, [8, len(ours) - 8])
+    assert [data.digest for data in held] == [data.digest for data in streamed]
 
 
 IDS = "2**40 + torch.arange(180).reshape(60, 3)"
@@ -494,6 +496,8 @@ def test_images_that_do_not_fit_give_the_same_minibatches(
             ours, others = getattr(one, part), getattr(other, part)
             assert isinstance(others, Stream)
             assert same_minibatches(ours, others, [3, len(ours) - 3])
+    # However much memory is free, it is the same data to `best --test` and `export`.
+    assert [data.digest for data in held] == [data.digest for data in streamed]
 
 
 def test_what_is_wrong_in_a_folder_of_images_is_told(tmp_path: Path) -> None:
