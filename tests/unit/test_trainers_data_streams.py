@@ -306,6 +306,21 @@ def test_what_is_wrong_in_own_data_is_told(tmp_path: Path, body: str, message: s
     assert str(caught.value).endswith(message)
 
 
+def test_a_transform_that_is_drawn_now_and_then_is_found(tmp_path: Path) -> None:
+    """A chance of one half passes 10 examples, each read three times, once in 2^20 times."""
+    body = """
+    def make():
+        class Flipped(TensorDataset):
+            def __getitem__(self, row):
+                x, y = super().__getitem__(row)
+                return (x.flip(-1) if torch.rand(1) < 0.5 else x), y
+        return Flipped(x, y)
+    """
+    for _ in range(10):
+        with pytest.raises(DataError, match=r"another x for example \d+ each time"):
+            load(own(tmp_path, body), seed=0)
+
+
 def test_what_is_wrong_in_own_code_is_told(tmp_path: Path) -> None:
     with pytest.raises(CodeError, match=r"has nothing to call named 'make'\."):
         load(own(tmp_path, ""), seed=0)
