@@ -43,6 +43,7 @@ _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
 _OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>.*|<.*")
 _VARIABLE = re.compile(r"\$\w+|\$\{+\w+\}+|\$\(")
+_HIDDEN = "\0"  # stands for a placeholder while text is split; no argument can have it
 _QUOTES = re.compile(r"\\[\\'\"]|['\"]|" + _BRACES.pattern)
 
 
@@ -220,7 +221,12 @@ def program(command: Command) -> str | None:
 
 
 def _parts(command: Command) -> list[str]:
-    return shlex.split(command) if isinstance(command, str) else list(command)
+    """The arguments, not filled; a placeholder is of one, whatever stands in a parameter's name."""
+    if not isinstance(command, str):
+        return list(command)
+    found = (match[0] for match in _BRACES.finditer(command) if match[1] is not None)
+    hidden = _BRACES.sub(lambda m: m[0] if m[1] is None else _HIDDEN, command)
+    return [re.sub(_HIDDEN, lambda _: next(found, _HIDDEN), part) for part in shlex.split(hidden)]
 
 
 def _names(text: str) -> list[str]:
