@@ -155,6 +155,11 @@ class Failure:
         return f"{self.kind}: {' '.join(self.message.split())}"
 
     @property
+    def sentence(self) -> str:
+        """The message to its full stop, or to the mark that it ends with."""
+        return self.message if self.message.endswith(("?", "!")) else f"{self.message}."
+
+    @property
     def found_disk_full(self) -> bool:
         """Whether there was no room to write: not the trial's fault, and any other's next."""
         return any(f"[Errno {number}]" in self.traceback for number in _NO_ROOM)
