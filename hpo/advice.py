@@ -155,13 +155,16 @@ def _not_handed_on(look: _Look) -> Iterator[Advice]:
 
 def _without_a_shell(look: _Look) -> Iterator[Advice]:
     objective = look.plan.spec.objective
-    words = () if objective.command is None or objective.shell else shell_words(objective.command)
-    if words:
+    words = [] if objective.command is None or objective.shell else shell_words(objective.command)
+    filled = [word for word in words if word.startswith("$") and placeholders(word)]
+    texts = " ".join(word for word in words if word not in filled)
+    said = [f"{texts} reaches the program as text"] if texts else []
+    said += [f"{word} is a $ and then the value: write {word[1:]} for that" for word in filled]
+    if said:
         yield Advice(
             "note",
             "objective.command",
-            f"no shell reads it, so {' '.join(words)} reaches the program as text; give "
-            "`shell: true` where a shell is meant.",
+            f"no shell reads it, so {'; '.join(said)}; give `shell: true` where a shell is meant.",
         )
 
 

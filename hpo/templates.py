@@ -42,6 +42,7 @@ _FORM = re.compile(r"\*|-\S+")
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
 _OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>.*|<.*")
+_PATH = re.compile(r"~(/.*)?|.*(?<!\\)\*.*")
 _VARIABLE = re.compile(r"\$\w+|\$\{+\w+\}+|\$\(")
 _HIDDEN = "\0"  # stands for a placeholder while text is split; no argument can have it
 _QUOTES = re.compile(r"\\[\\'\"]|['\"]|" + _BRACES.pattern)
@@ -86,7 +87,7 @@ def command_problems(
 
 
 def shell_words(command: Command) -> list[str]:
-    """What only a shell would understand: ``|``, ``&&``, ``> log.txt``, ``$HOME``.
+    """What only a shell would understand: ``|``, ``&&``, ``> log.txt``, ``*.csv``, ``$HOME``.
 
     Nothing of a command that is a list: its arguments are meant as they stand.
     """
@@ -94,8 +95,10 @@ def shell_words(command: Command) -> list[str]:
         return []
     read = re.sub(r"'[^']*'", "''", command)  # where a shell looks for variables
     unquoted = re.sub(r'"[^"]*"', '""', read)
+    words = _BRACES.sub(lambda m: m[0] if m[1] is None else "", unquoted).split()
     operators = [word for word in unquoted.split() if _OPERATOR.fullmatch(word)]
-    return list(dict.fromkeys([*operators, *_VARIABLE.findall(read)]))
+    paths = [word for word in words if _PATH.fullmatch(word)]
+    return list(dict.fromkeys([*operators, *paths, *_VARIABLE.findall(read)]))
 
 
 def file_problem(file: str) -> str | None:

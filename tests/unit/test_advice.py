@@ -155,6 +155,12 @@ def test_a_shells_words_without_a_shell_are_noted() -> None:
     assert found.path == "objective.command"
     assert "so | $HOME reaches the program as text; give `shell: true`" in found.message
 
+    (found,) = of_command("echo ${lr} {width} $HOME")
+    assert found.message == (
+        "no shell reads it, so $HOME reaches the program as text; ${lr} is a $ and then the value: "
+        "write {lr} for that; give `shell: true` where a shell is meant."
+    )
+
     a_shell: dict[str, Any] = {"shell": True}
     assert of_command("python train.py {args} | tee $HOME/log", **a_shell) == []
 
@@ -166,6 +172,7 @@ def test_a_shells_words_without_a_shell_are_noted() -> None:
         ("a; b < in.txt", ["<"]),
         ("echo '$x | y' \"a | $B\"", ["$B"]),
         ("curl http://a?b&c {lr}", []),
+        ("a ~/b.py data/*.csv {w:*} '*' \\* ~", ["~/b.py", "data/*.csv", "~"]),
         (["echo", "|", "$HOME"], []),
     ],
 )
