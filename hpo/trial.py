@@ -222,6 +222,12 @@ class Config(Mapping[str, Any]):
             message = f"no '{name}' in this configuration: {', '.join(known)}; {instead}"
             raise AttributeError(message) from None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_values", ()) and not name.startswith("_"):
+            message = f"'{name}' is a parameter, which stays what it is; take a variable instead"
+            raise AttributeError(message)
+        super().__setattr__(name, value)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._values})"
 
