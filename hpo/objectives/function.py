@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -366,10 +367,8 @@ def _numbers(metrics: Mapping[str, Any], demanded: str | None = None) -> dict[st
 
 def _number(value: Any) -> float | None:
     """A value as a float, of a tensor or array its only element; None if it is not a number."""
-    if isinstance(value, numbers.Real):
-        return float(value)
     with suppress(AttributeError, TypeError, ValueError, RuntimeError):
-        return float(value.item())
+        return float(value if isinstance(value, numbers.Real | Decimal) else value.item())
     return None
 
 

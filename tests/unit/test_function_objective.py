@@ -8,10 +8,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,6 +152,17 @@ def test_who_comes_from_optuna_is_told_what_to_write(
         next(FunctionObjective(call, "loss", "cpu")(job))
 
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [Decimal("0.25"), Fraction(1, 4), np.float32(0.25)])
+def test_what_is_a_number_is_one(tmp_path: Path, value: Any) -> None:
+    steps = FunctionObjective(lambda trial: value, "loss", "cpu")(  # noqa: ARG005
+        Job(trial=0, config={}, seed=0, directory=tmp_path)
+    )
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+
+    assert end.value.value == {"loss": 0.25}
 
 
 def test_what_is_no_number_is_left_out_and_told_once(
