@@ -17,7 +17,7 @@ from hpo.search_spaces.checks import MAX_GRID, is_number
 from hpo.search_spaces.flow import flow
 from hpo.spec import Plan
 from hpo.templates import ARGS, CONFIG_FILE, FLAGS, placeholders, shell_words
-from hpo.trainers import ConfigError, TrainerConfig
+from hpo.trainers import ConfigError, Goals, TrainerConfig
 from hpo.trainers.config import FIELDS, of_another_task, unread
 from hpo.trainers.data import BUILT_IN
 from hpo.trainers.schedules import robbins_monro
@@ -155,13 +155,16 @@ def _not_handed_on(look: _Look) -> Iterator[Advice]:
 
 def _without_a_shell(look: _Look) -> Iterator[Advice]:
     objective = look.plan.spec.objective
-    words = () if objective.command is None or objective.shell else shell_words(objective.command)
-    if words:
+    words = [] if objective.command is None or objective.shell else shell_words(objective.command)
+    filled = [word for word in words if word.startswith("$") and placeholders(word)]
+    texts = " ".join(word for word in words if word not in filled)
+    said = [f"{texts} reaches the program as text"] if texts else []
+    said += [f"{word} is a $ and then the value: write {word[1:]} for that" for word in filled]
+    if said:
         yield Advice(
             "note",
             "objective.command",
-            f"no shell reads it, so {' '.join(words)} reaches the program as text; give "
-            "`shell: true` where a shell is meant.",
+            f"no shell reads it, so {'; '.join(said)}; give `shell: true` where a shell is meant.",
         )
 
 
@@ -417,6 +420,20 @@ def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
     )
 
 
+def _told_too_late_to_stop(look: _Look) -> Iterator[Advice]:
+    """A rule that judges steps by a metric that no step has."""
+    rule, metrics = look.plan.spec.stopping.rule, look.plan.spec.objective.metrics
+    if rule == "none" or not (late := Goals(names=metrics).at_end):
+        return
+    of_val = late[0].replace("train_", "val_", 1)
+    yield Advice(
+        "warning",
+        "stopping.rule",
+        f"'{late[0]}' is told at the end of a trial alone, so {rule} can never stop one before; "
+        f"search for '{of_val}', or for 'train_loss', which each epoch tells.",
+    )
+
+
 def _at_most(domain: Domain, n: int) -> float:
     """The greatest value of a domain up to n, or n where it has none or too many."""
     listed = domain.grid() if domain.size is not None and domain.size <= MAX_GRID else ()
@@ -459,4 +476,5 @@ _RULES_OF_THE_TRAINER: tuple[_Rule, ...] = (
     _images_wanted,
     _schedules_that_never_end,
     _stopped_before_the_schedule_ends,
+    _told_too_late_to_stop,
 )

@@ -342,7 +342,7 @@ def _demand_best(result: Result) -> TrialRecord:
     if result.study.ranked():
         raise HpoError(f"study '{name}': {result.study.why_no_best()}")
     failures = [trial.failure for trial in result.trials if trial.failure]
-    last = f" The last one: {failures[-1].message}." if failures else ""
+    last = f" The last one: {failures[-1].sentence}" if failures else ""
     why = f": {outcome.reason}" if outcome.limit else ""
     raise HpoError(f"no trial of '{name}' was completed{why}.{last}")
 

@@ -42,7 +42,9 @@ _FORM = re.compile(r"\*|-\S+")
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|\{")
 _CLOSING = {"": (), "'": ("'", "\\'"), '"': ('"',)}  # in single quotes, a backslash is itself
 _OPERATOR = re.compile(r"\|\|?|&&?|;|\d?>.*|<.*")
+_PATH = re.compile(r"~(/.*)?|.*(?<!\\)\*.*")
 _VARIABLE = re.compile(r"\$\w+|\$\{+\w+\}+|\$\(")
+_HIDDEN = "\0"  # stands for a placeholder while text is split; no argument can have it
 _QUOTES = re.compile(r"\\[\\'\"]|['\"]|" + _BRACES.pattern)
 
 
@@ -85,7 +87,7 @@ def command_problems(
 
 
 def shell_words(command: Command) -> list[str]:
-    """What only a shell would understand: ``|``, ``&&``, ``> log.txt``, ``$HOME``.
+    """What only a shell would understand: ``|``, ``&&``, ``> log.txt``, ``*.csv``, ``$HOME``.
 
     Nothing of a command that is a list: its arguments are meant as they stand.
     """
@@ -93,8 +95,10 @@ def shell_words(command: Command) -> list[str]:
         return []
     read = re.sub(r"'[^']*'", "''", command)  # where a shell looks for variables
     unquoted = re.sub(r'"[^"]*"', '""', read)
+    words = _BRACES.sub(lambda m: m[0] if m[1] is None else "", unquoted).split()
     operators = [word for word in unquoted.split() if _OPERATOR.fullmatch(word)]
-    return list(dict.fromkeys([*operators, *_VARIABLE.findall(read)]))
+    paths = [word for word in words if _PATH.fullmatch(word)]
+    return list(dict.fromkeys([*operators, *paths, *_VARIABLE.findall(read)]))
 
 
 def file_problem(file: str) -> str | None:
@@ -220,7 +224,12 @@ def program(command: Command) -> str | None:
 
 
 def _parts(command: Command) -> list[str]:
-    return shlex.split(command) if isinstance(command, str) else list(command)
+    """The arguments, not filled; a placeholder is of one, whatever stands in a parameter's name."""
+    if not isinstance(command, str):
+        return list(command)
+    found = (match[0] for match in _BRACES.finditer(command) if match[1] is not None)
+    hidden = _BRACES.sub(lambda m: m[0] if m[1] is None else _HIDDEN, command)
+    return [re.sub(_HIDDEN, lambda _: next(found, _HIDDEN), part) for part in shlex.split(hidden)]
 
 
 def _names(text: str) -> list[str]:

@@ -155,6 +155,11 @@ class Failure:
         return f"{self.kind}: {' '.join(self.message.split())}"
 
     @property
+    def sentence(self) -> str:
+        """The message to its full stop, or to the mark that it ends with."""
+        return self.message if self.message.endswith(("?", "!")) else f"{self.message}."
+
+    @property
     def found_disk_full(self) -> bool:
         """Whether there was no room to write: not the trial's fault, and any other's next."""
         return any(f"[Errno {number}]" in self.traceback for number in _NO_ROOM)
@@ -216,6 +221,12 @@ class Config(Mapping[str, Any]):
             instead = f"did you mean '{near}'?" if near else "add it to `space`"
             message = f"no '{name}' in this configuration: {', '.join(known)}; {instead}"
             raise AttributeError(message) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_values", ()) and not name.startswith("_"):
+            message = f"'{name}' is a parameter, which stays what it is; take a variable instead"
+            raise AttributeError(message)
+        super().__setattr__(name, value)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._values})"

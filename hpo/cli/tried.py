@@ -70,7 +70,7 @@ def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
     tried = _tried(plan)
     steps, end, seconds = tried.steps, tried.result, tried.seconds
     if isinstance(end, Failure):
-        message = f"a trial failed: {end.message}.\n  with {flow(tried.params)}"
+        message = f"a trial failed: {end.sentence}\n  with {flow(tried.params)}"
         raise HpoError(message, end.place)
     if isinstance(end, Stopped):
         why = "" if end.reason == ITSELF else f": {end.reason}"
@@ -174,7 +174,7 @@ def _trainable(
     n = len(asked) - bool(plan.baseline)  # which is not drawn
     message = (
         f"{len(refused)} of {n} configurations that were drawn cannot be trained, and such trials "
-        f"fail, as {flow(params)} does: {why.message}."
+        f"fail, as {flow(params)} does: {why.sentence}"
     )
     return possible[0], [Advice("warning", "space", message)]
 
@@ -182,7 +182,7 @@ def _trainable(
 def _untrainable(params: Mapping[str, Any], why: Failure) -> HpoError:
     from hpo.search_spaces.flow import flow
 
-    return HpoError(f"a trial cannot begin: {why.message}.\n  with {flow(params)}", why.place)
+    return HpoError(f"a trial cannot begin: {why.sentence}\n  with {flow(params)}", why.place)
 
 
 @contextmanager

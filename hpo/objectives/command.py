@@ -156,16 +156,14 @@ class CommandObjective:
                 )
                 return Failure(FailureKind.NO_METRIC, message)
             line = _line_with(metric, directory)
-            why = (
-                None if line is None else f"it printed `{line}`, and metrics are {_json_of(metric)}"
-            )
+            why = None if line is None else _of_line(line, metric)
         elif isinstance(given, str):
             return None
         elif given.file is not None:
             why = _of_file(directory / given.file, given.file, metric)
         else:
             line = _line_with(metric, directory) or _last_line(directory)
-            printed = "it printed nothing" if line is None else f"it printed `{line}`"
+            printed = "it printed nothing" if line is None else f"it printed {_quoted(line)}"
             why = f"{printed}, where {(given.regex or {})[metric]!r} finds no number"
         if why is None:
             return None
@@ -284,20 +282,51 @@ def _path() -> str:
 
 
 def _line_with(metric: str, directory: Path) -> str | None:
-    """The last line with a metric's name, shortened."""
+    """The last line with a metric's name."""
     for name in (STDOUT, STDERR):
         for line in reversed(last_lines(directory / name, _LINES_LOOKED_AT)):
             if re.search(rf"(?<!\w){re.escape(metric)}(?!\w)", line):
-                return shortened(line.strip(), _LINE_LENGTH)
+                return line.strip()
     return None
 
 
 def _last_line(directory: Path) -> str | None:
-    """The last thing that it printed, shortened."""
+    """The last thing that it printed."""
     for name in (STDOUT, STDERR):
         for line in last_lines(directory / name, 1):
-            return shortened(line.strip(), _LINE_LENGTH)
+            return line.strip()
     return None
+
+
+def _quoted(line: str) -> str:
+    return f"`{shortened(line, _LINE_LENGTH)}`"
+
+
+def _of_line(line: str, metric: str) -> str:
+    """Why a line that was printed has no metric, and how it may be found in there all the same."""
+    name = re.escape(metric)
+    pattern = rf"\b{name}\W*?([-+.e\d]+)"
+    found = re.search(rf"\b{name}\W*\d", line) and _value_in(line, metric) is None
+    instead = f"; or write metrics_from: {{regex: {{{metric}: '{pattern}'}}}}" if found else ""
+    return f"it printed {_quoted(line)}, {_unlike_json(line, metric)}{instead}"
+
+
+def _unlike_json(line: str, metric: str) -> str:
+    """What a line lacks to be a metric in JSON."""
+    value = _value_in(line, metric)
+    if value is not None:
+        return f"where {value} is no number"
+    return f"and metrics are JSON lines: {json.dumps({metric: 0.1})}"
+
+
+def _value_in(line: str, metric: str) -> str | None:
+    """What a line of JSON says of a metric, as JSON; None of other lines."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_there = isinstance(values, dict) and metric in values
+    return shortened(json.dumps(values[metric]), _LINE_LENGTH) if is_there else None
 
 
 def _of_file(path: Path, name: str, metric: str) -> str:
@@ -306,12 +335,9 @@ def _of_file(path: Path, name: str, metric: str) -> str:
         where = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         return f"it wrote no {name} into {where}"
     lines = last_lines(path, 1)
-    holds = f"says `{shortened(lines[0].strip(), _LINE_LENGTH)}`" if lines else "is empty"
-    return f"its {name} {holds}, and metrics are {_json_of(metric)}"
-
-
-def _json_of(metric: str) -> str:
-    return f"JSON lines: {json.dumps({metric: 0.1})}"
+    line = lines[0].strip() if lines else ""
+    holds = f"says {_quoted(line)}" if lines else "is empty"
+    return f"its {name} {holds}, {_unlike_json(line, metric)}"
 
 
 def _failure(code: int, directory: Path, hints: Mapping[str, str]) -> Failure:

@@ -325,7 +325,7 @@ def _folds(plan: Plan, task: Task) -> list[_Fold]:
         loaded = load_data(source, plan.spec.search.seed)
     except (CodeError, DataError) as error:
         raise ObjectiveError(f"cannot load '{source.name}': {error}") from error
-    return [_Fold(each, *_arrays(each, each.train), *_arrays(each, each.val)) for each in loaded]
+    return [_Fold(each, *_arrays(each, "train"), *_arrays(each, "val")) for each in loaded]
 
 
 def _cut(fold: _Fold, fraction: float, seed: int) -> _Fold:
@@ -342,13 +342,12 @@ def _own(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != FRACTION}
 
 
-def _arrays(data: Data, part: Part) -> tuple[Floats, NDArray[Any]]:
+def _arrays(data: Data, name: str) -> tuple[Floats, NDArray[Any]]:
+    part: Part = getattr(data, name)
     x, y = next(iter(part.batches([len(part)])))
     # Solvers such as logistic regression's stop early in single precision.
     features = x.reshape(len(part), -1).double().numpy()
-    if data.task == "classification":
-        return features, y.numpy()
-    return features, y.double().numpy() * data.target_deviation + data.target_mean
+    return features, data.numbers[name] if data.numbers else y.numpy()
 
 
 def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) -> dict[str, float]:
@@ -373,7 +372,7 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
 
 def _tested(estimator: Any, data: Data, wanted: Goals, scorers: Sequence[str]) -> dict[str, float]:
     """The metrics of the validation part, of the test part: `test_error`, `test_f1_macro`."""
-    x, y = _arrays(data, data.test)
+    x, y = _arrays(data, "test")
     names = [name for name in wanted.reported(data.task) if name.startswith("val_")]
     judged = _of_part(names, estimator, x, y, data, wanted, "test")
     return judged | {

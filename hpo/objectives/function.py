@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,23 @@ class Trial(Config):
         self._started = time.monotonic()
         self._report = report
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.__dict__.get("_values", {}) and (instead := self._instead_of(name)):
+            raise AttributeError(f"trial.{name} is Optuna's: {instead}")
+        return super().__getattr__(name)
+
+    def _instead_of(self, name: str) -> str | None:
+        """What to write for something that Optuna's trials have."""
+        names = self.__dict__.get("_values", {})
+        example = next(filter(str.isidentifier, names), "x")
+        value = f'trial.{example} or trial["{example}"]'
+        if name.startswith("suggest_"):
+            return f"the range of a parameter stands in `space:`, and its value is {value}"
+        return {
+            "params": f"a parameter is {value}, and trial.config is a dict of all",
+            "should_prune": "leave it out; trial.report(step, loss=...) ends a trial by itself",
+        }.get(name)
+
     def __reduce__(self) -> tuple[type[Config], tuple[dict[str, Any]]]:
         # Libraries copy and save what a model is made with; reports come from this process alone.
         return Config, (self.config,)
@@ -79,16 +97,21 @@ class Trial(Config):
         folder.mkdir(exist_ok=True)
         return folder
 
-    def report(self, step: int, **metrics: float) -> None:
+    def report(self, step: int, *unnamed: object, **metrics: float) -> None:
         """Reports metrics at a step.
 
         Args:
             step: Epoch or iteration; steps go up.
+            *unnamed: Nothing; Optuna's `report` takes a value and a step here.
             **metrics: Numbers by name, among them the study's metric.
 
         Raises:
             optuna.TrialPruned: the trial is to stop; let it pass.
+            TypeError: a metric has no name.
         """
+        if unnamed:
+            message = "the step comes first and each metric has a name: trial.report(3, loss=0.5)"
+            raise TypeError(message)
         self._report(self._as_report(step, metrics))
 
     def _as_report(self, step: int, metrics: Mapping[str, Any]) -> Report:
@@ -344,10 +367,8 @@ def _numbers(metrics: Mapping[str, Any], demanded: str | None = None) -> dict[st
 
 def _number(value: Any) -> float | None:
     """A value as a float, of a tensor or array its only element; None if it is not a number."""
-    if isinstance(value, numbers.Real):
-        return float(value)
     with suppress(AttributeError, TypeError, ValueError, RuntimeError):
-        return float(value.item())
+        return float(value if isinstance(value, numbers.Real | Decimal) else value.item())
     return None
 
 

@@ -154,7 +154,11 @@ def is_number(value: object) -> bool:
 def not_a_scalar(value: object) -> str:
     """What an option or a fixed value must be."""
     if isinstance(value, list | tuple):
-        return f"{flow(value)} is a list; an option is text, a number, true, false or null."
+        return (
+            f"{flow(value)} is a list; an option is text, a number, true, false or null. Write "
+            f'"{flow(value)[1:-1]}", and split it in a function of your own, which may return an '
+            "estimator, too."
+        )
     value = plain(value)
     if not (value is None or isinstance(value, str | bool | int | float)):
         kind = type(value).__name__

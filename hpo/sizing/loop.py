@@ -249,7 +249,7 @@ class Sizing:
         n = len(self._failures)
         raise HpoError(
             f"all {n} fits failed, the last at {self._question.place(last.size)}: "
-            f"{last.failure.message}.",
+            f"{last.failure.sentence}",
             last.failure.place,
         )
 
@@ -271,7 +271,7 @@ class Sizing:
     def _nothing(self) -> HpoError:
         if self._failures and self._failures[-1].failure is not None:
             last = self._failures[-1].failure
-            return HpoError(f"no fit succeeded; the last failed: {last.message}.", last.place)
+            return HpoError(f"no fit succeeded; the last failed: {last.sentence}", last.place)
         return HpoError(
             "no fit ended within the budget, not even at "
             f"{self._question.place(self._planner.smallest)}.",

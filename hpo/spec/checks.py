@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -16,7 +17,8 @@ from hpo import baselines, search_spaces
 from hpo.errors import Mistake, SpecError
 from hpo.places import TRAIN_FRACTION
 from hpo.requirements import requirement
-from hpo.search_spaces import Parameter, Scalar, SearchSpace
+from hpo.search_spaces import Float, Parameter, Scalar, SearchSpace
+from hpo.search_spaces.flow import flow
 from hpo.search_spaces.links import RESERVED
 from hpo.spec.model import OF_PROCESSES, RULE_OPTIONS, RunSpec, SearchSpec, StoppingSpec, StudySpec
 from hpo.spec.objective import KINDS, ObjectiveSpec, Strict, extremes, source_of
@@ -342,11 +344,21 @@ def _value_mistakes(file: StudyFile, objective: ObjectiveSpec, space: SearchSpac
     for parameter in space.parameters:
         known = FIELDS if objective.trainer else (TRAIN_FRACTION,)
         if (objective.trainer or objective.estimator) and parameter.name in known:
-            problems = (check_value(parameter.name, v) for v in extremes(parameter.domain))
+            checked = (check_value(parameter.name, v) for v in extremes(parameter.domain))
+            problems = list(_unwhole(parameter)) or checked
             path = ("space", parameter.name)
             found += [file.mistake(path, problem) for problem in problems if problem]
             found += _vector_mistakes(file, parameter)
     return found
+
+
+def _unwhole(parameter: Parameter) -> Iterator[str]:
+    """A range of fractions where the trainer takes whole numbers: its ends alone may be whole."""
+    match parameter.domain:
+        case Float(low=low, high=high, log=log, step=step) if FIELDS[parameter.name].kind is int:
+            if step is None or not (step.is_integer() and low.is_integer()):
+                whole = {"int": [ceil(low), int(high)], **({"log": True} if log else {})}
+                yield f"it takes whole numbers; write {flow(whole)}."
 
 
 def _vector_mistakes(file: StudyFile, parameter: Parameter) -> list[Mistake]:

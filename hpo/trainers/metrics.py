@@ -411,9 +411,14 @@ def n_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def model_bytes(model: nn.Module) -> int:
-    """The size of the file that `hpo.trainers.checkpoints` leaves of the model."""
-    return len(weights_of(model))
+def model_bytes(model: nn.Module, data: str | None = None) -> int:
+    """The size of the file that `hpo.trainers.checkpoints` leaves of the model.
+
+    Args:
+        model: The network.
+        data: The digest that is noted in the file.
+    """
+    return len(weights_of(model, data))
 
 
 def _to_eval_mode(forward: Forward) -> None:

@@ -225,7 +225,7 @@ class Training:
         measures = {
             "latency_ms": lambda: metrics.latency_ms(self._stepper.forward, self._data.sample(1)),
             "n_parameters": lambda: float(metrics.n_parameters(self.model)),
-            "model_bytes": lambda: float(metrics.model_bytes(self.model)),
+            "model_bytes": lambda: float(metrics.model_bytes(self.model, self.data_digest)),
         }
         return {name: measures[name]() for name in names}
 

@@ -77,6 +77,12 @@ def explained(done: Done, code: int = 1) -> str:
         ("{float: [0.01, 1.0]", "{flot: [0.01, 1.0]", "9: space.learning_rate.flot", "'float'"),
         ("[0.01, 1.0]", "[0.01]", "9: space.learning_rate.float", "[low, high]"),
         ("[0.0, 0.5]", "[0.0, 1.5]", "10: space.dropout", "1.5"),
+        (
+            "dropout: {float: [0.0, 0.5], step: 0.1}",
+            "batch_size: {float: [16, 64.5], log: true}",
+            "10: space.batch_size",
+            "it takes whole numbers; write {int: [16, 64], log: true}.",
+        ),
         ("{schedule:", "{shedule:", "12: space.final_lr_fraction", "Did you mean 'schedule'?"),
         ("linear}}", "linaer}}", "12: space.final_lr_fraction", "'linear'"),
         ("[constant, linear]", "[]", "11: space.schedule", "empty"),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from hpo import objectives, spec, studyfile
 from hpo.errors import ObjectiveError
@@ -97,12 +98,7 @@ def test_json_on_stderr_is_named_where_nothing_is_on_stdout(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("code", "line"),
     [
-        ("print({'loss': .1})\nprint('done')", "{'loss': 0.1}"),
-        ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}'),
-        (
-            "import logging; logging.basicConfig(level=20); logging.info('{\"loss\": 1}')",
-            'INFO:root:{"loss": 1}',
-        ),
+        ("print('loss', 'low', 0.1)\nprint('done')", "loss low 0.1"),
         ("print('loss', 'x' * 1000)", f"loss {'x' * 89} [...]"),
     ],
 )
@@ -114,6 +110,43 @@ def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, lin
         f"no metric 'loss' was reported; it printed `{line}`, and metrics are JSON lines: "
         '{"loss": 0.1}'
     )
+
+
+@pytest.mark.parametrize(
+    ("code", "line", "loss"),
+    [
+        ("print({'loss': -.1})\nprint('done')", "{'loss': -0.1}", -0.1),
+        ("print('train_loss 7 loss: 3e-1')", "train_loss 7 loss: 3e-1", 0.3),
+        ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}', 0.5),
+        (
+            "import logging; logging.basicConfig(level=20); logging.info('{\"loss\": 1}')",
+            'INFO:root:{"loss": 1}',
+            1.0,
+        ),
+    ],
+)
+def test_a_number_that_is_not_in_json_has_a_pattern_that_finds_it(
+    tmp_path: Path, code: str, line: str, loss: float
+) -> None:
+    message = failure(objective(tmp_path, code)(job(tmp_path))).message
+    said, _, pattern = message.partition("; or write metrics_from: ")
+    patterns = YAML(typ="safe").load(pattern)
+    (found,) = objective(tmp_path, code, metrics_from=patterns)(job(tmp_path))
+
+    assert said == (
+        f"no metric 'loss' was reported; it printed `{line}`, and metrics are JSON lines: "
+        '{"loss": 0.1}'
+    )
+    assert found.metrics == {"loss": loss}
+
+
+@pytest.mark.parametrize("value", ["true", '"0.3"', "null", "[0.3]"])
+def test_a_value_that_is_no_number_is_told(tmp_path: Path, value: str) -> None:
+    line = f'{{"step": 1, "loss": {value}}}'
+    found = failure(objective(tmp_path, f"print({line!r})")(job(tmp_path)))
+
+    said = f"it printed `{line}`, where {value} is no number"
+    assert found.message == f"no metric 'loss' was reported; {said}"
 
 
 PATTERN = {"regex": {"loss": "loss: ([0-9.]+)"}}

@@ -21,7 +21,7 @@ from hpo import objectives, spec, studyfile
 from hpo.jobs import job_of
 from hpo.spec import source_of
 from hpo.trainers import Report
-from hpo.trainers.data import load_data
+from hpo.trainers.data import Source, load_data
 from hpo.trial import Job
 from tests.acceptance.harness import Folder, Study
 
@@ -179,6 +179,21 @@ def test_a_regressor_is_judged_in_the_targets_unit(tmp_path: Path) -> None:
     assert final["val_rmse"] == pytest.approx(-final["neg_root_mean_squared_error"])
     assert final["val_mae"] == pytest.approx(-final["neg_mean_absolute_error"])
     assert final["val_r2"] == pytest.approx(final["r2"])
+
+
+def test_counts_reach_a_regressor_as_they_were_counted(folder: Folder, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 2)), rng.poisson(1.0, 200).astype(float)
+    y[0] = 1e9  # beside which float32 keeps no ones
+    np.savez(folder.path / "counts.npz", x=x, y=y)
+    name = "sklearn.linear_model.PoissonRegressor"
+    values = study(name, data="counts.npz", metric="val_mae")
+
+    _, final = run(tmp_path, values, {"alpha": 1.0})
+
+    (data,) = load_data(Source("counts.npz", "regression", folder=tmp_path), seed=0)
+    assert sorted(np.concatenate([*data.numbers.values()])) == sorted(y)
+    assert final["val_mae"] > 0
 
 
 def test_the_best_one_is_judged_by_the_test_part_which_nothing_else_looks_at(

@@ -128,6 +128,22 @@ def test_a_direction_against_what_a_metric_means_is_warned_of(
     assert advice(own, {"x": [1, 2, 3]}) == []
 
 
+@pytest.mark.parametrize("rule", ["median", "forecast"])
+def test_a_rule_for_a_metric_that_no_epoch_has_is_warned_of(rule: str) -> None:
+    def found(metric: str, rule: str) -> list[Advice]:
+        objective = {"trainer": "classifier", "data": "digits", "metric": metric}
+        said = advice(objective, {"depth": {"int": [1, 9]}}, stopping={"rule": rule})
+        return [each for each in said if each.path == "stopping.rule"]
+
+    (late,) = found("train_error", rule)
+    assert late.level == "warning"
+    assert late.message.startswith(
+        f"'train_error' is told at the end of a trial alone, so {rule} can never stop one before; "
+        "search for 'val_error'"
+    )
+    assert [*found("train_error", "none"), *found("train_loss", rule)] == []
+
+
 def test_epochs_that_a_command_line_does_not_have_are_noted() -> None:
     (found,) = of_command("python t.py {lr} {width}", epochs=3)
     assert "it has no {epochs} and no {args}" in found.message
@@ -138,6 +154,12 @@ def test_a_shells_words_without_a_shell_are_noted() -> None:
     (found,) = of_command("python train.py {args} | tee $HOME/log")
     assert found.path == "objective.command"
     assert "so | $HOME reaches the program as text; give `shell: true`" in found.message
+
+    (found,) = of_command("echo ${lr} {width} $HOME")
+    assert found.message == (
+        "no shell reads it, so $HOME reaches the program as text; ${lr} is a $ and then the value: "
+        "write {lr} for that; give `shell: true` where a shell is meant."
+    )
 
     a_shell: dict[str, Any] = {"shell": True}
     assert of_command("python train.py {args} | tee $HOME/log", **a_shell) == []
@@ -150,6 +172,7 @@ def test_a_shells_words_without_a_shell_are_noted() -> None:
         ("a; b < in.txt", ["<"]),
         ("echo '$x | y' \"a | $B\"", ["$B"]),
         ("curl http://a?b&c {lr}", []),
+        ("a ~/b.py data/*.csv {w:*} '*' \\* ~", ["~/b.py", "data/*.csv", "~"]),
         (["echo", "|", "$HOME"], []),
     ],
 )

@@ -233,3 +233,11 @@ def test_hpo_why_shows_the_last_20_lines_of_a_command(
     assert "last lines  line 10" in text
     assert "9" not in said
     assert "\nat " not in text
+
+
+def test_a_sentence_has_one_mark_at_its_end() -> None:
+    asks = Failure(FailureKind.BAD_CONFIG, "2.5 is not a whole number. Did you mean 3?")
+    tells = Failure(FailureKind.CRASHED, "ValueError: no")
+
+    assert asks.sentence == "2.5 is not a whole number. Did you mean 3?"
+    assert tells.sentence == "ValueError: no."

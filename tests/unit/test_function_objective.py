@@ -8,10 +8,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -125,6 +128,41 @@ def test_a_copy_of_a_trial_is_its_configuration(
         next(steps)
 
     assert end.value.value == {"loss": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda trial: trial.suggest_float("lr", 0, 1),
+            """range of a parameter stands in `space:`, and its value is trial.lr or trial["lr"]""",
+        ),
+        (lambda trial: trial.params["lr"], "trial.params is Optuna's: a parameter is trial.lr or"),
+        (lambda trial: trial.should_prune(), "leave it out; trial.report(step, loss=...) ends a"),
+        (lambda trial: trial.report(0.5, 3), "each metric has a name: trial.report(3, loss=0.5)"),
+        (lambda trial: setattr(trial, "lr", 3.0), "'lr' is a parameter, which stays what it is"),
+        (lambda trial: trial.lrr, "no 'lrr' in this configuration: lr; did you mean 'lr'?"),
+    ],
+)
+def test_who_comes_from_optuna_is_told_what_to_write(
+    tmp_path: Path, call: Callable[[Any], Any], said: str
+) -> None:
+    job = Job(trial=0, config={"lr": 0.5}, seed=0, directory=tmp_path)
+    with pytest.raises((AttributeError, TypeError)) as raised:
+        next(FunctionObjective(call, "loss", "cpu")(job))
+
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("value", [Decimal("0.25"), Fraction(1, 4), np.float32(0.25)])
+def test_what_is_a_number_is_one(tmp_path: Path, value: Any) -> None:
+    steps = FunctionObjective(lambda trial: value, "loss", "cpu")(  # noqa: ARG005
+        Job(trial=0, config={}, seed=0, directory=tmp_path)
+    )
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+
+    assert end.value.value == {"loss": 0.25}
 
 
 def test_what_is_no_number_is_left_out_and_told_once(

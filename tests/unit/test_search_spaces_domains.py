@@ -152,7 +152,11 @@ BAD: list[tuple[Callable[[], Domain], str, str]] = [
     (
         lambda: Choice((_any([1, 2]), 3)),
         "choice",
-        "[1, 2] is a list; an option is text, a number, true, false or null.",
+        (
+            "[1, 2] is a list; an option is text, a number, true, false or null. Write "
+            '"1, 2", and split it in a function of your own, which may return an estimator, '
+            "too."
+        ),
     ),
     (
         lambda: Choice((float("inf"), 3)),

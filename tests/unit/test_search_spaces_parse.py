@@ -114,7 +114,11 @@ BAD: list[tuple[Any, tuple[str | int, ...], str]] = [
     (
         {"x": [[1], 2]},
         ("x",),
-        "[1] is a list; an option is text, a number, true, false or null.",
+        (
+            "[1] is a list; an option is text, a number, true, false or null. Write "
+            '"1", and split it in a function of your own, which may return an estimator, '
+            "too."
+        ),
     ),
     ({"x": []}, ("x",), "the choice is empty; give it at least one option."),
     ({"x": {"choice": "sgd"}}, ("x", "choice"), "a choice is a list of options; write [sgd]."),

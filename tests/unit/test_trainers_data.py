@@ -157,6 +157,8 @@ def test_parts_that_the_data_gives_stay_what_they_are() -> None:
         ([0] * 9 + [1], None, "the label 'b' appears once among the 10 examples to split; 3 is"),
         ([0] * 9 + [1] * 2, None, "the label 'b' appears 2 times among the 11"),
         ([0] * 9 + [1] * 5, 5, "the label 'b' appears 5 times among the 14 examples to split; 6"),
+        ([0, 1, 2] * 50, 99, ("the label 'a' appears 50 times among the 150 examples to split; 100 "
+         "is the least with objective.folds 99. Give fewer folds: up to 40 will do. Or leave it")),
         ([*range(10)] * 3, None, ("30 examples of 10 classes are too few to split off 20% with one "
          "of each class: at least 50 are needed.")),
         ([0, 1], None, "2 examples are too few to split; 3 is the least."),
@@ -167,6 +169,16 @@ def test_too_few_examples_of_a_class_are_told(
 ) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         list(splits(np.array(y), "abcdefghij", seed=0, folds=folds))
+
+
+@pytest.mark.parametrize("n", [5, 7, 50])
+def test_as_many_folds_as_are_told_can_be_made(n: int) -> None:
+    y = np.array([0, 1] * n)
+    with pytest.raises(DataError) as caught:
+        list(splits(y, "ab", seed=0, folds=n))
+    most = int(str(caught.value).partition("up to ")[2].partition(" ")[0])
+    for seed in range(5):
+        assert len(list(splits(y, "ab", seed=seed, folds=most))) == most
 
 
 def test_a_class_that_cannot_be_learned_is_told() -> None:
@@ -187,7 +199,7 @@ def test_every_class_that_is_frequent_enough_can_be_split(n: int) -> None:
 def test_numbers_need_one_example_for_each_part() -> None:
     (parts,) = splits(np.array([0.1, 0.2, 0.3]), seed=0)
     assert [len(part) for part in parts] == [1, 1, 1]
-    with pytest.raises(DataError, match=r"^3 examples are too few to split; 4 is the least\.$"):
+    with pytest.raises(DataError, match=r"too few to split; 4 is the least with objective.folds 3"):
         list(splits(np.array([0.1, 0.2, 0.3]), seed=0, folds=3))
 
 

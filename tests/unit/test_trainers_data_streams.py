@@ -66,7 +66,7 @@ def test_a_stream_gives_the_minibatches_that_tensors_give(n_workers: int) -> Non
     assert same_minibatches(stream.to(torch.device("cpu")), part, [60])
 
 
-def test_a_digest_of_streamed_data_is_of_its_targets() -> None:
+def test_a_digest_of_streamed_data_is_of_all_of_it() -> None:
     def data(x: torch.Tensor, y: torch.Tensor) -> Data:
         train, val, test = (
             Stream(TensorDataset(x), y, torch.arange(i, i + 20)) for i in (0, 20, 40)
@@ -74,7 +74,8 @@ def test_a_digest_of_streamed_data_is_of_its_targets() -> None:
         classes = ("a", "b", "c", "d")
         return Data("mine", "classification", train, val, test, shape=(3,), classes=classes)
 
-    assert data(X + 1, Y).digest == data(X, Y).digest
+    assert data(X, Y).digest == data(X, Y).digest
+    assert data(X + 1, Y).digest != data(X, Y).digest
     assert data(X, Y.flip(0)).digest != data(X, Y).digest
 
 
@@ -239,6 +240,7 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
             assert isinstance(ours, Tensors)
             assert isinstance(others, Stream)
             assert same_minibatches(ours, others, [8, len(ours) - 8])
+    assert [data.digest for data in held] == [data.digest for data in streamed]
 
 
 IDS = "2**40 + torch.arange(180).reshape(60, 3)"
@@ -333,6 +335,21 @@ def test_what_is_wrong_in_own_data_is_told(tmp_path: Path, body: str, message: s
     with pytest.raises(DataError) as caught:
         load(own(tmp_path, f"def make():\n    {body}"), seed=0)
     assert str(caught.value).endswith(message)
+
+
+def test_a_transform_that_is_drawn_now_and_then_is_found(tmp_path: Path) -> None:
+    """A chance of one half passes 10 examples, each read three times, once in 2^20 times."""
+    body = """
+    def make():
+        class Flipped(TensorDataset):
+            def __getitem__(self, row):
+                x, y = super().__getitem__(row)
+                return (x.flip(-1) if torch.rand(1) < 0.5 else x), y
+        return Flipped(x, y)
+    """
+    for _ in range(10):
+        with pytest.raises(DataError, match=r"another x for example \d+ each time"):
+            load(own(tmp_path, body), seed=0)
 
 
 def test_what_is_wrong_in_own_code_is_told(tmp_path: Path) -> None:
@@ -525,6 +542,8 @@ def test_images_that_do_not_fit_give_the_same_minibatches(
             ours, others = getattr(one, part), getattr(other, part)
             assert isinstance(others, Stream)
             assert same_minibatches(ours, others, [3, len(ours) - 3])
+    # However much memory is free, it is the same data to `best --test` and `export`.
+    assert [data.digest for data in held] == [data.digest for data in streamed]
 
 
 def test_what_is_wrong_in_a_folder_of_images_is_told(tmp_path: Path) -> None:

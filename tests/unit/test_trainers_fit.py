@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from hpo.trainers import ConfigError, DataError, Diverged, Goals, Report, TrainerConfig
+from hpo.trainers.checkpoints import Checkpoints
 from hpo.trainers.config import FIELDS, FIRST_ORDER
 from hpo.trainers.data import BUILT_IN, Source, load
 from hpo.trainers.data.parts import Data, Tensors
+from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import ALWAYS as REPORTED
 from hpo.trainers.loop import Fit, fit, fit_folds
 from hpo.trainers.models import NORMS
@@ -82,14 +84,17 @@ def test_metrics_agree_with_one_another() -> None:
     assert 0 < seconds[0] < seconds[1] < seconds[2]
 
 
-def test_what_is_asked_for_is_reported_and_costs_of_the_model_do_not_change() -> None:
+def test_what_is_asked_for_is_reported_and_costs_of_the_model_do_not_change(
+    tmp_path: Path,
+) -> None:
     goals = Goals(names=("val_f0.5", "val_roc_auc", "latency_ms", "n_parameters", "model_bytes"))
     config = {"epochs": 2, "depth": 1, "width": 7}
-    reports = list(fit(config, loaded("wine", 0), seed=0, goals=goals))
+    kept = Checkpoints(tmp_path)
+    reports = list(fit(config, loaded("wine", 0), seed=0, goals=goals, checkpoints=kept))
     for report in reports:
         assert set(report.metrics) == {*REPORTED["classification"], *goals.names}
         assert report.metrics["n_parameters"] == (13 + 1) * 7 + (7 + 1) * 3
-        assert report.metrics["model_bytes"] > 4 * report.metrics["n_parameters"]
+        assert report.metrics["model_bytes"] == (tmp_path / WEIGHTS).stat().st_size
     assert reports[0].metrics["latency_ms"] == reports[1].metrics["latency_ms"] > 0
 
 

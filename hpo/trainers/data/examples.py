@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from hpo.trainers.data.parts import Data, Tensors
-from hpo.trainers.data.source import Source
+from hpo.trainers.data.source import PARTS, Source
 from hpo.trainers.data.splits import Rows, splits
 from hpo.trainers.data.stream import Stream
 from hpo.trainers.data.targets import encode
@@ -133,6 +133,7 @@ def assemble(
             target_deviation=deviation,
             transformer=transformer,
             dtype=train.dtype,
+            numbers={} if names else {p: targets[r] for p, r in zip(PARTS, rows, strict=True)},
         )
         found.append(data)
     return tuple(found)

@@ -116,7 +116,9 @@ def read_images(
 
 
 def _fit_dataset(dataset: Dataset[Any], rows: Rows) -> Channels:
-    stream = Stream(dataset, torch.zeros(len(dataset)), torch.from_numpy(rows))  # type: ignore[arg-type]
+    y = torch.zeros(len(dataset))  # type: ignore[arg-type]
+    # Of bytes, as `Channels.fit` learns them: the same data has the same digest in both ways.
+    stream = Stream(dataset, y, torch.from_numpy(rows), dtype=torch.uint8)
     whole, rest = divmod(len(rows), _AT_ONCE)
     batches = stream.batches([_AT_ONCE] * whole + [rest] * (rest > 0))
     return Channels().fit_chunks(x.numpy() for x, _ in batches)

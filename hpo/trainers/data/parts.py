@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from hpo.trainers.data.memory import room
 from hpo.trainers.goals import Task
@@ -55,6 +57,7 @@ class Part(Protocol):
 
 
 _GATHERED_BYTES = 2**19
+_STREAMED_AT_ONCE = 64
 
 
 def order(n: int, generator: torch.Generator | None) -> torch.Tensor:
@@ -181,6 +184,18 @@ class HostTensors:
         return pinned.to(self.device, non_blocking=True)
 
 
+def _features(part: Part) -> Iterator[torch.Tensor]:
+    """All features of a part, in order."""
+    if isinstance(part, Tensors | HostTensors):
+        yield part.x
+        return
+    # Of a copy, whose workers go with it: those of the part itself would stay, unused.
+    whole = part.subset(torch.arange(len(part)))
+    full, rest = divmod(len(whole), _STREAMED_AT_ONCE)
+    for x, _ in whole.batches([_STREAMED_AT_ONCE] * full + [rest] * (rest > 0)):
+        yield x
+
+
 @dataclass(frozen=True, eq=False)
 class Data:
     """A data set in three parts.
@@ -198,6 +213,8 @@ class Data:
         transformer: scikit-learn's, fitted on the training part, from raw examples to features;
             None where they are the same. It is exported with a model.
         dtype: Of features: float32, or int64, which is not to be calculated with.
+        numbers: In regression, the targets as they were read, by part (`train`, `val`, `test`): a
+            count is a count, which standardising and float32 do not give back.
     """
 
     name: str
@@ -211,19 +228,21 @@ class Data:
     target_deviation: float = 1.0
     transformer: Any = None
     dtype: torch.dtype = torch.float32
+    numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
-        """Tells apart data sets of one name; of streamed data, by its targets.
+        """Tells apart data sets of one name, whether they are held in memory or streamed.
 
-        That of the first fold is of all examples, so that it tells apart all folds, too.
+        That of the first fold is of all examples, so that it tells apart all folds, too. How much
+        memory is free decides what is streamed, so that is read once more here: a digest of less
+        would call the same data another when there is less room for it.
         """
         unit = () if self.classes else (self.target_mean, self.target_deviation)
         found = hashlib.sha256(repr((self.shape, self.classes, *unit)).encode())
         for part in (self.train, self.val, self.test):
-            for tensor in (getattr(part, "x", None), part.targets):
-                if tensor is not None:
-                    found.update(tensor.cpu().contiguous().view(-1).numpy().data)
+            for tensor in chain(_features(part), [part.targets]):
+                found.update(tensor.cpu().contiguous().view(-1).numpy().data)
         return found.hexdigest()
 
     @property

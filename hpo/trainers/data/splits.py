@@ -49,7 +49,7 @@ def splits(
     kept = {part: rows for part, rows in given.items() if part == "test" or folds is None}
     rest = np.setdiff1d(np.arange(len(y)), np.concatenate([*kept.values(), np.array([], int)]))
     n_needed = 1 + ("test" not in kept) + ("val" not in kept) if folds is None else folds + 1
-    _check(rest, y, classes, n_needed)
+    _check(rest, y, classes, n_needed, folds)
     for part, rows in kept.items() if classes else ():
         if len(unknown := np.setdiff1d(y[rows], y[rest])):
             label = classes[int(unknown[0])]
@@ -62,7 +62,7 @@ def splits(
         train, val = (rest, kept["val"]) if "val" in kept else _cut(rest, y, classes, _VAL, rng)
         yield train, val, test
         return
-    _check(rest, y, classes, folds)
+    _check(rest, y, classes, folds, folds)
     folding = (StratifiedKFold if classes else KFold)(folds, shuffle=True, random_state=rng)
     for train, val in folding.split(rest, y[rest]):
         yield rest[train], rest[val], test
@@ -111,18 +111,33 @@ def _exchange(y: NDArray[Any], *, of: Rows, to: Rows, least: int) -> None:
             of[given], to[taken] = to[taken], of[given]
 
 
-def _check(rows: Rows, y: NDArray[np.generic], classes: Sequence[str], n_needed: int) -> None:
+def _check(
+    rows: Rows, y: NDArray[np.generic], classes: Sequence[str], n_needed: int, folds: int | None
+) -> None:
     """Demands an example for each part, of every class."""
+    least = f"{n_needed} is the least"
+    if folds is not None:
+        least += f" with objective.folds {folds}"
     if len(rows) < n_needed:
-        raise DataError(f"{len(rows)} examples are too few to split; {n_needed} is the least.")
+        fewer = _fewer_folds(len(rows), folds)
+        raise DataError(
+            f"{len(rows)} examples are too few to split; {least}.{fewer and ' '}{fewer}"
+        )
     if not classes or n_needed == 1:
         return
     present, counts = np.unique(y[rows], return_counts=True)
     rarest = int(counts.argmin())
     if counts[rarest] < n_needed:
+        fewer = _fewer_folds(int(counts[rarest]), folds)
         times = "once" if counts[rarest] == 1 else f"{counts[rarest]} times"
         raise DataError(
             f"the label {classes[int(present[rarest])]!r} appears {times} among the "
-            f"{len(rows)} examples to split; {n_needed} is the least. Leave it out, or merge it "
-            "with another."
+            f"{len(rows)} examples to split; {least}. {f'{fewer} Or leave' if fewer else 'Leave'} "
+            "it out, or merge it with another."
         )
+
+
+def _fewer_folds(n: int, folds: int | None) -> str:
+    """How many folds n examples are enough for, when the test part has got its share of them."""
+    most = n - math.ceil(_TEST * n)
+    return f"Give fewer folds: up to {most} will do." if folds is not None and most > 1 else ""

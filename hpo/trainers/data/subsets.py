@@ -62,4 +62,5 @@ def cut(data: Data, fraction: float, seed: int) -> Data:
         return data
     order = nested_rows(data.train.targets.cpu().numpy(), n_classes=len(data.classes), seed=seed)
     rows = order[: size_of(fraction, len(order))]
-    return replace(data, train=data.train.subset(torch.from_numpy(rows)))
+    numbers = {**data.numbers, "train": data.numbers["train"][rows]} if data.numbers else {}
+    return replace(data, train=data.train.subset(torch.from_numpy(rows)), numbers=numbers)
