@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import zlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from hpo.trainers.data.examples import InMemory, assemble
+from hpo.trainers.data.looks import DECIMAL_COMMA, Look, as_dates, useless
 from hpo.trainers.data.parts import Data
 from hpo.trainers.data.source import (
     Source,
@@ -39,18 +38,6 @@ N_CATEGORIES = 32
 
 _log = logging.getLogger(__name__)
 _STRANGE = ("mixed", "bytes", "timedelta64", "complex")
-_ISO_DATE = r"\d{4}-\d{2}-\d{2}([T ].*)?"
-_DECIMAL_COMMA = r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?"
-_WITH_SIGNS = r"(?=.*[,%$€£])[$€£]?\s?[+-]?\d+([.,]\d+)*\s?[%$€£]?"
-_DATE = (
-    r"(\d{1,2}[./-]\d{1,2}[./-]\d{4}|\d{4}[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}/\d{1,2}/\d{2})([T ,].*)?"
-)
-_LIKE_NUMBERS = r"\W*\d[^A-Za-z]*([eET ].*)?"
-_FIRST = 1000
-"""So many texts tell whether it is worth while to look at all: a million take seconds."""
-_MOST = 0.9
-"""The share of a column's texts from which on they tell what all were meant to be."""
-_IDENTIFIER = r"(.*[_\W])?(?i:id|uuid|guid)|.*[a-z](Id|ID)|(?i:index)"
 _CALLED = {"numbers": "numbers", "dates": "dates as 2020-12-31", "truths": "true and false"}
 _TRUTHS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
@@ -137,7 +124,7 @@ def _as_numbers(column: pd.Series) -> pd.Series:
     if not (types.is_object_dtype(column) or types.is_string_dtype(column)):
         return column
     text = column.dropna().astype(str).str.strip()
-    if text.empty or not text.str.fullmatch(_DECIMAL_COMMA).all():
+    if text.empty or not text.str.fullmatch(DECIMAL_COMMA).all():
         return column
     return text.str.replace(",", ".").astype(float).reindex(column.index)
 
@@ -193,7 +180,7 @@ def _others(column: pd.Series, kind: str) -> pd.Series:
     if kind == "numbers":
         return found[pd.to_numeric(found, errors="coerce").isna()]
     if kind == "dates":
-        return found[_as_dates(found).isna()]
+        return found[as_dates(found).isna()]
     return found[[_truth(value) is None for value in found]] if kind == "truths" else found[:0]
 
 
@@ -246,7 +233,7 @@ def fit_columns(name: str, looks: Mapping[str, Look], train: pd.DataFrame) -> Co
     columns: dict[str, list[str]] = {"numbers": [], "dates": [], "words": []}
     for column in train:
         look = looks[column]
-        if reason := _useless(train[column], look):
+        if reason := useless(train[column], look):
             _warn_once(f"the column {column!r} of {name!r} is left out: {reason}.")
             continue
         columns[look.kind].append(column)
@@ -274,91 +261,6 @@ def _standardised(numbers: Callable[[pd.DataFrame], pd.DataFrame]) -> object:
     return make_pipeline(FunctionTransformer(numbers), imputer, StandardScaler())
 
 
-@dataclass(frozen=True)
-class Look:
-    """What a column looks like.
-
-    Args:
-        kind: numbers, dates or words.
-        doubt: What its words seem to be instead, and how to write them so; None where they do not.
-    """
-
-    kind: str
-    doubt: str | None
-
-    @classmethod
-    def at(cls, column: pd.Series) -> Look:
-        """Looks at all rows of a column."""
-        kind = _kind(column)
-        return cls(kind, _doubt(column.dropna()) if kind == "words" else None)
-
-
-def _doubt(found: pd.Series) -> str | None:
-    """See `Look`; of a column without gaps."""
-    inferred = types.infer_dtype(found)
-    if inferred == "integer":  # of Python's, which NumPy has no type for
-        return (
-            f"its whole numbers, such as {max(found, key=abs)}, have more than 64 bits. Write a "
-            "decimal point behind them if they measure something"
-        )
-    if inferred != "string" or found.iloc[:_FIRST].str.fullmatch(_LIKE_NUMBERS).mean() < 0.5:
-        return None
-    plain = pd.to_numeric(found, errors="coerce").notna()
-    numbers = plain | found.str.fullmatch(_DECIMAL_COMMA)
-    iso = found.str.fullmatch(_ISO_DATE) & _as_dates(found).notna()
-    for called, those in (("numbers", numbers), ("dates", iso)):
-        if _MOST <= (share := those.mean()) < 1:
-            return (
-                f"{int(100 * share)}% of its values are {called}, and {found[~those].iloc[0]!r} is "
-                "not. Correct such cells, or leave them empty"
-            )
-    if (dates := found.str.fullmatch(_DATE)).mean() >= _MOST and len(found[dates & ~iso]):
-        first = found[dates & ~iso].iloc[0]
-        return f"it looks like dates, such as {first!r}. Write them as 2020-12-31"
-    signs = found.str.fullmatch(_WITH_SIGNS)
-    if signs.any() and (signs | plain).mean() >= _MOST:
-        first = found[signs].iloc[0]
-        return f"it has numbers such as {first!r}. Write 1234.5, or 1234,5 between semicolons"
-    return None
-
-
-def _useless(column: pd.Series, look: Look) -> str | None:
-    """Why a column tells nothing; None where it may."""
-    n_values = column.nunique()
-    if str(column.name).startswith("Unnamed: ") and n_values == len(column):
-        return "it has no name, and numbers the rows"  # as pandas writes tables unless told not to
-    if n_values == 0 or (n_values == 1 and column.notna().all()):
-        return "it is empty" if n_values == 0 else "it has one value in all training rows"
-    if n_values < len(column):
-        return None
-    is_named_so = re.fullmatch(_IDENTIFIER, str(column.name))
-    if is_named_so and types.infer_dtype(column) == "integer":
-        return "it has another number in each row, and is named as identifiers are"
-    if look.kind == "words":
-        doubt = None if is_named_so else look.doubt
-        return doubt or "it has another text in each row, as identifiers do"
-    return None
-
-
-def _kind(column: pd.Series) -> str:
-    """Whether a column is of numbers, dates or words."""
-    if types.is_bool_dtype(column):
-        return "words"
-    if types.is_numeric_dtype(column) or types.infer_dtype(column.dropna()) == "decimal":
-        return "numbers"
-    dates = types.is_datetime64_any_dtype(column) or types.infer_dtype(column.dropna()) == "date"
-    return "dates" if dates or _dates_as_text(column.dropna()) else "words"
-
-
-def _dates_as_text(found: pd.Series) -> bool:
-    text = found.astype(str)
-    return bool(text.str.fullmatch(_ISO_DATE).all()) and bool(_as_dates(found).notna().all())
-
-
-def _as_dates(column: pd.Series) -> pd.Series:
-    return pd.to_datetime(column, format="ISO8601", errors="coerce", utc=True)
-
-
 def _floats(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(float)
 
@@ -366,7 +268,7 @@ def _floats(frame: pd.DataFrame) -> pd.DataFrame:
 def _days(frame: pd.DataFrame) -> pd.DataFrame:
     """Days since 1970."""
     epoch, day = pd.Timestamp(0, tz="UTC"), pd.Timedelta(days=1)
-    return frame.apply(lambda column: (_as_dates(column) - epoch) / day)
+    return frame.apply(lambda column: (as_dates(column) - epoch) / day)
 
 
 class Words(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
