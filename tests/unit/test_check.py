@@ -185,7 +185,7 @@ def test_so_it_is_where_the_baseline_cannot(trained: Checked) -> None:
 
 def test_what_data_a_trainer_reads_is_told(trained: Checked) -> None:
     assert trained({"batch_size": [4, 8]})["data"] == (
-        "25 examples, 2 features (2 of numbers), classes a 13, b 12 (positive)"
+        "25 examples, 2 features (2 of numbers), classes a (13), b (12, positive)"
     )
 
 

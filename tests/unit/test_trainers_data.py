@@ -214,11 +214,11 @@ def test_seeds_decide_the_split() -> None:
     ("source", "told"),
     [
         (Source("breast_cancer", positive="malignant"),
-         "569 examples, 30 features, classes malignant 212 (positive), benign 357"),
+         "569 examples, 30 features, classes malignant (212, positive), benign (357)"),
         (Source("breast_cancer"),
-         "569 examples, 30 features, classes malignant 212, benign 357 (positive)"),
+         "569 examples, 30 features, classes malignant (212), benign (357, positive)"),
         (Source("iris", folds=3),
-         "150 examples, 4 features, classes setosa 50, versicolor 50, virginica 50"),
+         "150 examples, 4 features, classes setosa (50), versicolor (50), virginica (50)"),
         (Source("diabetes", "regression"), "442 examples, 10 features, target from 25 to 346"),
     ],
 )  # fmt: skip
@@ -228,7 +228,7 @@ def test_data_is_described_in_a_line(source: Source, told: str) -> None:
 
 def test_images_are_described_by_their_size() -> None:
     told = described(load(Source("digits"), seed=0)[0])
-    assert told.startswith("1,797 examples, images of 1 channel, 8 x 8, classes 0 178, 1 182,")
+    assert told.startswith("1,797 examples, images of 1 channel, 8 x 8, classes 0 (178), 1 (182),")
 
 
 def test_a_data_set_is_loaded_once() -> None:

@@ -26,7 +26,7 @@ def described(data: Data, positive: str | None = None) -> str:
         positive: As `Source` says.
 
     Returns:
-        ``400 examples, 3 features (2 of numbers, 1 of words), classes no 300, yes 100 (positive)``.
+        ``400 examples, 3 features (2 of numbers, 1 of words), classes no (300), yes (100, positive)``.
     """
     y = torch.cat([part.targets.cpu() for part in (data.train, data.val, data.test)])
     if data.task == "regression":
@@ -59,7 +59,7 @@ def _classes(names: tuple[str, ...], counts: torch.Tensor, positive: str | None)
         return f"{len(names)} classes of {size} examples"
     sought = (positive or names[-1]) if len(names) == 2 else None
     shown = (
-        f"{name} {int(n):,}{' (positive)' * (name == sought)}"
+        f"{name} ({int(n):,}{', positive' * (name == sought)})"
         for name, n in zip(names, counts, strict=True)
     )
     return f"classes {', '.join(shown)}"
