@@ -26,7 +26,8 @@ def described(data: Data, positive: str | None = None) -> str:
         positive: As `Source` says.
 
     Returns:
-        ``400 examples, 3 features (2 of numbers, 1 of words), classes no (300), yes (100, positive)``.
+        ``400 examples, 3 features (2 of numbers, 1 of words), classes no (300), yes (100,
+        positive)``.
     """
     y = torch.cat([part.targets.cpu() for part in (data.train, data.val, data.test)])
     if data.task == "regression":
