@@ -22,6 +22,7 @@ _LEAST_PLAIN, _LEAST_IN_POWERS = 1e-3, 1e7  # what is written without a power of
 _WIDEST = 100.0  # an interval over more than this factor is no answer
 # A law with a floor has three parameters: fewer sizes, or ones close together, show no floor.
 _SIZES_OF_A_FLOOR, _SPAN_OF_A_FLOOR = 4, 4.0
+_ROUNDING = 1e-9  # what other units of sizes make of a ratio
 _AHEAD = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 # Histograms have bins of equal mass, and finer ones in the tails.
 _LEVELS = np.concatenate(
@@ -72,14 +73,13 @@ class DataNeeds:
 
     def _mode(self) -> float:
         """Where, beyond the data, the smoothed density of the needed size in log n is highest."""
-        sizes, reached = self._reached_by
-        last = np.log(self.posterior.n_last)
-        log_n = np.linspace(last, np.log(sizes[-1]), 800)
-        masses = np.diff(np.interp(log_n, np.log(sizes), reached))
-        step = log_n[1] - log_n[0]
+        log_n, reached = self._reached_by
+        ahead = np.linspace(0.0, log_n[-1], 800)
+        masses = np.diff(np.interp(ahead, log_n, reached))
+        step = ahead[1] - ahead[0]
         x = np.arange(-np.floor(1 / step), np.floor(1 / step) + 1) * step
         near = np.convolve(masses, 1 - x**2, mode="same")
-        return float(np.exp(log_n[np.argmax(near)] + step / 2))
+        return float(self.posterior.n_last * np.exp(ahead[np.argmax(near)] + step / 2))
 
     def quantile(self, q: ArrayLike) -> Array:
         """Numbers of examples that suffice with probability q; inf where none does.
@@ -97,8 +97,9 @@ class DataNeeds:
         wanted = np.reshape(numbers(q, "probabilities"), np.shape(q))
         if not np.all((wanted >= 0) & (wanted <= 1)):
             raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
-        sizes, reached = self._reached_by
-        found = np.exp(np.interp(wanted, reached, np.log(sizes)))
+        log_n, reached = self._reached_by
+        found = self.posterior.n_last * np.exp(np.interp(wanted, reached, log_n))
+        found = np.maximum(found, self._least)  # which the logarithm may have rounded down
         return np.where(wanted <= reached[-1], found, np.inf)
 
     @property
@@ -124,19 +125,27 @@ class DataNeeds:
 
     @cached_property
     def _reached_by(self) -> tuple[Array, Array]:
-        """Sizes on a grid, and the probability that the target is reached by each."""
-        last, evidence = self.posterior.n_last, self.posterior.evidence
-        # Where the measurements were worse than the target, fewer examples are not asked about.
-        missed = evidence.sizes[evidence.z > self._log_target()]
-        first = missed[-1] if len(missed) else evidence.sizes[0]
-        sizes = np.append(
-            np.geomspace(first, last, 24)[:-1] if first < last else [],
-            np.geomspace(last, last * FARTHEST, 100),
+        """Logarithms of sizes on a grid, and the probability that the target is reached by each.
+
+        They are relative to the largest size measured, which is exactly 0: exp(log(100)) is above
+        100, and whether a size is enough must not depend on the unit of sizes.
+        """
+        last, least = self.posterior.n_last, self._least
+        log_n = np.append(
+            np.linspace(np.log(least / last), 0.0, 24)[:-1] if least < last else [],
+            np.linspace(0.0, np.log(FARTHEST), 100),
         )
-        mean, variance = self.posterior.moments(sizes)
+        mean, variance = self.posterior.moments(last * np.exp(log_n))
         below = mixture_cdf(self.posterior.weights, mean, variance, self._log_target())
         # A target that was reached stays reached; nothing is sure.
-        return sizes, np.clip(np.maximum.accumulate(below), 0.0, 1.0)
+        return log_n, np.clip(np.maximum.accumulate(below), 0.0, 1.0)
+
+    @property
+    def _least(self) -> float:
+        """Where the measurements were worse than the target, fewer examples are not asked about."""
+        evidence = self.posterior.evidence
+        missed = evidence.sizes[evidence.z > self._log_target()]
+        return float(missed[-1] if len(missed) else evidence.sizes[0])
 
     def _log_target(self) -> Array:
         if self.target is None:
@@ -190,9 +199,9 @@ class DataNeeds:
         The best value that there is cannot be told from one that is nearly as good: as a target it
         is "reached" if the largest size has it, and never "reachable".
         """
-        last = self.posterior.n_last
         if self.target is None:
             return "unclear"
+        last = self.posterior.n_last * (1 + _ROUNDING)
         if (self._met_from if self._is_best_of_all else self.quantile(0.5)) <= last:
             return "reached"
         if self._is_hopeless and self._tells_of_a_floor:
@@ -223,7 +232,8 @@ class DataNeeds:
     def _tells_of_a_floor(self) -> bool:
         """Whether sizes suffice to show one, and 10,000 times the data leave enough to show."""
         sizes, last = self.posterior.evidence.sizes, self.posterior.n_last
-        if len(sizes) < _SIZES_OF_A_FLOOR or sizes[-1] < _SPAN_OF_A_FLOOR * sizes[0]:
+        span = sizes[-1] / sizes[0] * (1 + _ROUNDING)
+        if len(sizes) < _SIZES_OF_A_FLOOR or span < _SPAN_OF_A_FLOOR:
             return False
         mean, variance = self.posterior.moments(np.array([last, FARTHEST * last]))
         today, far = (
@@ -316,7 +326,7 @@ class DataNeeds:
         goal = f"{self.target:g}"
         if self.verdict == "reached":
             # Sizes come from logarithms: 100.00000000000004 is 100.
-            enough, most = (np.ceil(n * (1 - 1e-9)) for n in (self.size, self.interval[1]))
+            enough, most = (np.ceil(n * (1 - _ROUNDING)) for n in (self.size, self.interval[1]))
             surely = f" ({level} interval up to {place(most)})" if enough < most < np.inf else ""
             return f"already reached: {place(enough)} is enough for {goal}{surely}"
         if self.verdict == "reachable":

@@ -16,6 +16,7 @@ _LARGEST = 1e100
 _MOST_SIZES = 48
 _ALL_ZERO = 1e-3
 _PAIRS, _MOST_ALIKE = 4.0, 0.98  # what a correlation is doubted by, and the most that is believed
+_ROUNDING = 1e-9
 _TINY = float(np.finfo(float).tiny)  # half of the least number is 0, which has no logarithm
 
 
@@ -287,15 +288,16 @@ def _thinned(evidence: Evidence) -> Evidence:
     k = len(evidence.sizes)
     if k <= _MOST_SIZES:
         return evidence
-    log_n = np.log(evidence.sizes)
-    # The largest size stays alone: all laws hang on it.
-    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES)
+    log_n = np.log(evidence.sizes / evidence.sizes[-1])
+    # The largest size stays alone: all laws hang on it. A size on an edge lies above it, whatever
+    # other units of sizes make of its last digit.
+    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES) * (1 + _ROUNDING)
     group = np.minimum(np.searchsorted(edges, log_n, side="right") - 1, _MOST_SIZES - 2)
     group[-1] = _MOST_SIZES - 1
     _, group = np.unique(group, return_inverse=True)
     counts = np.asarray(np.bincount(group, evidence.counts), float)
     means = [np.bincount(group, x * evidence.counts) / counts for x in (log_n, evidence.z)]
-    sizes = np.exp(means[0])
+    sizes = evidence.sizes[-1] * np.exp(means[0])
     sizes[-1] = evidence.sizes[-1]
     replicates, scatter = (
         np.asarray(np.bincount(group, x), float) for x in (evidence.replicates, evidence.scatter)

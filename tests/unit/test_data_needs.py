@@ -133,6 +133,20 @@ def test_where_the_smallest_size_is_enough_the_sentence_names_it(size: int) -> N
     assert needs.sentence == f"already reached: n = {size:,} is enough for 0.5"
 
 
+@pytest.mark.parametrize("size", [1, 7, 10, 100, 5000, 60_000])
+def test_one_size_that_meets_the_target_is_enough_whatever_its_number(size: int) -> None:
+    needs = hpo.data_needs([size], [0.1], 0.2)
+    assert needs.verdict == "reached"
+    assert needs.sentence == f"already reached: n = {size:,} is enough for 0.2"
+
+
+def test_many_sizes_are_averaged_alike_in_any_unit() -> None:
+    n = np.geomspace(100, 12800, 95)  # every other one lies on an edge between groups
+    errors = (0.02 + 3 * n**-0.5) * np.exp(0.1 * np.random.default_rng(0).normal(size=95))
+    told = {hpo.data_needs(n * unit, errors, 0.04).size / unit for unit in (1, 3, 7.7, 1e4)}
+    assert max(told) == pytest.approx(min(told), rel=1e-6)
+
+
 def test_sizes_that_are_no_numbers_of_examples_are_worded_by_who_asks() -> None:
     def place(size: float) -> str:
         return f"{size:.0f}% of the data"
