@@ -194,7 +194,8 @@ class DataNeeds:
           say so: with less, it would be the prior that speaks. So it would of less than a tenth of
           today's error.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
-        - "unclear": neither, or there is no target.
+        - "unclear": neither, or there is no target. Where no seed's error differs from size to
+          size, not even in its last digit, it is neither: nothing shows that sizes were heeded.
 
         The best value that there is cannot be told from one that is nearly as good: as a target it
         is "reached" if the largest size has it, and never "reachable".
@@ -204,12 +205,19 @@ class DataNeeds:
         last = self.posterior.n_last * (1 + _ROUNDING)
         if (self._met_from if self._is_best_of_all else self.quantile(0.5)) <= last:
             return "reached"
+        if self.is_constant:
+            return "unclear"
         if self._is_hopeless and self._tells_of_a_floor:
             return "unreachable"
         if self._is_best_of_all:
             return "unclear"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no seed's error differs from size to size: were sizes heeded?"""
+        return self.posterior.evidence.is_constant
 
     @property
     def _is_best_of_all(self) -> bool:
@@ -338,6 +346,8 @@ class DataNeeds:
                 return f"more data will not get there: the floor is {middle} ({interval})"
             middle, interval = self._told(self.error_at(FARTHEST * last))
             return f"more data will not get there: {FARTHEST:,.0f}x gives {middle} ({interval})"
+        if self.is_constant:
+            return "not enough evidence: each seed has the same error at all sizes"
         return f"not enough evidence: train at {place(self.next_size)} next"
 
     def _told(self, found: Distribution) -> tuple[str, str]:
@@ -384,10 +394,11 @@ def data_needs(
     `bounds`, 0 for errors that are never negative, 1 for scores between 0 and 1, and otherwise
     a value three times as far from the measurements as they are apart.
 
-    One size, or constant errors, are answered with much doubt. The order of sizes does not
-    matter; several errors of one size are averaged. In rows of several, a column is a seed: what is
-    alike in a seed's errors at neighbouring sizes, as where its parts are nested, is no evidence
-    twice. Errors that are 0 count as half the smallest other one.
+    One size, or constant errors, are answered with much doubt; and where each seed's are constant
+    nothing is said of a target that they miss. The order of sizes does not matter; several errors
+    of one size are averaged. In rows of several, a column is a seed: what is alike in a seed's
+    errors at neighbouring sizes, as where its parts are nested, is no evidence twice. Errors that
+    are 0 count as half the smallest other one.
 
     Args:
         sizes: Training-set sizes, at least 1, shape (k,); repeats allowed.

@@ -253,7 +253,20 @@ def _averaged(n: Array, y: Array, seeds: NDArray[np.intp], scale: Scale) -> Evid
         table = np.full((len(unique), int(seeds.max()) + 1), np.nan)
         table[index, seeds] = luck
         alike = _in_common(np.log(unique), table)
-    return Evidence(unique, z, counts, counts - 1, scatter, alike)
+    constant = _is_constant(index, y, seeds)
+    return Evidence(unique, z, counts, counts - 1, scatter, alike, constant)
+
+
+def _is_constant(index: NDArray[np.intp], y: Array, seeds: NDArray[np.intp]) -> bool:
+    """Whether each seed has the same error wherever it was measured, at several sizes.
+
+    Where nobody tells seeds apart, all errors are the same.
+    """
+    if not index.any():
+        return False
+    if len(np.unique(seeds)) == len(seeds):
+        return bool(np.ptp(y) == 0)
+    return all(np.ptp(y[seeds == seed]) == 0 for seed in np.unique(seeds))
 
 
 def _in_common(log_n: Array, luck: Array) -> Array:
@@ -306,4 +319,4 @@ def _thinned(evidence: Evidence) -> Evidence:
     parts = np.zeros((len(sizes), k))
     parts[group, np.arange(k)] = np.sqrt(evidence.counts)
     alike = parts @ evidence.correlation @ parts.T / np.sqrt(np.outer(counts, counts))
-    return Evidence(sizes, means[1], counts, replicates, scatter, alike)
+    return Evidence(sizes, means[1], counts, replicates, scatter, alike, evidence.is_constant)

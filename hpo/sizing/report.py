@@ -58,7 +58,7 @@ def sentence(answer: Answer) -> str:
     found = needs.told(question.place)
     if question.target is None:
         found += "; name a --target to learn what it needs"
-    elif needs.verdict == "unclear" and needs.next_size > question.n:
+    elif needs.verdict == "unclear" and needs.next_size > question.n and not needs.is_constant:
         found += f", which is more than {_all(question)}"
     if answer.largest < question.n:
         if not question.is_counted:
@@ -138,13 +138,13 @@ def hints(answer: Answer) -> Iterator[str]:
             yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
-    sizes = {fit.size for fit in answer.fits}
     errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
     if (meant := answer.question.meant([*errors])) is not None:
         measured = f"{answer.question.metric} is {number(max(errors))} at most"
         yield f"Is {number(meant)} meant? {measured}."
-    if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
-        yield "All sizes have the same error: does the code train on its train_fraction alone?"
+    if answer.needs is not None and answer.needs.is_constant and not answer.question.is_ours:
+        same = "Each seed has the same error at all sizes"
+        yield f"{same}: does the code train on its train_fraction alone?"
     name = answer.question.train_metric
     if answer.diagnosis is None and name is not None:
         if any(name in fit.metrics for fit in answer.fits):

@@ -197,8 +197,26 @@ def test_one_point_is_answered_with_much_doubt() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0, -2.0])
 def test_constant_errors_are_no_reason_to_be_sure(value: float) -> None:
     needs = hpo.data_needs(_N, np.full(8, value), value - 0.1)
-    assert needs.verdict in ("unreachable", "unclear")
+    assert needs.verdict == "unclear"
     assert (needs.error_at([1, 1e6]).std > 0).all()
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        np.full(8, 0.3),
+        np.tile([0.3, 0.31, 0.28], (8, 1)),
+        np.where(np.eye(8, 3) > 0, np.nan, np.tile([0.3, 0.31, 0.28], (8, 1))),
+    ],
+)
+def test_seeds_that_err_alike_at_all_sizes_show_nothing_of_sizes(errors: Any) -> None:
+    needs = hpo.data_needs(_N, errors, 0.05)
+    assert (needs.is_constant, needs.verdict) == (True, "unclear")
+    assert needs.sentence == "not enough evidence: each seed has the same error at all sizes"
+    assert hpo.data_needs(_N, errors, 0.4).verdict == "reached"
+    errors[-1] -= 1e-6
+    assert not hpo.data_needs(_N, errors, 0.05).is_constant
+    assert not hpo.data_needs(_N[:1], errors[:1], 0.05).is_constant
 
 
 @pytest.mark.parametrize(("first", "last"), [(0.4, 0.02), (0.02, 0.3)])
