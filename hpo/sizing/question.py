@@ -189,6 +189,19 @@ class Answer:
         """The largest size that was measured."""
         return max(fit.size for fit in self.fits)
 
+    @property
+    def failed_sizes(self) -> list[int]:
+        """The sizes at which every fit failed, rising."""
+        return sorted({fit.size for fit in self.failures} - {fit.size for fit in self.fits})
+
+    @property
+    def next_size(self) -> int | None:
+        """Where to train next; None where such a size is known to fail, or nothing is measured."""
+        if self.needs is None:
+            return None
+        failed = [size for size in self.failed_sizes if size > self.largest]
+        return None if failed and self.needs.next_size >= failed[0] else self.needs.next_size
+
 
 def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     """What fits tell of data needs; None of fewer than two sizes, which tell nothing.

@@ -14,19 +14,19 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from hpo.curves import DataNeeds
 from hpo.mlflow_server import BesideRun
 from hpo.reports.scaling import ScalingChart, write_png
 from hpo.reports.strict_json import dumps
 from hpo.sizing.fits import FITS, Fit
 from hpo.sizing.question import Answer, Question
-from hpo.words import number
+from hpo.words import counted, number, shortened
 
 FACTORS = (1, 2, 5, 10)
 PNG, JSON = "data-needs.png", "data-needs.json"
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _POINTS = 60
+_LONGEST_FAILURE = 200
 _FARTHEST = 10.0
 
 
@@ -55,16 +55,28 @@ def sentence(answer: Answer) -> str:
     if needs is None:
         largest = question.place(answer.largest)
         return f"not enough evidence: train at another size than {largest}, too"
-    found = needs.told(question.place)
+    found = _unclear(answer) or needs.told(question.place)
     if question.target is None:
         found += "; name a --target to learn what it needs"
-    elif needs.verdict == "unclear" and needs.next_size > question.n and not needs.is_constant:
-        found += f", which is more than {_all(question)}"
     if answer.largest < question.n:
         if not question.is_counted:
             return f"measured up to {question.place(answer.largest)}, and of that: {found}"
         return f"measured up to {answer.largest:,} of {question.n:,}, and of those: {found}"
     return found
+
+
+def _unclear(answer: Answer) -> str | None:
+    """What is said instead of a size to train at next, where that one cannot be, or was."""
+    question, needs = answer.question, answer.needs
+    if needs is None or needs.is_constant or not answer.is_unclear:
+        return None
+    if answer.next_size is None:
+        return (
+            f"not enough evidence: {question.place(answer.largest)} is the most that did not fail"
+        )
+    if needs.next_size > question.n:
+        return f"{needs.told(question.place)}, which is more than {_all(question)}"
+    return None
 
 
 def _all(question: Question) -> str:
@@ -133,11 +145,14 @@ def hints(answer: Answer) -> Iterator[str]:
     if answer.state == "budget":
         yield "The budget is spent; with more, the same command goes on from here."
     elif answer.state == "finished" and answer.is_unclear and answer.needs is not None:
-        wanted, there = answer.needs.next_size, answer.question.n
-        if wanted > there and answer.question.is_counted:
+        wanted, there = answer.next_size, answer.question.n
+        if wanted is not None and wanted > there and answer.question.is_counted:
             yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
-        yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+        which = "The other" if answer.failed_sizes else "All"
+        if not answer.needs.is_constant:
+            yield f"{which} sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+    yield from _failed(answer)
     errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
     if (meant := answer.question.meant([*errors])) is not None:
         measured = f"{answer.question.metric} is {number(max(errors))} at most"
@@ -155,6 +170,36 @@ def hints(answer: Answer) -> Iterator[str]:
             yield f"Report {name}, too, to learn whether bias or variance bounds the model."
 
 
+def _failed(answer: Answer) -> Iterator[str]:
+    """Where fits failed, and why the last of them did."""
+    gone = answer.failed_sizes
+    everywhere = [fit for fit in answer.failures if fit.size in gone]
+    if everywhere:
+        yield f"{_between(answer, gone)} failed in all seeds ({_why(everywhere)})."
+    now_and_then = [fit for fit in answer.failures if fit.size not in gone]
+    if now_and_then:
+        n = counted(len(now_and_then), "fit")
+        yield f"{n} failed at sizes where others did not ({_why(now_and_then)})."
+
+
+def _between(answer: Answer, sizes: Sequence[int]) -> str:
+    """Which sizes failed, in words: those above all others are ``50% of the data and more``."""
+    place, worked = answer.question.place, [fit.size for fit in answer.fits]
+    if len(sizes) == 1:
+        return place(sizes[0])
+    if worked and sizes[0] > max(worked):
+        return f"{place(sizes[0])} and more"
+    if worked and sizes[-1] < min(worked):
+        return f"{place(sizes[-1])} and less"
+    return ", ".join(map(place, sizes))
+
+
+def _why(failures: Sequence[Fit]) -> str:
+    """The last failure in one line."""
+    last = failures[-1].failure
+    return "" if last is None else shortened(last.summary, _LONGEST_FAILURE)
+
+
 def by_size(answer: Answer) -> Iterator[tuple[int, list[Fit]]]:
     """The fits of each size, rising."""
     found: defaultdict[int, list[Fit]] = defaultdict(list)
@@ -165,7 +210,7 @@ def by_size(answer: Answer) -> Iterator[tuple[int, list[Fit]]]:
 
 def as_json(answer: Answer) -> dict[str, Any]:
     """Everything, under keys that stay."""
-    question, needs = answer.question, answer.needs
+    question = answer.question
     sizes = list(by_size(answer))
     of_train = question.train_metric or ""
     diagnosis = answer.diagnosis
@@ -181,7 +226,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "state": answer.state,
         "sentence": sentence(answer),
         "hints": list(hints(answer)),
-        **_needs_json(needs, question.target),
+        **_needs_json(answer),
         "table": [asdict(row) for row in table(answer)],
         "sizes": [size for size, _ in sizes],
         "errors": [[fit.metrics[question.metric] for fit in fits] for _, fits in sizes],
@@ -189,24 +234,26 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "seconds": [[round(fit.seconds, 4) for fit in fits] for _, fits in sizes],
         "diagnosis": {**asdict(diagnosis), "sentence": diagnosis.sentence} if diagnosis else None,
         "fits": [fit.as_json() for fit in answer.fits],
+        "failed_sizes": answer.failed_sizes,
         "failures": [fit.as_json() for fit in answer.failures],
         "directory": str(question.directory),
     }
 
 
-def _needs_json(needs: DataNeeds | None, target: float | None) -> dict[str, Any]:
+def _needs_json(answer: Answer) -> dict[str, Any]:
+    needs, target = answer.needs, answer.question.target
     none = ("verdict", "needed", "prob_reachable", "floor", "next_size")
     if needs is None:
         return {**dict.fromkeys(none), "verdict": None if target is None else "unclear"}
     floor = _interval(needs.floor.quantile(_QUANTILES)[:, 0])
     if target is None:
-        return {**dict.fromkeys(none), "floor": floor, "next_size": needs.next_size}
+        return {**dict.fromkeys(none), "floor": floor, "next_size": answer.next_size}
     return {
         "verdict": needs.verdict,
         "needed": _interval([needs.interval[0], needs.size, needs.interval[1]]),
         "prob_reachable": needs.prob_reachable,
         "floor": floor,
-        "next_size": needs.next_size,
+        "next_size": answer.next_size,
     }
 
 

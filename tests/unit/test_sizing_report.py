@@ -1,0 +1,82 @@
+"""What a person is told of fits on parts of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hpo import spec, studyfile
+from hpo.catalog import StudyRecord
+from hpo.sizing import report
+from hpo.sizing.fits import Fit, failed
+from hpo.sizing.question import Answer, Question, estimate
+from hpo.trial import FailureKind
+
+FALLING = {10: 0.31, 20: 0.22, 40: 0.16}
+
+
+def question(metric: str = "val_error", target: float | None = 0.05, **more: Any) -> Question:
+    """A question about a function that knows nothing of examples."""
+    objective = {"function": "own:train", "metric": metric, "train_fraction": True}
+    file = studyfile.StudyFile("s.yaml", Path(), {"objective": objective, "space": {"x": 1}})
+    study: Any = StudyRecord
+    known = {"n": 100, "is_counted": False, **more}
+    return Question(study, spec.check(file), {}, "it", metric, target, **known)
+
+
+def answer(
+    asked: Question,
+    errors: Mapping[int, float],
+    *,
+    seeds: int = 3,
+    out_of_memory: Sequence[int] = (),
+) -> Answer:
+    """What is answered where some sizes were measured, and others failed, each seed of them."""
+    metric, each_seed = asked.metric, range(seeds)
+    fits = [
+        Fit(n, seed, {metric: e * (1 + 0.01 * seed)}, 1.0)
+        for n, e in errors.items()
+        for seed in each_seed
+    ]
+    memory, why = FailureKind.OUT_OF_MEMORY, "MemoryError: too large"
+    failures = [failed(n, seed, 1.0, memory, why) for seed in each_seed for n in out_of_memory]
+    return Answer(asked, fits, failures, estimate(asked, fits), None, "finished")
+
+
+def test_sizes_that_failed_in_all_seeds_are_told_and_not_recommended() -> None:
+    found = answer(question(target=0.01), FALLING, out_of_memory=[50, 71, 100])
+    hints = list(report.hints(found))
+
+    assert "train at" not in report.sentence(found)
+    assert "40% of the data is the most that did not fail" in report.sentence(found)
+    assert (
+        "50% of the data and more failed in all seeds (OUT_OF_MEMORY: MemoryError: too large)."
+        in hints
+    )
+    assert not any(hint.startswith("All sizes have") for hint in hints)
+    as_json = found.failed_sizes, report._needs_json(found)["next_size"]
+    assert as_json == ([50, 71, 100], None)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "which"),
+    [
+        ([2], "2% of the data failed"),
+        ([2, 5], "5% of the data and less failed"),
+        ([5, 30], "5% of the data, 30% of the data failed"),
+    ],
+)
+def test_sizes_that_failed_are_named(sizes: list[int], which: str) -> None:
+    hints = " ".join(report.hints(answer(question(), FALLING, out_of_memory=sizes)))
+    assert f"{which} in all seeds" in hints
+
+
+def test_a_fit_that_failed_where_others_did_not_is_told() -> None:
+    found = answer(question(), FALLING, out_of_memory=[20])
+    hints = list(report.hints(found))
+    assert found.failed_sizes == []
+    said = "3 fits failed at sizes where others did not (OUT_OF_MEMORY: MemoryError: too large)."
+    assert said in hints
