@@ -190,6 +190,11 @@ class Answer:
         return max(fit.size for fit in self.fits)
 
     @property
+    def has_one_seed(self) -> bool:
+        """Whether each size was measured once, so that nothing shows how much seeds differ."""
+        return len({fit.size for fit in self.fits}) == len(self.fits)
+
+    @property
     def failed_sizes(self) -> list[int]:
         """The sizes at which every fit failed, rising."""
         return sorted({fit.size for fit in self.failures} - {fit.size for fit in self.fits})

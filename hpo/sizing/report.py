@@ -26,6 +26,7 @@ PNG, JSON = "data-needs.png", "data-needs.json"
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _POINTS = 60
+_SEEDS = 3  # that show how lucky one is
 _LONGEST_FAILURE = 200
 _FARTHEST = 10.0
 
@@ -141,33 +142,55 @@ def chart(answer: Answer) -> ScalingChart | None:
 
 
 def hints(answer: Answer) -> Iterator[str]:
-    """What would tell more, and what may be meant otherwise."""
-    if answer.state == "budget":
-        yield "The budget is spent; with more, the same command goes on from here."
-    elif answer.state == "finished" and answer.is_unclear and answer.needs is not None:
-        wanted, there = answer.next_size, answer.question.n
-        if wanted is not None and wanted > there and answer.question.is_counted:
-            yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
-        seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
-        which = "The other" if answer.failed_sizes else "All"
-        if not answer.needs.is_constant:
-            yield f"{which} sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+    """What may be meant otherwise, and what would tell more."""
+    needs, question = answer.needs, answer.question
+    if (doubt := doubted(answer)) is not None:
+        yield doubt
+    yield from _going_on(answer)
     yield from _failed(answer)
-    errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
-    if (meant := answer.question.meant([*errors])) is not None:
-        measured = f"{answer.question.metric} is {number(max(errors))} at most"
-        yield f"Is {number(meant)} meant? {measured}."
-    if answer.needs is not None and answer.needs.is_constant and not answer.question.is_ours:
+    if answer.state == "finished" and needs is not None and answer.has_one_seed:
+        yield f"One seed a size: intervals do not know its luck; --seeds {_SEEDS} would tell."
+    if needs is not None and needs.is_constant and not question.is_ours:
         same = "Each seed has the same error at all sizes"
         yield f"{same}: does the code train on its train_fraction alone?"
+    yield from _without_diagnosis(answer)
+
+
+def doubted(answer: Answer) -> str | None:
+    """What may be meant by a target in another unit than what was measured."""
+    errors = [fit.metrics[answer.question.metric] for fit in answer.fits]
+    if (meant := answer.question.meant(errors)) is None:
+        return None
+    return f"Is {number(meant)} meant? {answer.question.metric} is {number(max(errors))} at most."
+
+
+def _going_on(answer: Answer) -> Iterator[str]:
+    """What the same command needs to find out more."""
+    needs = answer.needs
+    if answer.state == "budget":
+        yield "The budget is spent; with more, the same command goes on from here."
+    if answer.state != "finished" or needs is None or not answer.is_unclear or needs.is_constant:
+        return
+    wanted, there = answer.next_size, answer.question.n
+    if wanted is not None and wanted > there and answer.question.is_counted:
+        yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
+    if not answer.has_one_seed:
+        seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
+        which = "The other" if answer.failed_sizes else "All"
+        yield f"{which} sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+
+
+def _without_diagnosis(answer: Answer) -> Iterator[str]:
+    """What bias and variance need, where they are not told."""
     name = answer.question.train_metric
-    if answer.diagnosis is None and name is not None:
-        if any(name in fit.metrics for fit in answer.fits):
-            yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
-        elif answer.question.is_ours:
-            yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
-        else:
-            yield f"Report {name}, too, to learn whether bias or variance bounds the model."
+    if answer.diagnosis is not None or name is None:
+        return
+    if any(name in fit.metrics for fit in answer.fits):
+        yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
+    elif answer.question.is_ours:
+        yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
+    else:
+        yield f"Report {name}, too, to learn whether bias or variance bounds the model."
 
 
 def _failed(answer: Answer) -> Iterator[str]:

@@ -80,3 +80,10 @@ def test_a_fit_that_failed_where_others_did_not_is_told() -> None:
     assert found.failed_sizes == []
     said = "3 fits failed at sizes where others did not (OUT_OF_MEMORY: MemoryError: too large)."
     assert said in hints
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_seed_a_size_is_said_to_tell_nothing_of_its_luck(seeds: int) -> None:
+    hints = list(report.hints(answer(question(), FALLING, seeds=seeds)))
+    said = "One seed a size: intervals do not know its luck; --seeds 3 would tell."
+    assert (said in hints) == (seeds == 1)
