@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from hpo.curves.distributions import Array, Distribution
 from hpo.curves.measurements import Scale, number, numbers, places, read
 from hpo.curves.next_size import information
+from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import FARTHEST, LEAST_FLOOR, Posterior, mixture_cdf, posterior
 from hpo.directions import Direction
 
@@ -40,12 +41,14 @@ class DataNeeds:
         scale: How the metric is turned into an error.
         target: The value to reach, if any.
         confidence: The probability that `interval` and the sentence's intervals state.
+        meant: What may be meant by the target, if it seems to be in another unit than the errors.
     """
 
     posterior: Posterior
     scale: Scale
     target: float | None
     confidence: float
+    meant: float | None = None
 
     def __repr__(self) -> str:
         return f"DataNeeds({self.sentence})"
@@ -317,8 +320,9 @@ class DataNeeds:
         Args:
             place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
         """
-        doubt = f"; it gets worse with more data: should it {self.scale.direction}?"
-        return self._answer(place) + (doubt if self._gets_worse else "")
+        worse = f"; it gets worse with more data: should it {self.scale.direction}?"
+        unit = "" if self.meant is None else f"; is a target of {self.meant:g} meant?"
+        return self._answer(place) + (worse if self._gets_worse else "") + unit
 
     @property
     def _gets_worse(self) -> bool:
@@ -343,7 +347,8 @@ class DataNeeds:
         if self.verdict == "unreachable":
             if self._has_shown_a_floor:
                 middle, interval = self._told(self.floor)
-                return f"more data will not get there: the floor is {middle} ({interval})"
+                bound = "ceiling" if self.scale.direction == "maximize" else "floor"
+                return f"more data will not get there: the {bound} is {middle} ({interval})"
             middle, interval = self._told(self.error_at(FARTHEST * last))
             return f"more data will not get there: {FARTHEST:,.0f}x gives {middle} ({interval})"
         if self.is_constant:
@@ -414,13 +419,18 @@ def data_needs(
 
     Raises:
         ValueError: sizes and errors do not fit; a size is below 1 or not finite; an error is
-            infinite or outside the bounds, or none is a number; the target is not finite or
-            outside the bounds; the confidence is not between 0 and 1.
+            infinite or outside the bounds, or none is a number; the target is not finite, outside
+            the bounds or, without bounds, in per cent where all scores lie between 0 and 1; the
+            confidence is not between 0 and 1.
     """
     if not 0 < number(confidence, "confidence", 0.9) < 1:
         raise ValueError(f"confidence lies between 0 and 1, such as 0.9, not {confidence}")
     evidence, scale = read(sizes, errors, target, direction, bounds)
-    return DataNeeds(posterior(evidence), scale, target, confidence)
+    doubt = None
+    if target is not None and bounds is None:
+        y = numbers(errors, "errors")
+        doubt = meant(float(target), y[~np.isnan(y)], direction)
+    return DataNeeds(posterior(evidence), scale, target, confidence, doubt)
 
 
 def _quantiles(weights: Array, mean: Array, variance: Array) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpo.curves.distributions import Array
+from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import Evidence
 from hpo.directions import Direction
 
@@ -74,7 +75,7 @@ def read(
         )
     n, y, seeds = n[kept], y[kept], seeds[kept]
     _check_errors(n, y, bounds)
-    _check_target(target, bounds)
+    _check_target(target, bounds, y, direction)
     scale = _scale(y, target, direction, bounds)
     return _thinned(_averaged(n, y, seeds, scale)), scale
 
@@ -186,7 +187,9 @@ def _check_errors(n: Array, y: Array, bounds: tuple[float, float] | None) -> Non
         )
 
 
-def _check_target(target: float | None, bounds: tuple[float, float] | None) -> None:
+def _check_target(
+    target: float | None, bounds: tuple[float, float] | None, y: Array, direction: Direction
+) -> None:
     if target is None:
         return
     if not abs(target) <= _LARGEST:
@@ -195,13 +198,20 @@ def _check_target(target: float | None, bounds: tuple[float, float] | None) -> N
         raise ValueError(
             f"target {target:g} is outside the bounds {bounds[0]:g} to {bounds[1]:g} of the metric"
         )
+    # Of a loss, a target above all errors is merely reached.
+    share = meant(target, y, direction) if bounds is None and direction == "maximize" else None
+    if share is not None and share < target:
+        raise ValueError(
+            f"target {target:g}: all scores lie between 0 and 1; is it {target:g}%? Then give "
+            f"{share:g}, and else the bounds of the metric, such as bounds=(0, {10 * target:g})"
+        )
 
 
 def _scale(
     y: Array, target: float | None, direction: Direction, bounds: tuple[float, float] | None
 ) -> Scale:
     """The scale of a metric; without bounds, what its values suggest."""
-    low, high = bounds if bounds is not None else _guessed_bounds(y, target, direction)
+    low, high = bounds if bounds is not None else guessed_bounds(y, target, direction)
     best, worst = (high, low) if direction == "maximize" else (low, high)
     if not np.isfinite(best):
         raise ValueError(
@@ -225,7 +235,8 @@ def natural_best(y: Array, target: float | None, direction: Direction) -> float 
     return 0.0 if known.min() >= 0 else None
 
 
-def _guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+def guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+    """The bounds of a metric of which nobody has said any, by its values."""
     best = natural_best(y, target, direction)
     if direction == "maximize":
         return (0.0, best) if best is not None else (-np.inf, float(y.max()) + _reach(y, target))

@@ -16,8 +16,8 @@ import numpy as np
 from hpo import directions
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
-from hpo.curves.measurements import natural_best
-from hpo.curves.scales import PER_CENT, SHARE, confirmed
+from hpo.curves.measurements import guessed_bounds, natural_best
+from hpo.curves.scales import PER_CENT, SHARE, confirmed, meant
 from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
@@ -88,9 +88,11 @@ class Question:
         Args:
             values: What was measured of the metric.
         """
-        measured = None if self.is_ours else confirmed(directions.bounds(self.metric), values)
-        if self.target is None or measured is None:
+        if self.target is None or self.is_ours or self.stated_bounds is not None:
             return None
+        measured = confirmed(directions.bounds(self.metric), values)
+        if measured is None:
+            return meant(self.target, values, self.direction)
         if measured == PER_CENT and 0 < self.target <= 1:
             return 100 * self.target
         return self.target / 100 if measured == SHARE and 1 < self.target <= PER_CENT[1] else None
@@ -220,9 +222,12 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     errors = np.full((len(sizes), len(seeds)), np.nan)
     for fit in fits:
         errors[sizes.index(fit.size), seeds.index(fit.seed)] = fit.metrics[question.metric]
-    bounds = question.bounds_of(errors[~np.isnan(errors)])
+    known = errors[~np.isnan(errors)]
+    bounds = question.bounds_of(known)
     if question.target is not None:
         refuse_target(question.metric, question.target, bounds)
+    # Guessed here, since a score that is below 1 by now may rise beyond: its target is doubted.
+    bounds = bounds or guessed_bounds(known, question.target, question.direction)
     try:
         return data_needs(
             sizes,

@@ -37,7 +37,8 @@ def measurements(draw: st.DrawFn) -> dict[str, Any]:
     missing = draw(st.lists(st.booleans(), min_size=k, max_size=k))
     errors[1:] = [np.nan if m else e for e, m in zip(errors[1:], missing[1:], strict=True)]
     bounds = (0.0, 1.0) if kind in ("shares", "small", "coarse") and draw(st.booleans()) else None
-    target = st.floats(0, 1) if bounds else st.floats(-1e9, 1e9)
+    # A target in per cent of scores that are shares is refused.
+    target = st.floats(0, 1) if bounds else st.floats(-1e9, 1) | st.floats(100.1, 1e9)
     return {
         "sizes": sizes,
         "errors": errors,

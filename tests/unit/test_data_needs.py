@@ -88,6 +88,32 @@ def test_errors_that_rise_with_the_data_are_doubted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scores", "target", "direction", "doubt"),
+    [
+        ([0.4, 0.3, 0.22, 0.17], 5, "minimize", "; is a target of 0.05 meant?"),
+        ([0.4, 0.3, 0.22, 0.17], 0.05, "minimize", ""),
+        ([40, 30, 22, 17], 0.5, "minimize", ""),
+        ([60, 70, 78, 83], 0.9, "maximize", "; is a target of 90 meant?"),
+        ([60, 70, 78, 83], 90, "maximize", ""),
+        ([160, 170, 178, 183], 0.9, "maximize", ""),
+    ],
+)
+def test_a_target_in_another_unit_than_the_errors_is_doubted(
+    scores: list[float], target: float, direction: Any, doubt: str
+) -> None:
+    sizes = [100, 200, 400, 800]
+    needs = hpo.data_needs(sizes, scores, target, direction=direction)
+    assert needs.sentence.partition("; is a")[1:] == ("; is a" * bool(doubt), doubt[6:])
+    stated = hpo.data_needs(sizes, scores, target, direction=direction, bounds=(0, 1000))
+    assert "meant?" not in stated.sentence
+
+
+def test_where_higher_is_better_the_bound_is_a_ceiling() -> None:
+    needs = hpo.data_needs(_N, 1 - _E, 0.998, direction="maximize")
+    assert needs.sentence.startswith("more data will not get there: the ceiling is 0.9")
+
+
+@pytest.mark.parametrize(
     ("sizes", "errors", "target"),
     [
         ([100], [0.9], 0.01),
@@ -317,6 +343,10 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
         ({"bounds": (1, 0)}, r"bounds are \(lowest, highest\)"),
         ({"target": 2.0, "bounds": (0, 1)}, "target 2 is outside the bounds 0 to 1"),
         ({"target": np.nan}, "target nan"),
+        (
+            {"errors": [0.6, 0.7, 0.8], "target": 90, "direction": "maximize"},
+            r"target 90: .* is it 90%\? Then give 0.9, and else .* such as bounds=\(0, 900\)",
+        ),
         ({"target": "0.1"}, "target '0.1': it is one number, such as 0.02"),
         ({"target": [0.1, 0.2]}, r"target \[0.1, 0.2\]: it is one number"),
         ({"bounds": (None, 1)}, r"bounds are \(lowest, highest\), .*, not \(None, 1\)"),

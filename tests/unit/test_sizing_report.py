@@ -20,7 +20,8 @@ FALLING = {10: 0.31, 20: 0.22, 40: 0.16}
 
 def question(metric: str = "val_error", target: float | None = 0.05, **more: Any) -> Question:
     """A question about a function that knows nothing of examples."""
-    objective = {"function": "own:train", "metric": metric, "train_fraction": True}
+    way = {"direction": "maximize"} if metric in ("quality", "rew") else {}
+    objective = {"function": "own:train", "metric": metric, "train_fraction": True, **way}
     file = studyfile.StudyFile("s.yaml", Path(), {"objective": objective, "space": {"x": 1}})
     study: Any = StudyRecord
     known = {"n": 100, "is_counted": False, **more}
@@ -87,3 +88,12 @@ def test_one_seed_a_size_is_said_to_tell_nothing_of_its_luck(seeds: int) -> None
     hints = list(report.hints(answer(question(), FALLING, seeds=seeds)))
     said = "One seed a size: intervals do not know its luck; --seeds 3 would tell."
     assert (said in hints) == (seeds == 1)
+
+
+def test_a_target_in_another_unit_is_doubted_first_also_of_a_metric_that_nobody_knows() -> None:
+    asked = question("quality", 90)
+    found = answer(asked, {10: 0.6, 20: 0.7, 40: 0.78, 100: 0.83}, seeds=2)
+    assert next(report.hints(found)) == "Is 0.9 meant? quality is 0.8383 at most."
+    assert asked.meant([60.0, 70.0]) is None
+    stated = question("quality", 90, stated_bounds=(0.0, 1000.0))
+    assert stated.meant([0.6, 0.7]) is None
