@@ -468,10 +468,10 @@ def test_why_a_trial_of_anybodys_study_was_stopped_is_kept(tmp_path: Path) -> No
     assert all(trial.stopped_by.startswith("forecast at step ") for trial in stopped)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("horizon", ["50", [50, 60], math.nan])
+@pytest.mark.parametrize("horizon", ["50", [50, 60], math.nan, 0, -3.5])
 def test_a_horizon_that_is_no_step_is_named(horizon: Any) -> None:
     study = optuna.create_study(pruner=ForecastPruner(horizon=lambda _: horizon))
-    with pytest.raises(ValueError, match="the horizon is a step, not "):
+    with pytest.raises(ValueError, match=r"the horizon is a step(, not | above 0, not )"):
         search(study, GOOD)
 
 
