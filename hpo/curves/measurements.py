@@ -8,7 +8,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpo.curves.distributions import Array
+from hpo.curves.distributions import Array, floats
 from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import Evidence
 from hpo.directions import Direction
@@ -87,7 +87,7 @@ def number(value: object, name: str, such_as: float) -> float:
         ValueError: it is not a number.
     """
     if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return float(value)
+        return float(numbers(value, name)[0])
     raise ValueError(f"{name} {value!r}: it is one number, such as {such_as}")
 
 
@@ -107,14 +107,16 @@ def _pair(bounds: object) -> tuple[float, float] | None:
     return low, high
 
 
-def numbers(values: ArrayLike, name: str) -> Array:
-    """Numbers as an array, of at least one dimension.
+def numbers(values: object, name: str) -> Array:
+    """Numbers as an array, of at least one dimension; what is masked is missing.
 
     Raises:
-        ValueError: they are not numbers, or in rows of different lengths.
+        ValueError: they are not numbers, too large, or in rows of different lengths.
     """
     try:
-        return np.atleast_1d(np.asarray(values, float))
+        return np.atleast_1d(floats(values))
+    except OverflowError:
+        raise ValueError(f"{name}: a number is too large, beyond 1e308") from None
     except (TypeError, ValueError):
         raise ValueError(
             f"{name} are numbers, in rows of one length if there are several: give NaN where one "

@@ -343,6 +343,9 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
         ({"bounds": (1, 0)}, r"bounds are \(lowest, highest\)"),
         ({"target": 2.0, "bounds": (0, 1)}, "target 2 is outside the bounds 0 to 1"),
         ({"target": np.nan}, "target nan"),
+        ({"target": 10**400}, "target: a number is too large"),
+        ({"sizes": [10, 20, 10**400]}, "sizes: a number is too large"),
+        ({"errors": [0.3, 10**400, 0.1]}, "errors: a number is too large"),
         (
             {"errors": [0.6, 0.7, 0.8], "target": 90, "direction": "maximize"},
             r"target 90: .* is it 90%\? Then give 0.9, and else .* such as bounds=\(0, 900\)",
@@ -394,3 +397,13 @@ def test_numbers_of_examples_are_one_or_several(n: Any) -> None:
 def test_a_quantile_is_of_a_probability() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         hpo.data_needs(_N, _E, 0.04).quantile(1.5)
+
+
+def test_what_is_masked_was_not_measured() -> None:
+    errors = np.ma.array(np.tile(_E, (2, 1)).T, mask=np.eye(8, 2) > 0)
+    known = hpo.data_needs(_N, errors.filled(np.nan), 0.04)
+    ways: list[Any] = [errors, list(errors)]
+    for masked in ways:
+        assert hpo.data_needs(_N, masked, 0.04).sentence == known.sentence
+    one: Any = [0.3, np.ma.masked]
+    assert hpo.data_needs([10, 20], one, 0.1).posterior.n_last == 10
