@@ -68,7 +68,7 @@ class DataNeeds:
             return np.inf
         if self.verdict != "reached":
             guess = self._mode()
-        elif self._is_best_of_all:
+        elif self.is_best_of_all:
             guess = self._met_from
         else:
             guess = float(self.quantile(self.prob_reachable / 2))
@@ -206,13 +206,13 @@ class DataNeeds:
         if self.target is None:
             return "unclear"
         last = self.posterior.n_last * (1 + _ROUNDING)
-        if (self._met_from if self._is_best_of_all else self.quantile(0.5)) <= last:
+        if (self._met_from if self.is_best_of_all else self.quantile(0.5)) <= last:
             return "reached"
         if self.is_constant:
             return "unclear"
         if self._is_hopeless and self._tells_of_a_floor:
             return "unreachable"
-        if self._is_best_of_all:
+        if self.is_best_of_all:
             return "unclear"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
@@ -223,7 +223,7 @@ class DataNeeds:
         return self.posterior.evidence.is_constant
 
     @property
-    def _is_best_of_all(self) -> bool:
+    def is_best_of_all(self) -> bool:
         """Whether the target is the best value that the metric can take."""
         return self.target == self.scale.best
 

@@ -77,9 +77,10 @@ class Question:
             return self.bounds
         named = directions.bounds(self.metric)
         measured = confirmed(named, values)
-        if self.target is None or measured is None:
+        if self.target is None or measured is None or self.direction == "minimize":
             return measured
-        # Values below 1 may be per cent as well, where the target tells.
+        # Scores below 1 may be per cent as well, where the target tells; errors that are have
+        # reached such a target.
         return confirmed(named, [*values, self.target]) or measured
 
     def meant(self, values: Sequence[float]) -> float | None:
@@ -153,9 +154,30 @@ def refuse_target(metric: str, target: float, bounds: tuple[float, float] | None
     between = f"between {low:g} and {high:g}" if math.isfinite(low + high) else "a finite number"
     if not math.isfinite(low + high) and math.isfinite(target):
         between = f"at least {low:g}" if math.isfinite(low) else f"at most {high:g}"
-    raise HpoError(
-        f"{metric} cannot be {target:g}; it is {between}.", "Give another one: --target 0.02"
-    )
+    step = "Give another one: --target 0.02"
+    if bounds == SHARE and 1 < target <= PER_CENT[1]:
+        step = f"Give a share: --target {target / 100:g}; of own code in per cent: --bounds 0 100"
+    raise HpoError(f"{metric} cannot be {target:g}; it is {between}.", step)
+
+
+def _refuse_outside(question: Question, fits: Sequence[Fit]) -> None:
+    """Refuses bounds that somebody has stated and a fit has shown to be others.
+
+    Raises:
+        HpoError: with the fit's value, and bounds that hold all values.
+    """
+    if question.stated_bounds is None or not fits:
+        return
+    low, high = question.stated_bounds
+    values = [fit.metrics[question.metric] for fit in fits]
+    for fit, value in zip(fits, values, strict=True):
+        if not low <= value <= high:
+            wider = f"{min(low, *values):.4g} {max(high, *values):.4g}"
+            raise HpoError(
+                f"{question.metric} is {value:.4g} at {question.place(fit.size)}, outside "
+                f"--bounds {low:g} {high:g}.",
+                f"Its lowest and highest value are others: --bounds {wider}",
+            )
 
 
 @dataclass(frozen=True)
@@ -214,8 +236,9 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     """What fits tell of data needs; None of fewer than two sizes, which tell nothing.
 
     Raises:
-        HpoError: the metric can never be the target, or what it is makes no curve.
+        HpoError: the metric can never be the target, is outside its bounds, or makes no curve.
     """
+    _refuse_outside(question, fits)
     sizes, seeds = sorted({fit.size for fit in fits}), sorted({fit.seed for fit in fits})
     if len(sizes) < 2:
         return None

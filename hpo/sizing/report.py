@@ -77,6 +77,8 @@ def _unclear(answer: Answer) -> str | None:
         )
     if needs.next_size > question.n:
         return f"{needs.told(question.place)}, which is more than {_all(question)}"
+    if answer.state == "finished" and answer.next_size == answer.largest == question.n:
+        return "not enough evidence, though all sizes have their seeds"
     return None
 
 
@@ -174,6 +176,9 @@ def _going_on(answer: Answer) -> Iterator[str]:
     wanted, there = answer.next_size, answer.question.n
     if wanted is not None and wanted > there and answer.question.is_counted:
         yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
+    if needs.is_best_of_all:
+        best = number(answer.question.target)
+        yield f"No data is sure to reach the best value there is: name a --target short of {best}."
     if not answer.has_one_seed:
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         which = "The other" if answer.failed_sizes else "All"

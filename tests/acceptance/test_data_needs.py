@@ -374,7 +374,6 @@ def test_own_codes_accuracy_may_be_in_per_cent(folder: Folder) -> None:
     ("metric", "target", "meant"),
     [
         ("val_accuracy", "0.93", "Is 93 meant? val_accuracy is 90.26 at most."),
-        ("val_error", "5", "Is 0.05 meant? val_error is 0.125 at most."),
         ("val_accuracy", "93", ""),
         ("val_error", "0.05", ""),
     ],
@@ -398,6 +397,7 @@ def test_a_target_in_the_other_unit_is_doubted(
     [
         ("val_accuracy", "105", "val_accuracy cannot be 105; it is between 0 and 100."),
         ("val_error", "-1", "val_error cannot be -1; it is between 0 and 1."),
+        ("val_error", "2", "val_error cannot be 2; it is between 0 and 1."),
     ],
 )
 def test_a_target_that_own_codes_metric_cannot_have_is_refused_once_it_was_measured(

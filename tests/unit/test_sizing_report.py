@@ -10,6 +10,7 @@ import pytest
 
 from hpo import spec, studyfile
 from hpo.catalog import StudyRecord
+from hpo.errors import HpoError
 from hpo.sizing import report
 from hpo.sizing.fits import Fit, failed
 from hpo.sizing.question import Answer, Question, estimate
@@ -97,3 +98,30 @@ def test_a_target_in_another_unit_is_doubted_first_also_of_a_metric_that_nobody_
     assert asked.meant([60.0, 70.0]) is None
     stated = question("quality", 90, stated_bounds=(0.0, 1000.0))
     assert stated.meant([0.6, 0.7]) is None
+
+
+def test_bounds_that_a_fit_breaks_are_told_in_the_metrics_words() -> None:
+    asked = question("rew", 190, stated_bounds=(0.0, 200.0))
+    with pytest.raises(HpoError) as refused:
+        answer(asked, {2: -76.0765, 20: 100.0}, seeds=1)
+    said = "rew is -76.08 at 2% of the data, outside --bounds 0 200."
+    assert refused.value.args[0].startswith(said)
+    assert "--bounds -76.08 200" in refused.value.next_step
+
+
+def test_where_all_sizes_have_their_seeds_none_of_them_is_recommended() -> None:
+    asked = question(target=0.0, n=1077, is_counted=True)
+    found = answer(asked, {10: 0.31, 100: 0.12, 1077: 0.05}, seeds=2)
+    assert found.needs is not None
+    assert found.needs.next_size == 1077
+    assert report.sentence(found) == "not enough evidence, though all sizes have their seeds"
+    hints = " ".join(report.hints(found))
+    assert "No data is sure to reach the best value there is: name a --target short of 0." in hints
+
+
+@pytest.mark.parametrize(("target", "step"), [(2.0, "--target 0.02; of own"), (-1.0, "--target 0")])
+def test_an_error_between_0_and_1_is_no_target_on_either_side(target: float, step: str) -> None:
+    with pytest.raises(HpoError, match="val_error cannot be") as refused:
+        answer(question(target=target), FALLING)
+    assert step in refused.value.next_step
+    answer(question(target=2.0, stated_bounds=(0.0, 100.0)), FALLING)
