@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from hpo.search_spaces import Choice, Domain, Fixed, Float, Int, Scalar, SearchSpace
 from hpo.search_spaces.checks import MAX_GRID, is_number
 from hpo.search_spaces.flow import flow
-from hpo.spec import Plan
+from hpo.spec import RULE_OPTIONS, Plan, StoppingSpec
 from hpo.templates import ARGS, CONFIG_FILE, FLAGS, placeholders, shell_words
 from hpo.trainers import ConfigError, Goals, TrainerConfig
 from hpo.trainers.config import FIELDS, of_another_task, unread
@@ -396,6 +396,49 @@ def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:
         yield Advice("note", "space.schedule", f"{schedule.value}: {sentence}")
 
 
+def _stopping_that_never_comes(look: _Look) -> Iterator[Advice]:
+    """Options by which a stopping rule waits for longer than there is."""
+    plan, stopping = look.plan, look.plan.spec.stopping
+    epochs, trials = plan.longest, plan.trials
+    for rule in stopping.rules:
+        for option, first in _first_steps(rule, stopping).items():
+            if epochs is not None and first >= epochs:
+                yield Advice(
+                    "note",
+                    f"stopping.{option}",
+                    f"{getattr(stopping, option)}, and a trial has {counted(epochs, 'epoch')}: "
+                    f"{rule} stops none before its end; lower it.",
+                )
+        for option in ("startup_trials", "min_trials"):
+            awaited = getattr(stopping, option) if option in RULE_OPTIONS[rule] else None
+            if trials is not None and awaited is not None and awaited >= trials:
+                yield Advice(
+                    "note",
+                    f"stopping.{option}",
+                    f"{rule} waits for {counted(awaited, 'finished trial')}, and the study has "
+                    f"{counted(trials, 'trial')}: it stops none; lower it.",
+                )
+
+
+def _first_steps(rule: str, stopping: StoppingSpec) -> dict[str, float]:
+    """The first step at which a rule may stop a trial, by each option that it follows from."""
+    match rule:
+        case "forecast":  # which judges none in the last tenth
+            return {"min_steps": stopping.min_steps / 0.9 - 1e-9}
+        case "median" | "percentile":
+            return {"warmup_steps": stopping.warmup_steps}
+        case "asha":
+            left_out = stopping.min_early_stopping_rate
+            rung = stopping.min_steps * stopping.reduction**left_out
+            return {"min_early_stopping_rate" if left_out else "min_steps": rung}
+        case "patience":  # after a step to be worse than, and one more than its patience
+            return {"patience": stopping.patience + 2}
+        case "wilcoxon":
+            return {"startup_steps": stopping.startup_steps}
+        case _:
+            return {}
+
+
 def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
     rule, epochs = look.plan.spec.stopping.rule, look.plan.spec.objective.epochs
     schedule = look.domain_of("schedule")
@@ -466,6 +509,7 @@ _RULES: tuple[_Rule, ...] = (
     _grid_beyond_the_trials,
     _rarely_allowed,
     _few_trials,
+    _stopping_that_never_comes,
 )
 _RULES_OF_THE_TRAINER: tuple[_Rule, ...] = (
     _batches_beyond_the_data,

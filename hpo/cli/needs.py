@@ -129,7 +129,10 @@ def _report(
     from hpo.sizing import report
     from hpo.tracking import log_beside
 
-    files = report.write(answer)
+    files, console = report.write(answer), stderr()
+    doubt = report.doubted(answer)
+    if doubt is not None:  # before the answer to what may not have been asked
+        console.print(doubt, markup=False)
     if as_json:
         print_json({**report.as_json(answer), "files": [str(file) for file in files]})
     else:
@@ -141,8 +144,7 @@ def _report(
             print_table(report.as_table(answer))
         if (chart := report.chart(answer)) is not None:
             print_drawing(functools.partial(as_text, chart))
-    console = stderr()
-    for hint in report.hints(answer):
+    for hint in (hint for hint in report.hints(answer) if hint != doubt):
         console.print(hint, markup=False)
     console.print(f"Written: {', '.join(map(str, files))}", markup=False)
     if (uri := tracking_uri(tracking)) is not None:

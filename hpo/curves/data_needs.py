@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from hpo.curves.distributions import Array, Distribution
 from hpo.curves.measurements import Scale, number, numbers, places, read
 from hpo.curves.next_size import information
+from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import FARTHEST, LEAST_FLOOR, Posterior, mixture_cdf, posterior
 from hpo.directions import Direction
 
@@ -22,6 +23,7 @@ _LEAST_PLAIN, _LEAST_IN_POWERS = 1e-3, 1e7  # what is written without a power of
 _WIDEST = 100.0  # an interval over more than this factor is no answer
 # A law with a floor has three parameters: fewer sizes, or ones close together, show no floor.
 _SIZES_OF_A_FLOOR, _SPAN_OF_A_FLOOR = 4, 4.0
+_ROUNDING = 1e-9  # what other units of sizes make of a ratio
 _AHEAD = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 # Histograms have bins of equal mass, and finer ones in the tails.
 _LEVELS = np.concatenate(
@@ -39,12 +41,14 @@ class DataNeeds:
         scale: How the metric is turned into an error.
         target: The value to reach, if any.
         confidence: The probability that `interval` and the sentence's intervals state.
+        meant: What may be meant by the target, if it seems to be in another unit than the errors.
     """
 
     posterior: Posterior
     scale: Scale
     target: float | None
     confidence: float
+    meant: float | None = None
 
     def __repr__(self) -> str:
         return f"DataNeeds({self.sentence})"
@@ -64,7 +68,7 @@ class DataNeeds:
             return np.inf
         if self.verdict != "reached":
             guess = self._mode()
-        elif self._is_best_of_all:
+        elif self.is_best_of_all:
             guess = self._met_from
         else:
             guess = float(self.quantile(self.prob_reachable / 2))
@@ -72,14 +76,13 @@ class DataNeeds:
 
     def _mode(self) -> float:
         """Where, beyond the data, the smoothed density of the needed size in log n is highest."""
-        sizes, reached = self._reached_by
-        last = np.log(self.posterior.n_last)
-        log_n = np.linspace(last, np.log(sizes[-1]), 800)
-        masses = np.diff(np.interp(log_n, np.log(sizes), reached))
-        step = log_n[1] - log_n[0]
+        log_n, reached = self._reached_by
+        ahead = np.linspace(0.0, log_n[-1], 800)
+        masses = np.diff(np.interp(ahead, log_n, reached))
+        step = ahead[1] - ahead[0]
         x = np.arange(-np.floor(1 / step), np.floor(1 / step) + 1) * step
         near = np.convolve(masses, 1 - x**2, mode="same")
-        return float(np.exp(log_n[np.argmax(near)] + step / 2))
+        return float(self.posterior.n_last * np.exp(ahead[np.argmax(near)] + step / 2))
 
     def quantile(self, q: ArrayLike) -> Array:
         """Numbers of examples that suffice with probability q; inf where none does.
@@ -97,8 +100,9 @@ class DataNeeds:
         wanted = np.reshape(numbers(q, "probabilities"), np.shape(q))
         if not np.all((wanted >= 0) & (wanted <= 1)):
             raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
-        sizes, reached = self._reached_by
-        found = np.exp(np.interp(wanted, reached, np.log(sizes)))
+        log_n, reached = self._reached_by
+        found = self.posterior.n_last * np.exp(np.interp(wanted, reached, log_n))
+        found = np.maximum(found, self._least)  # which the logarithm may have rounded down
         return np.where(wanted <= reached[-1], found, np.inf)
 
     @property
@@ -124,19 +128,27 @@ class DataNeeds:
 
     @cached_property
     def _reached_by(self) -> tuple[Array, Array]:
-        """Sizes on a grid, and the probability that the target is reached by each."""
-        last, evidence = self.posterior.n_last, self.posterior.evidence
-        # Where the measurements were worse than the target, fewer examples are not asked about.
-        missed = evidence.sizes[evidence.z > self._log_target()]
-        first = missed[-1] if len(missed) else evidence.sizes[0]
-        sizes = np.append(
-            np.geomspace(first, last, 24)[:-1] if first < last else [],
-            np.geomspace(last, last * FARTHEST, 100),
+        """Logarithms of sizes on a grid, and the probability that the target is reached by each.
+
+        They are relative to the largest size measured, which is exactly 0: exp(log(100)) is above
+        100, and whether a size is enough must not depend on the unit of sizes.
+        """
+        last, least = self.posterior.n_last, self._least
+        log_n = np.append(
+            np.linspace(np.log(least / last), 0.0, 24)[:-1] if least < last else [],
+            np.linspace(0.0, np.log(FARTHEST), 100),
         )
-        mean, variance = self.posterior.moments(sizes)
+        mean, variance = self.posterior.moments(last * np.exp(log_n))
         below = mixture_cdf(self.posterior.weights, mean, variance, self._log_target())
         # A target that was reached stays reached; nothing is sure.
-        return sizes, np.clip(np.maximum.accumulate(below), 0.0, 1.0)
+        return log_n, np.clip(np.maximum.accumulate(below), 0.0, 1.0)
+
+    @property
+    def _least(self) -> float:
+        """Where the measurements were worse than the target, fewer examples are not asked about."""
+        evidence = self.posterior.evidence
+        missed = evidence.sizes[evidence.z > self._log_target()]
+        return float(missed[-1] if len(missed) else evidence.sizes[0])
 
     def _log_target(self) -> Array:
         if self.target is None:
@@ -185,25 +197,33 @@ class DataNeeds:
           say so: with less, it would be the prior that speaks. So it would of less than a tenth of
           today's error.
         - "reachable": it is at least `confidence`, and `interval` spans less than a factor 100.
-        - "unclear": neither, or there is no target.
+        - "unclear": neither, or there is no target. Where no seed's error differs from size to
+          size, not even in its last digit, it is neither: nothing shows that sizes were heeded.
 
         The best value that there is cannot be told from one that is nearly as good: as a target it
         is "reached" if the largest size has it, and never "reachable".
         """
-        last = self.posterior.n_last
         if self.target is None:
             return "unclear"
-        if (self._met_from if self._is_best_of_all else self.quantile(0.5)) <= last:
+        last = self.posterior.n_last * (1 + _ROUNDING)
+        if (self._met_from if self.is_best_of_all else self.quantile(0.5)) <= last:
             return "reached"
+        if self.is_constant:
+            return "unclear"
         if self._is_hopeless and self._tells_of_a_floor:
             return "unreachable"
-        if self._is_best_of_all:
+        if self.is_best_of_all:
             return "unclear"
         low, high = self.interval
         return "reachable" if high / low < _WIDEST else "unclear"
 
     @property
-    def _is_best_of_all(self) -> bool:
+    def is_constant(self) -> bool:
+        """Whether no seed's error differs from size to size: were sizes heeded?"""
+        return self.posterior.evidence.is_constant
+
+    @property
+    def is_best_of_all(self) -> bool:
         """Whether the target is the best value that the metric can take."""
         return self.target == self.scale.best
 
@@ -223,7 +243,8 @@ class DataNeeds:
     def _tells_of_a_floor(self) -> bool:
         """Whether sizes suffice to show one, and 10,000 times the data leave enough to show."""
         sizes, last = self.posterior.evidence.sizes, self.posterior.n_last
-        if len(sizes) < _SIZES_OF_A_FLOOR or sizes[-1] < _SPAN_OF_A_FLOOR * sizes[0]:
+        span = sizes[-1] / sizes[0] * (1 + _ROUNDING)
+        if len(sizes) < _SIZES_OF_A_FLOOR or span < _SPAN_OF_A_FLOOR:
             return False
         mean, variance = self.posterior.moments(np.array([last, FARTHEST * last]))
         today, far = (
@@ -299,8 +320,9 @@ class DataNeeds:
         Args:
             place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
         """
-        doubt = f"; it gets worse with more data: should it {self.scale.direction}?"
-        return self._answer(place) + (doubt if self._gets_worse else "")
+        worse = f"; it gets worse with more data: should it {self.scale.direction}?"
+        unit = "" if self.meant is None else f"; is a target of {self.meant:g} meant?"
+        return self._answer(place) + (worse if self._gets_worse else "") + unit
 
     @property
     def _gets_worse(self) -> bool:
@@ -316,7 +338,7 @@ class DataNeeds:
         goal = f"{self.target:g}"
         if self.verdict == "reached":
             # Sizes come from logarithms: 100.00000000000004 is 100.
-            enough, most = (np.ceil(n * (1 - 1e-9)) for n in (self.size, self.interval[1]))
+            enough, most = (np.ceil(n * (1 - _ROUNDING)) for n in (self.size, self.interval[1]))
             surely = f" ({level} interval up to {place(most)})" if enough < most < np.inf else ""
             return f"already reached: {place(enough)} is enough for {goal}{surely}"
         if self.verdict == "reachable":
@@ -325,9 +347,12 @@ class DataNeeds:
         if self.verdict == "unreachable":
             if self._has_shown_a_floor:
                 middle, interval = self._told(self.floor)
-                return f"more data will not get there: the floor is {middle} ({interval})"
+                bound = "ceiling" if self.scale.direction == "maximize" else "floor"
+                return f"more data will not get there: the {bound} is {middle} ({interval})"
             middle, interval = self._told(self.error_at(FARTHEST * last))
             return f"more data will not get there: {FARTHEST:,.0f}x gives {middle} ({interval})"
+        if self.is_constant:
+            return "not enough evidence: each seed has the same error at all sizes"
         return f"not enough evidence: train at {place(self.next_size)} next"
 
     def _told(self, found: Distribution) -> tuple[str, str]:
@@ -374,10 +399,11 @@ def data_needs(
     `bounds`, 0 for errors that are never negative, 1 for scores between 0 and 1, and otherwise
     a value three times as far from the measurements as they are apart.
 
-    One size, or constant errors, are answered with much doubt. The order of sizes does not
-    matter; several errors of one size are averaged. In rows of several, a column is a seed: what is
-    alike in a seed's errors at neighbouring sizes, as where its parts are nested, is no evidence
-    twice. Errors that are 0 count as half the smallest other one.
+    One size, or constant errors, are answered with much doubt; and where each seed's are constant
+    nothing is said of a target that they miss. The order of sizes does not matter; several errors
+    of one size are averaged. In rows of several, a column is a seed: what is alike in a seed's
+    errors at neighbouring sizes, as where its parts are nested, is no evidence twice. Errors that
+    are 0 count as half the smallest other one.
 
     Args:
         sizes: Training-set sizes, at least 1, shape (k,); repeats allowed.
@@ -393,13 +419,18 @@ def data_needs(
 
     Raises:
         ValueError: sizes and errors do not fit; a size is below 1 or not finite; an error is
-            infinite or outside the bounds, or none is a number; the target is not finite or
-            outside the bounds; the confidence is not between 0 and 1.
+            infinite or outside the bounds, or none is a number; the target is not finite, outside
+            the bounds or, without bounds, in per cent where all scores lie between 0 and 1; the
+            confidence is not between 0 and 1.
     """
     if not 0 < number(confidence, "confidence", 0.9) < 1:
         raise ValueError(f"confidence lies between 0 and 1, such as 0.9, not {confidence}")
     evidence, scale = read(sizes, errors, target, direction, bounds)
-    return DataNeeds(posterior(evidence), scale, target, confidence)
+    doubt = None
+    if target is not None and bounds is None:
+        y = numbers(errors, "errors")
+        doubt = meant(float(target), y[~np.isnan(y)], direction)
+    return DataNeeds(posterior(evidence), scale, target, confidence, doubt)
 
 
 def _quantiles(weights: Array, mean: Array, variance: Array) -> Array:

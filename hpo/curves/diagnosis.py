@@ -208,7 +208,7 @@ def _standard_error(n: Array, values: Array) -> tuple[float, int]:
 
     Small sizes differ by more. Its degrees of freedom come second.
     """
-    near = n >= n.max() / _NEAR
+    near = n >= n.max() / _NEAR * (1 - _ROUNDING)
     n, values = n[near], values[near]
     unique, index = np.unique(n, return_inverse=True)
     counts = np.bincount(index)

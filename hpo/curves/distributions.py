@@ -12,6 +12,23 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
+def floats(values: object) -> Array:
+    """Numbers as an array, of any shape; what is masked is missing, and NaN.
+
+    Raises:
+        ValueError, TypeError or OverflowError: they are not numbers, or too large.
+    """
+    return np.asarray(_unmasked(values), float)
+
+
+def _unmasked(values: object) -> ArrayLike:
+    if isinstance(values, np.ma.MaskedArray):  # whose masked values NumPy would take
+        return np.where(np.ma.getmaskarray(values), np.nan, values.data.astype(float))
+    if isinstance(values, list | tuple):
+        return [_unmasked(each) for each in values]  # type: ignore[return-value]  # of arrays, too
+    return values  # type: ignore[return-value]  # asarray finds out
+
+
 @dataclass(frozen=True)
 class Distribution:
     """The distributions of m numbers, piecewise uniform.
@@ -111,8 +128,18 @@ class Distribution:
         return scores
 
     def _each(self, x: ArrayLike) -> Array:
-        """One number for each of the m, shape (m,)."""
-        given, m = np.asarray(x, float), len(self.edges)
+        """One number for each of the m, shape (m,).
+
+        Raises:
+            ValueError: they are not, or NaN is among them.
+        """
+        m = len(self.edges)
+        try:
+            given = floats(x)
+        except (TypeError, ValueError, OverflowError):
+            given = np.array(np.nan)
+        if np.isnan(given).any():
+            raise ValueError(f"one number is needed, or {m}, one for each; not {x!r}")
         if given.shape not in ((), (1,), (m,)):
             raise ValueError(f"one number is needed, or {m}, one for each; not {given.shape}")
         return np.broadcast_to(given, (m,))

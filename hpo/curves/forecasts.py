@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -55,15 +56,29 @@ class Forecast(Distribution):
 
     def prob_better_than(self, x: ArrayLike) -> Array:
         """Probability to be better than x, not just as good, shape (m,)."""
-        (low, high), at = self.same, np.asarray(x, float)
+        (low, high), at = self.same, self._each(x)
         is_same = (low <= at) & (at <= high)
         if self.direction == "minimize":
             return self.cdf(np.where(is_same, low, at))
         return 1.0 - self.cdf(np.where(is_same, high, at))
 
-    def sample(self, n: int, rng: np.random.Generator) -> Array:
-        """Draws n curves, shape (n, m): each keeps its rank among the possible at all steps."""
-        return self.quantile(rng.uniform(size=n))
+    def sample(self, n: int, rng: np.random.Generator | int) -> Array:
+        """Draws n curves, shape (n, m): each keeps its rank among the possible at all steps.
+
+        Args:
+            n: How many.
+            rng: What draws them, or its seed.
+
+        Raises:
+            ValueError: n or rng is something else.
+        """
+        if not _is_count(n):
+            raise ValueError(f"n is how many curves to draw, a whole number, not {n!r}")
+        if not (isinstance(rng, np.random.Generator) or _is_count(rng)):
+            raise ValueError(
+                f"rng is a seed such as 0, or numpy.random.default_rng(0), not {rng!r}"
+            )
+        return self.quantile(np.random.default_rng(rng).uniform(size=n))
 
 
 def forecast(
@@ -331,6 +346,10 @@ def _mixed(parts: Sequence[Forecast]) -> Forecast:
         return parts[0]
     edges, masses = mixture(parts)
     return replace(parts[0], edges=edges, masses=masses)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 0
 
 
 def _check(direction: str) -> None:

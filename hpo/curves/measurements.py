@@ -8,7 +8,8 @@ from numbers import Real
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hpo.curves.distributions import Array
+from hpo.curves.distributions import Array, floats
+from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import Evidence
 from hpo.directions import Direction
 
@@ -16,6 +17,7 @@ _LARGEST = 1e100
 _MOST_SIZES = 48
 _ALL_ZERO = 1e-3
 _PAIRS, _MOST_ALIKE = 4.0, 0.98  # what a correlation is doubted by, and the most that is believed
+_ROUNDING = 1e-9
 _TINY = float(np.finfo(float).tiny)  # half of the least number is 0, which has no logarithm
 
 
@@ -73,7 +75,7 @@ def read(
         )
     n, y, seeds = n[kept], y[kept], seeds[kept]
     _check_errors(n, y, bounds)
-    _check_target(target, bounds)
+    _check_target(target, bounds, y, direction)
     scale = _scale(y, target, direction, bounds)
     return _thinned(_averaged(n, y, seeds, scale)), scale
 
@@ -85,7 +87,7 @@ def number(value: object, name: str, such_as: float) -> float:
         ValueError: it is not a number.
     """
     if isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0):
-        return float(value)
+        return float(numbers(value, name)[0])
     raise ValueError(f"{name} {value!r}: it is one number, such as {such_as}")
 
 
@@ -105,14 +107,16 @@ def _pair(bounds: object) -> tuple[float, float] | None:
     return low, high
 
 
-def numbers(values: ArrayLike, name: str) -> Array:
-    """Numbers as an array, of at least one dimension.
+def numbers(values: object, name: str) -> Array:
+    """Numbers as an array, of at least one dimension; what is masked is missing.
 
     Raises:
-        ValueError: they are not numbers, or in rows of different lengths.
+        ValueError: they are not numbers, too large, or in rows of different lengths.
     """
     try:
-        return np.atleast_1d(np.asarray(values, float))
+        return np.atleast_1d(floats(values))
+    except OverflowError:
+        raise ValueError(f"{name}: a number is too large, beyond 1e308") from None
     except (TypeError, ValueError):
         raise ValueError(
             f"{name} are numbers, in rows of one length if there are several: give NaN where one "
@@ -185,7 +189,9 @@ def _check_errors(n: Array, y: Array, bounds: tuple[float, float] | None) -> Non
         )
 
 
-def _check_target(target: float | None, bounds: tuple[float, float] | None) -> None:
+def _check_target(
+    target: float | None, bounds: tuple[float, float] | None, y: Array, direction: Direction
+) -> None:
     if target is None:
         return
     if not abs(target) <= _LARGEST:
@@ -194,13 +200,20 @@ def _check_target(target: float | None, bounds: tuple[float, float] | None) -> N
         raise ValueError(
             f"target {target:g} is outside the bounds {bounds[0]:g} to {bounds[1]:g} of the metric"
         )
+    # Of a loss, a target above all errors is merely reached.
+    share = meant(target, y, direction) if bounds is None and direction == "maximize" else None
+    if share is not None and share < target:
+        raise ValueError(
+            f"target {target:g}: all scores lie between 0 and 1; is it {target:g}%? Then give "
+            f"{share:g}, and else the bounds of the metric, such as bounds=(0, {10 * target:g})"
+        )
 
 
 def _scale(
     y: Array, target: float | None, direction: Direction, bounds: tuple[float, float] | None
 ) -> Scale:
     """The scale of a metric; without bounds, what its values suggest."""
-    low, high = bounds if bounds is not None else _guessed_bounds(y, target, direction)
+    low, high = bounds if bounds is not None else guessed_bounds(y, target, direction)
     best, worst = (high, low) if direction == "maximize" else (low, high)
     if not np.isfinite(best):
         raise ValueError(
@@ -224,7 +237,8 @@ def natural_best(y: Array, target: float | None, direction: Direction) -> float 
     return 0.0 if known.min() >= 0 else None
 
 
-def _guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+def guessed_bounds(y: Array, target: float | None, direction: Direction) -> tuple[float, float]:
+    """The bounds of a metric of which nobody has said any, by its values."""
     best = natural_best(y, target, direction)
     if direction == "maximize":
         return (0.0, best) if best is not None else (-np.inf, float(y.max()) + _reach(y, target))
@@ -252,7 +266,20 @@ def _averaged(n: Array, y: Array, seeds: NDArray[np.intp], scale: Scale) -> Evid
         table = np.full((len(unique), int(seeds.max()) + 1), np.nan)
         table[index, seeds] = luck
         alike = _in_common(np.log(unique), table)
-    return Evidence(unique, z, counts, counts - 1, scatter, alike)
+    constant = _is_constant(index, y, seeds)
+    return Evidence(unique, z, counts, counts - 1, scatter, alike, constant)
+
+
+def _is_constant(index: NDArray[np.intp], y: Array, seeds: NDArray[np.intp]) -> bool:
+    """Whether each seed has the same error wherever it was measured, at several sizes.
+
+    Where nobody tells seeds apart, all errors are the same.
+    """
+    if not index.any():
+        return False
+    if len(np.unique(seeds)) == len(seeds):
+        return bool(np.ptp(y) == 0)
+    return all(np.ptp(y[seeds == seed]) == 0 for seed in np.unique(seeds))
 
 
 def _in_common(log_n: Array, luck: Array) -> Array:
@@ -287,15 +314,16 @@ def _thinned(evidence: Evidence) -> Evidence:
     k = len(evidence.sizes)
     if k <= _MOST_SIZES:
         return evidence
-    log_n = np.log(evidence.sizes)
-    # The largest size stays alone: all laws hang on it.
-    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES)
+    log_n = np.log(evidence.sizes / evidence.sizes[-1])
+    # The largest size stays alone: all laws hang on it. A size on an edge lies above it, whatever
+    # other units of sizes make of its last digit.
+    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES) * (1 + _ROUNDING)
     group = np.minimum(np.searchsorted(edges, log_n, side="right") - 1, _MOST_SIZES - 2)
     group[-1] = _MOST_SIZES - 1
     _, group = np.unique(group, return_inverse=True)
     counts = np.asarray(np.bincount(group, evidence.counts), float)
     means = [np.bincount(group, x * evidence.counts) / counts for x in (log_n, evidence.z)]
-    sizes = np.exp(means[0])
+    sizes = evidence.sizes[-1] * np.exp(means[0])
     sizes[-1] = evidence.sizes[-1]
     replicates, scatter = (
         np.asarray(np.bincount(group, x), float) for x in (evidence.replicates, evidence.scatter)
@@ -304,4 +332,4 @@ def _thinned(evidence: Evidence) -> Evidence:
     parts = np.zeros((len(sizes), k))
     parts[group, np.arange(k)] = np.sqrt(evidence.counts)
     alike = parts @ evidence.correlation @ parts.T / np.sqrt(np.outer(counts, counts))
-    return Evidence(sizes, means[1], counts, replicates, scatter, alike)
+    return Evidence(sizes, means[1], counts, replicates, scatter, alike, evidence.is_constant)

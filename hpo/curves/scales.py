@@ -194,6 +194,23 @@ def confirmed(
     return None
 
 
+def meant(target: float, values: Sequence[float] | Array, direction: Direction) -> float | None:
+    """What may be meant by a target in per cent, where values are shares; or by the reverse.
+
+    A small error is a target for errors in per cent, too, and is not doubted.
+
+    Args:
+        target: What is wanted.
+        values: What was measured, of a metric of which nothing is known.
+        direction: Which way is better.
+    """
+    low, high = float(np.min(values)), float(np.max(values))
+    if low >= 0 and high <= SHARE[1] < target <= PER_CENT[1]:
+        return target / PER_CENT[1]
+    is_per_cent = direction == "maximize" and SHARE[1] < low and high <= PER_CENT[1]
+    return PER_CENT[1] * target if is_per_cent and 0 < target < SHARE[1] else None
+
+
 def _bounds(
     values: Array, direction: Direction, bounds: tuple[float, float] | None
 ) -> tuple[float, float]:

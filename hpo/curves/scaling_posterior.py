@@ -62,6 +62,7 @@ class Evidence:
         scatter: Sum of squared deviations of log errors within sizes, shape (k,).
         correlation: Of the noise of the means, shape (k, k): parts of growing size that are nested,
             and networks that begin alike, are lucky alike.
+        is_constant: Whether there are several sizes, and no seed's error differs between them.
     """
 
     sizes: Array
@@ -70,6 +71,7 @@ class Evidence:
     replicates: Array
     scatter: Array
     correlation: Array
+    is_constant: bool = False
 
     @property
     def tilts(self) -> Mapping[float, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hpo.curves.distributions import Array
+from hpo.curves.distributions import Array, floats
 from hpo.curves.scales import huge_as_infinite
 from hpo.directions import Direction
 
@@ -68,14 +68,15 @@ class Seen:
 
 
 def numbers(values: object, name: str) -> Array:
-    """Numbers as an array, of any shape.
+    """Numbers as an array, of any shape; what is masked is missing.
 
     Raises:
-        ValueError: they are not numbers.
+        ValueError: they are not numbers, or too large.
     """
     try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError, RuntimeError) as error:  # a tensor that requires gradients
+        return floats(values)
+    # A tensor that requires gradients is a RuntimeError.
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name}: numbers are needed, and no table with gaps: {error}") from None
 
 
@@ -121,7 +122,7 @@ def bounds_of(curves: Sequence[Seen], bounds: object) -> tuple[float, float] | N
     try:
         low, high = (number + 0.0 for number in bounds)  # type: ignore[attr-defined]
         right = np.ndim(low) == np.ndim(high) == 0 and low < high
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         right = False
     if not right:
         told = "bounds are a lower and a higher number, infinite where there is none"
@@ -143,8 +144,8 @@ def step_of(horizon: object) -> float:
     """
     step = np.nan
     if not isinstance(horizon, str | bytes):
-        with suppress(TypeError, ValueError):
-            step = np.asarray(horizon, float).item()  # also of an array with one number
+        with suppress(TypeError, ValueError, OverflowError):
+            step = floats(horizon).item()  # also of an array with one number
     if not np.isfinite(step):
         raise ValueError(f"the horizon is a step, not {horizon!r}")
     return step

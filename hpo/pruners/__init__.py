@@ -92,7 +92,8 @@ def _build(name: str, plan: Plan) -> Rule:
 
 def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
     def horizon(trial: FrozenTrial) -> float | None:
-        return plan.epochs(trial.params)
+        epochs = plan.epochs(trial.params)  # own code may mean anything by a parameter of that name
+        return epochs if epochs is not None and epochs > 0 else None
 
     return ForecastPruner(
         threshold=stopping.threshold,

@@ -93,7 +93,7 @@ class ForecastPruner(Rule):
         unit: What a step is called in reasons.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or later what tells the horizon of a trial.
     """
 
     name = "forecast"
@@ -209,7 +209,15 @@ class ForecastPruner(Rule):
 
     def _horizon_of(self, trial: FrozenTrial) -> float | None:
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
-        return None if told is None else step_of(told)
+        if told is None:
+            return None
+        step = step_of(told)
+        if step <= 0:  # nothing would ever be stopped, and nobody told
+            raise ValueError(
+                f"the horizon is a step above 0, not {told!r} of trial {trial.number}; "
+                "None where it is not known"
+            )
+        return step
 
     def _know(self, study: Study) -> _Known:
         """What the finished trials say; gathered anew only when there are more of them."""

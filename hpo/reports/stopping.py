@@ -14,6 +14,8 @@ from hpo import directions
 from hpo.catalog import SPEC, StudyRecord
 from hpo.directions import Direction
 from hpo.pruners import (
+    Decision,
+    ForecastPruner,
     ForecastRule,
     Past,
     Steps,
@@ -24,7 +26,7 @@ from hpo.pruners import (
     unit,
 )
 from hpo.spec import Plan
-from hpo.trial import TrialRecord
+from hpo.trial import FORECAST, TrialRecord
 from hpo.words import counted
 
 _MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
@@ -34,6 +36,9 @@ _FEWEST_STEPS = 4  # of a curve of which a half tells something
 def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     """What ``hpo show --json`` has under ``early_stopping``; None without a stopping rule.
 
+    Of a study that plain Optuna made, only a forecast leaves what tells of it: the trials that
+    were condemned.
+
     Its keys: `rule`; `stopped`, how many trials; `steps_run` and `steps_saved`, of finished and
     stopped trials, and `share_saved`. Of forecasts also `audited`, the trials that were condemned
     and run to their end; `wrongly_condemned`, those of them that beat the incumbent, and
@@ -41,14 +46,21 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     their 90% interval; `coverage_finished`, the same of finished trials that are forecast from
     their first half and others' curves.
     """
-    rule = study.attrs.get(SPEC, {}).get("stopping", {}).get("rule", "none")
-    if rule == "none" or study.aims.several:
+    plan = _plan_of(study)
+    rule: str = "none" if plan is None else plan.spec.stopping.rule
+    if (plan is not None and rule == "none") or study.aims.several:
         return None
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     trials = study.storage.get_all_trials(study.id, deepcopy=False, states=states)
+    if plan is None:
+        if not any(FORECAST in trial.system_attrs for trial in trials):
+            return None
+        # What else was pruned there, another rule may have.
+        trials = [t for t in trials if t.state is TrialState.COMPLETE or FORECAST in t.system_attrs]
+        rule = ForecastPruner.name
     finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     stopped = [trial for trial in trials if trial.state is TrialState.PRUNED]
-    lengths = _Lengths.of(study.plan, finished)
+    lengths = _Lengths.of(plan, finished)
     run = sum(map(lengths.run, trials))
     saved = sum(map(lengths.saved, stopped))
     told = {
@@ -58,8 +70,13 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
         "steps_saved": saved,
         "share_saved": saved / (run + saved) if run + saved else 0.0,
     }
-    forecasts = "forecast" in study.plan.spec.stopping.rules
+    forecasts = plan is None or ForecastPruner.name in plan.spec.stopping.rules
     return told | _judged(study, finished) if forecasts else told
+
+
+def _plan_of(study: StudyRecord) -> Plan | None:
+    """The plan of a study; None of one that plain Optuna made."""
+    return study.plan if SPEC in study.attrs else None
 
 
 def sentence(study: StudyRecord) -> str:
@@ -72,7 +89,8 @@ def sentence(study: StudyRecord) -> str:
     if not ended:
         return ""
     text = f"{told['rule']} stopped {n} of {counted(ended, 'trial')} and saved "
-    text += f"{told['share_saved']:.0%} of the {unit(study.plan)}s"
+    plan = _plan_of(study)
+    text += f"{told['share_saved']:.0%} of the {'step' if plan is None else unit(plan)}s"
     if audited := told.get("audited"):
         held = round(told["coverage"] * audited)
         text += (
@@ -142,13 +160,15 @@ def _first_half(whole: Steps) -> Steps:
 class _Lengths:
     """How far trials went, and how far they would have gone."""
 
-    plan: Plan
+    plan: Plan | None
     longest: int
     stretch: float
 
     @classmethod
-    def of(cls, plan: Plan, finished: Sequence[FrozenTrial]) -> _Lengths:
+    def of(cls, plan: Plan | None, finished: Sequence[FrozenTrial]) -> _Lengths:
         longest = max((trial.last_step or 0 for trial in finished), default=0)
+        if plan is None:
+            return cls(None, longest, 1.0)
         return cls(plan, longest, stretch(finished, lambda trial: plan.epochs(trial.params)))
 
     def run(self, trial: FrozenTrial) -> int:
@@ -157,6 +177,9 @@ class _Lengths:
 
     def saved(self, trial: FrozenTrial) -> int:
         """Steps that it was stopped before."""
+        if self.plan is None:
+            horizon = Decision.from_json(trial.system_attrs[FORECAST]).horizon
+            return max(0, round(horizon) - self.run(trial))
         told = self.plan.epochs(trial.params)
         whole = round(told * self.stretch) if told else self.longest
         if ends_early(self.plan):

@@ -16,8 +16,8 @@ import numpy as np
 from hpo import directions
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
-from hpo.curves.measurements import natural_best
-from hpo.curves.scales import PER_CENT, SHARE, confirmed
+from hpo.curves.measurements import guessed_bounds, natural_best
+from hpo.curves.scales import PER_CENT, SHARE, confirmed, meant
 from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
@@ -77,9 +77,10 @@ class Question:
             return self.bounds
         named = directions.bounds(self.metric)
         measured = confirmed(named, values)
-        if self.target is None or measured is None:
+        if self.target is None or measured is None or self.direction == "minimize":
             return measured
-        # Values below 1 may be per cent as well, where the target tells.
+        # Scores below 1 may be per cent as well, where the target tells; errors that are have
+        # reached such a target.
         return confirmed(named, [*values, self.target]) or measured
 
     def meant(self, values: Sequence[float]) -> float | None:
@@ -88,9 +89,11 @@ class Question:
         Args:
             values: What was measured of the metric.
         """
-        measured = None if self.is_ours else confirmed(directions.bounds(self.metric), values)
-        if self.target is None or measured is None:
+        if self.target is None or self.is_ours or self.stated_bounds is not None:
             return None
+        measured = confirmed(directions.bounds(self.metric), values)
+        if measured is None:
+            return meant(self.target, values, self.direction)
         if measured == PER_CENT and 0 < self.target <= 1:
             return 100 * self.target
         return self.target / 100 if measured == SHARE and 1 < self.target <= PER_CENT[1] else None
@@ -151,9 +154,30 @@ def refuse_target(metric: str, target: float, bounds: tuple[float, float] | None
     between = f"between {low:g} and {high:g}" if math.isfinite(low + high) else "a finite number"
     if not math.isfinite(low + high) and math.isfinite(target):
         between = f"at least {low:g}" if math.isfinite(low) else f"at most {high:g}"
-    raise HpoError(
-        f"{metric} cannot be {target:g}; it is {between}.", "Give another one: --target 0.02"
-    )
+    step = "Give another one: --target 0.02"
+    if bounds == SHARE and 1 < target <= PER_CENT[1]:
+        step = f"Give a share: --target {target / 100:g}; of own code in per cent: --bounds 0 100"
+    raise HpoError(f"{metric} cannot be {target:g}; it is {between}.", step)
+
+
+def _refuse_outside(question: Question, fits: Sequence[Fit]) -> None:
+    """Refuses bounds that somebody has stated and a fit has shown to be others.
+
+    Raises:
+        HpoError: with the fit's value, and bounds that hold all values.
+    """
+    if question.stated_bounds is None or not fits:
+        return
+    low, high = question.stated_bounds
+    values = [fit.metrics[question.metric] for fit in fits]
+    for fit, value in zip(fits, values, strict=True):
+        if not low <= value <= high:
+            wider = f"{min(low, *values):.4g} {max(high, *values):.4g}"
+            raise HpoError(
+                f"{question.metric} is {value:.4g} at {question.place(fit.size)}, outside "
+                f"--bounds {low:g} {high:g}.",
+                f"Its lowest and highest value are others: --bounds {wider}",
+            )
 
 
 @dataclass(frozen=True)
@@ -189,22 +213,44 @@ class Answer:
         """The largest size that was measured."""
         return max(fit.size for fit in self.fits)
 
+    @property
+    def has_one_seed(self) -> bool:
+        """Whether each size was measured once, so that nothing shows how much seeds differ."""
+        return len({fit.size for fit in self.fits}) == len(self.fits)
+
+    @property
+    def failed_sizes(self) -> list[int]:
+        """The sizes at which every fit failed, rising."""
+        return sorted({fit.size for fit in self.failures} - {fit.size for fit in self.fits})
+
+    @property
+    def next_size(self) -> int | None:
+        """Where to train next; None where such a size is known to fail, or nothing is measured."""
+        if self.needs is None:
+            return None
+        failed = [size for size in self.failed_sizes if size > self.largest]
+        return None if failed and self.needs.next_size >= failed[0] else self.needs.next_size
+
 
 def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     """What fits tell of data needs; None of fewer than two sizes, which tell nothing.
 
     Raises:
-        HpoError: the metric can never be the target, or what it is makes no curve.
+        HpoError: the metric can never be the target, is outside its bounds, or makes no curve.
     """
+    _refuse_outside(question, fits)
     sizes, seeds = sorted({fit.size for fit in fits}), sorted({fit.seed for fit in fits})
     if len(sizes) < 2:
         return None
     errors = np.full((len(sizes), len(seeds)), np.nan)
     for fit in fits:
         errors[sizes.index(fit.size), seeds.index(fit.seed)] = fit.metrics[question.metric]
-    bounds = question.bounds_of(errors[~np.isnan(errors)])
+    known = errors[~np.isnan(errors)]
+    bounds = question.bounds_of(known)
     if question.target is not None:
         refuse_target(question.metric, question.target, bounds)
+    # Guessed here, since a score that is below 1 by now may rise beyond: its target is doubted.
+    bounds = bounds or guessed_bounds(known, question.target, question.direction)
     try:
         return data_needs(
             sizes,

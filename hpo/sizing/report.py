@@ -14,19 +14,20 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from hpo.curves import DataNeeds
 from hpo.mlflow_server import BesideRun
 from hpo.reports.scaling import ScalingChart, write_png
 from hpo.reports.strict_json import dumps
 from hpo.sizing.fits import FITS, Fit
 from hpo.sizing.question import Answer, Question
-from hpo.words import number
+from hpo.words import counted, number, shortened
 
 FACTORS = (1, 2, 5, 10)
 PNG, JSON = "data-needs.png", "data-needs.json"
 
 _QUANTILES = (0.05, 0.5, 0.95)
 _POINTS = 60
+_SEEDS = 3  # that show how lucky one is
+_LONGEST_FAILURE = 200
 _FARTHEST = 10.0
 
 
@@ -55,16 +56,30 @@ def sentence(answer: Answer) -> str:
     if needs is None:
         largest = question.place(answer.largest)
         return f"not enough evidence: train at another size than {largest}, too"
-    found = needs.told(question.place)
+    found = _unclear(answer) or needs.told(question.place)
     if question.target is None:
         found += "; name a --target to learn what it needs"
-    elif needs.verdict == "unclear" and needs.next_size > question.n:
-        found += f", which is more than {_all(question)}"
     if answer.largest < question.n:
         if not question.is_counted:
             return f"measured up to {question.place(answer.largest)}, and of that: {found}"
         return f"measured up to {answer.largest:,} of {question.n:,}, and of those: {found}"
     return found
+
+
+def _unclear(answer: Answer) -> str | None:
+    """What is said instead of a size to train at next, where that one cannot be, or was."""
+    question, needs = answer.question, answer.needs
+    if needs is None or needs.is_constant or not answer.is_unclear:
+        return None
+    if answer.next_size is None:
+        return (
+            f"not enough evidence: {question.place(answer.largest)} is the most that did not fail"
+        )
+    if needs.next_size > question.n:
+        return f"{needs.told(question.place)}, which is more than {_all(question)}"
+    if answer.state == "finished" and answer.next_size == answer.largest == question.n:
+        return "not enough evidence, though all sizes have their seeds"
+    return None
 
 
 def _all(question: Question) -> str:
@@ -129,30 +144,88 @@ def chart(answer: Answer) -> ScalingChart | None:
 
 
 def hints(answer: Answer) -> Iterator[str]:
-    """What would tell more, and what may be meant otherwise."""
+    """What may be meant otherwise, and what would tell more."""
+    needs, question = answer.needs, answer.question
+    if (doubt := doubted(answer)) is not None:
+        yield doubt
+    yield from _going_on(answer)
+    yield from _failed(answer)
+    if answer.state == "finished" and needs is not None and answer.has_one_seed:
+        yield f"One seed a size: intervals do not know its luck; --seeds {_SEEDS} would tell."
+    if needs is not None and needs.is_constant and not question.is_ours:
+        same = "Each seed has the same error at all sizes"
+        yield f"{same}: does the code train on its train_fraction alone?"
+    yield from _without_diagnosis(answer)
+
+
+def doubted(answer: Answer) -> str | None:
+    """What may be meant by a target in another unit than what was measured."""
+    errors = [fit.metrics[answer.question.metric] for fit in answer.fits]
+    if (meant := answer.question.meant(errors)) is None:
+        return None
+    return f"Is {number(meant)} meant? {answer.question.metric} is {number(max(errors))} at most."
+
+
+def _going_on(answer: Answer) -> Iterator[str]:
+    """What the same command needs to find out more."""
+    needs = answer.needs
     if answer.state == "budget":
         yield "The budget is spent; with more, the same command goes on from here."
-    elif answer.state == "finished" and answer.is_unclear and answer.needs is not None:
-        wanted, there = answer.needs.next_size, answer.question.n
-        if wanted > there and answer.question.is_counted:
-            yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
+    if answer.state != "finished" or needs is None or not answer.is_unclear or needs.is_constant:
+        return
+    wanted, there = answer.next_size, answer.question.n
+    if wanted is not None and wanted > there and answer.question.is_counted:
+        yield f"Of n = {wanted:,} there are {there:,}: {wanted - there:,} more would tell most."
+    if needs.is_best_of_all:
+        best = number(answer.question.target)
+        yield f"No data is sure to reach the best value there is: name a --target short of {best}."
+    if not answer.has_one_seed:
         seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
-        yield f"All sizes have their seeds; with more of them it goes on: --seeds {seeds}"
-    sizes = {fit.size for fit in answer.fits}
-    errors = {fit.metrics[answer.question.metric] for fit in answer.fits}
-    if (meant := answer.question.meant([*errors])) is not None:
-        measured = f"{answer.question.metric} is {number(max(errors))} at most"
-        yield f"Is {number(meant)} meant? {measured}."
-    if len(sizes) > 1 and len(errors) == 1 and not answer.question.is_ours:
-        yield "All sizes have the same error: does the code train on its train_fraction alone?"
+        which = "The other" if answer.failed_sizes else "All"
+        yield f"{which} sizes have their seeds; with more of them it goes on: --seeds {seeds}"
+
+
+def _without_diagnosis(answer: Answer) -> Iterator[str]:
+    """What bias and variance need, where they are not told."""
     name = answer.question.train_metric
-    if answer.diagnosis is None and name is not None:
-        if any(name in fit.metrics for fit in answer.fits):
-            yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
-        elif answer.question.is_ours:
-            yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
-        else:
-            yield f"Report {name}, too, to learn whether bias or variance bounds the model."
+    if answer.diagnosis is not None or name is None:
+        return
+    if any(name in fit.metrics for fit in answer.fits):
+        yield "Bias or variance: name a --target, or the metric's --bounds, to compare with."
+    elif answer.question.is_ours:
+        yield f"Bias and variance need {name}, which earlier fits did not measure: --afresh"
+    else:
+        yield f"Report {name}, too, to learn whether bias or variance bounds the model."
+
+
+def _failed(answer: Answer) -> Iterator[str]:
+    """Where fits failed, and why the last of them did."""
+    gone = answer.failed_sizes
+    everywhere = [fit for fit in answer.failures if fit.size in gone]
+    if everywhere:
+        yield f"{_between(answer, gone)} failed in all seeds ({_why(everywhere)})."
+    now_and_then = [fit for fit in answer.failures if fit.size not in gone]
+    if now_and_then:
+        n = counted(len(now_and_then), "fit")
+        yield f"{n} failed at sizes where others did not ({_why(now_and_then)})."
+
+
+def _between(answer: Answer, sizes: Sequence[int]) -> str:
+    """Which sizes failed, in words: those above all others are ``50% of the data and more``."""
+    place, worked = answer.question.place, [fit.size for fit in answer.fits]
+    if len(sizes) == 1:
+        return place(sizes[0])
+    if worked and sizes[0] > max(worked):
+        return f"{place(sizes[0])} and more"
+    if worked and sizes[-1] < min(worked):
+        return f"{place(sizes[-1])} and less"
+    return ", ".join(map(place, sizes))
+
+
+def _why(failures: Sequence[Fit]) -> str:
+    """The last failure in one line."""
+    last = failures[-1].failure
+    return "" if last is None else shortened(last.summary, _LONGEST_FAILURE)
 
 
 def by_size(answer: Answer) -> Iterator[tuple[int, list[Fit]]]:
@@ -165,7 +238,7 @@ def by_size(answer: Answer) -> Iterator[tuple[int, list[Fit]]]:
 
 def as_json(answer: Answer) -> dict[str, Any]:
     """Everything, under keys that stay."""
-    question, needs = answer.question, answer.needs
+    question = answer.question
     sizes = list(by_size(answer))
     of_train = question.train_metric or ""
     diagnosis = answer.diagnosis
@@ -181,7 +254,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "state": answer.state,
         "sentence": sentence(answer),
         "hints": list(hints(answer)),
-        **_needs_json(needs, question.target),
+        **_needs_json(answer),
         "table": [asdict(row) for row in table(answer)],
         "sizes": [size for size, _ in sizes],
         "errors": [[fit.metrics[question.metric] for fit in fits] for _, fits in sizes],
@@ -189,24 +262,26 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "seconds": [[round(fit.seconds, 4) for fit in fits] for _, fits in sizes],
         "diagnosis": {**asdict(diagnosis), "sentence": diagnosis.sentence} if diagnosis else None,
         "fits": [fit.as_json() for fit in answer.fits],
+        "failed_sizes": answer.failed_sizes,
         "failures": [fit.as_json() for fit in answer.failures],
         "directory": str(question.directory),
     }
 
 
-def _needs_json(needs: DataNeeds | None, target: float | None) -> dict[str, Any]:
+def _needs_json(answer: Answer) -> dict[str, Any]:
+    needs, target = answer.needs, answer.question.target
     none = ("verdict", "needed", "prob_reachable", "floor", "next_size")
     if needs is None:
         return {**dict.fromkeys(none), "verdict": None if target is None else "unclear"}
     floor = _interval(needs.floor.quantile(_QUANTILES)[:, 0])
     if target is None:
-        return {**dict.fromkeys(none), "floor": floor, "next_size": needs.next_size}
+        return {**dict.fromkeys(none), "floor": floor, "next_size": answer.next_size}
     return {
         "verdict": needs.verdict,
         "needed": _interval([needs.interval[0], needs.size, needs.interval[1]]),
         "prob_reachable": needs.prob_reachable,
         "floor": floor,
-        "next_size": needs.next_size,
+        "next_size": answer.next_size,
     }
 
 

@@ -330,11 +330,17 @@ def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
     assert "--sizes: 500% is not between 2% and 100% of the data." in wrong.err
 
 
-def test_code_that_does_not_heed_its_train_fraction_is_told_of_it(folder: Folder) -> None:
-    folder.write("own.py", "def train(trial):\n    return {'val_error': 0.25}\n")
-    wanted = ("--sizes", "10%,50%,100%", "--seeds", "1")
+@pytest.mark.parametrize("error", ["0.25", "0.25 + trial.seed % 100 / 1e4"])
+def test_code_that_does_not_heed_its_train_fraction_is_told_of_it(
+    folder: Folder, error: str
+) -> None:
+    folder.write("own.py", f"def train(trial):\n    return {{'val_error': {error}}}\n")
+    wanted = ("--sizes", "10%,25%,50%,100%", "--seeds", "2", "--target", "0.1", "--json")
     done = folder.hpo("data-needs", folder.study(own()), *wanted)
-    assert "All sizes have the same error: does the code train on its train_fraction" in done.err
+    same = "Each seed has the same error at all sizes: does the code train on its train_fraction"
+    assert same in " ".join(done.json["hints"])
+    assert done.json["verdict"] == "unclear"
+    assert "more data" not in done.json["sentence"]
 
 
 IN_PER_CENT = """
@@ -368,7 +374,6 @@ def test_own_codes_accuracy_may_be_in_per_cent(folder: Folder) -> None:
     ("metric", "target", "meant"),
     [
         ("val_accuracy", "0.93", "Is 93 meant? val_accuracy is 90.26 at most."),
-        ("val_error", "5", "Is 0.05 meant? val_error is 0.125 at most."),
         ("val_accuracy", "93", ""),
         ("val_error", "0.05", ""),
     ],
@@ -392,6 +397,7 @@ def test_a_target_in_the_other_unit_is_doubted(
     [
         ("val_accuracy", "105", "val_accuracy cannot be 105; it is between 0 and 100."),
         ("val_error", "-1", "val_error cannot be -1; it is between 0 and 1."),
+        ("val_error", "2", "val_error cannot be 2; it is between 0 and 1."),
     ],
 )
 def test_a_target_that_own_codes_metric_cannot_have_is_refused_once_it_was_measured(

@@ -20,6 +20,7 @@ from hpo import catalog, pruners, samplers, spec, studyfile
 from hpo.directions import Direction
 from hpo.pruners import ForecastPruner, Rule
 from hpo.pruners.decisions import THRESHOLD
+from hpo.reports import stopping
 from hpo.spec import RULE_OPTIONS, Plan, RuleName, SamplerName, StoppingSpec
 from hpo.storage import open_storage
 from hpo.trial import FORECAST
@@ -464,14 +465,23 @@ def test_why_a_trial_of_anybodys_study_was_stopped_is_kept(tmp_path: Path) -> No
     search(study, GOOD + BAD)
     record = catalog.find(storage, study.study_name)
     stopped = [trial for trial in record.trials() if trial.state == "PRUNED"]
-    assert stopped
+    assert len(stopped) == 4
     assert all(trial.stopped_by.startswith("forecast at step ") for trial in stopped)  # type: ignore[union-attr]
+    told = stopping.early_stopping(record)
+    assert told is not None
+    assert (told["rule"], told["stopped"], told["audited"]) == ("forecast", len(stopped), 0)
+    assert told["steps_run"] + told["steps_saved"] == STEPS * len(GOOD + BAD)
+    saved = f"saved {told['share_saved']:.0%} of the steps"
+    assert f"forecast stopped 4 of 9 trials and {saved}" in stopping.sentence(record)
+    plain = optuna.create_study(storage=storage)
+    search(plain, GOOD)
+    assert stopping.early_stopping(catalog.find(storage, plain.study_name)) is None
 
 
-@pytest.mark.parametrize("horizon", ["50", [50, 60], math.nan])
+@pytest.mark.parametrize("horizon", ["50", [50, 60], math.nan, 0, -3.5])
 def test_a_horizon_that_is_no_step_is_named(horizon: Any) -> None:
     study = optuna.create_study(pruner=ForecastPruner(horizon=lambda _: horizon))
-    with pytest.raises(ValueError, match="the horizon is a step, not "):
+    with pytest.raises(ValueError, match=r"the horizon is a step(, not | above 0, not )"):
         search(study, GOOD)
 
 

@@ -37,7 +37,8 @@ def measurements(draw: st.DrawFn) -> dict[str, Any]:
     missing = draw(st.lists(st.booleans(), min_size=k, max_size=k))
     errors[1:] = [np.nan if m else e for e, m in zip(errors[1:], missing[1:], strict=True)]
     bounds = (0.0, 1.0) if kind in ("shares", "small", "coarse") and draw(st.booleans()) else None
-    target = st.floats(0, 1) if bounds else st.floats(-1e9, 1e9)
+    # A target in per cent of scores that are shares is refused.
+    target = st.floats(0, 1) if bounds else st.floats(-1e9, 1) | st.floats(100.1, 1e9)
     return {
         "sizes": sizes,
         "errors": errors,
@@ -101,6 +102,24 @@ def test_sizes_times_a_constant_need_sizes_times_the_constant(factor: float, tar
     assert other.size == pytest.approx(one.size * factor, rel=1e-6)
     np.testing.assert_allclose(other.quantile(_LEVELS), one.quantile(_LEVELS) * factor, rtol=1e-4)
     assert one.verdict == other.verdict
+
+
+_UNITS = st.sampled_from([1.0, 6.25, 10.0, 12.5, 100.0, 5e3, 6e4, 1e6]) | st.floats(1, 1e6)
+
+
+@settings(max_examples=30)
+@given(
+    factor=_UNITS,
+    errors=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=5),
+    target=st.sampled_from([0.0, 0.0999, 0.1, 0.11, 0.2, 0.3]),
+)
+def test_sizes_in_other_units_change_no_verdict(
+    factor: float, errors: list[float], target: float
+) -> None:
+    sizes = 2.0 ** np.arange(len(errors))
+    one, other = (hpo.data_needs(n, errors, target) for n in (sizes, sizes * factor))
+    assert other.verdict == one.verdict
+    np.testing.assert_allclose(other.interval, np.array(one.interval) * factor, rtol=1e-6)
 
 
 @settings(max_examples=20)

@@ -178,3 +178,39 @@ def test_a_shells_words_without_a_shell_are_noted() -> None:
 )
 def test_quoted_words_are_no_shells(command: Any, words: list[str]) -> None:
     assert shell_words(command) == words
+
+
+@pytest.mark.parametrize(
+    ("stopping", "least"),
+    [
+        ({"rule": "forecast", "min_steps": 28}, 27),
+        ({"rule": "forecast", "startup_trials": 40}, 39),
+        ({"rule": "asha", "min_steps": 30}, 29),
+        ({"rule": "asha", "min_early_stopping_rate": 4}, 3),
+        ({"rule": "median", "warmup_steps": 30}, 29),
+        ({"rule": "percentile", "min_trials": 40}, 39),
+        ({"rule": "median", "startup_trials": 40}, 39),
+        ({"rule": "patience", "patience": 28}, 27),
+        ({"rule": "patience", "wrapped": "median", "warmup_steps": 31}, 29),
+        ({"rule": "wilcoxon", "startup_steps": 30}, 29),
+    ],
+    ids=str,
+)
+def test_a_stopping_option_that_can_never_act_is_noted(
+    stopping: dict[str, Any], least: int
+) -> None:
+    def found(stopping: dict[str, Any], epochs: int | None = 30) -> list[Advice]:
+        length = {} if epochs is None else {"epochs": epochs}
+        own = {"function": "mine:train", **length}
+        rest: dict[str, Any] = {"stopping": stopping, "search": {"trials": 40}}
+        return advice(own, {"x": [1, 2, 3], "y": {"float": [0, 1]}}, **rest)
+
+    option = next(reversed(stopping))
+    (note,) = found(stopping)
+    assert (note.level, note.path) == ("note", f"stopping.{option}")
+    assert str(stopping[option]) in note.message
+    assert "it stops none" in note.message or "stops none before its end" in note.message
+    assert note.message.endswith("; lower it.")
+    assert found({**stopping, option: least}) == []
+    if "trials" not in option:
+        assert found(stopping, None) == []

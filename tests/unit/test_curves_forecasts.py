@@ -248,8 +248,36 @@ def test_numbers_that_fit_no_distribution_are_refused() -> None:
     found = hpo.forecast(1 / _T[:10], 100, at=[20, 80])
     for method in (found.cdf, found.density, found.crps, found.prob_better_than):
         assert method([0.1, 0.2]).shape == method(0.1).shape == (2,)
-        with pytest.raises(ValueError, match="one number is needed, or 2, one for each"):
-            method([0.1, 0.2, 0.3])
+        wrongs: list[Any] = [[0.1, 0.2, 0.3], np.nan, [0.1, np.nan], None, "a", 10**400]
+        for wrong in [*wrongs, np.ma.masked]:
+            with pytest.raises(ValueError, match="one number is needed, or 2, one for each"):
+                method(wrong)
+
+
+def test_curves_are_drawn_by_a_seed_or_a_generator() -> None:
+    found = hpo.forecast(1 / _T[:10], 100, at=[20, 80])
+    drawn = found.sample(3, np.random.default_rng(7))
+    np.testing.assert_array_equal(found.sample(3, 7), drawn)
+    three: Any = np.int64(3)
+    np.testing.assert_array_equal(found.sample(three, 7), drawn)
+    for n in (1.5, -1, None, "3"):
+        with pytest.raises(ValueError, match="n is how many curves to draw"):
+            found.sample(n, 0)  # type: ignore[arg-type]
+    for rng in (None, -1, 0.5, "0"):
+        with pytest.raises(ValueError, match="rng is a seed such as 0, or "):
+            found.sample(3, rng)  # type: ignore[arg-type]
+
+
+def test_what_is_masked_was_not_measured() -> None:
+    gappy = np.array([0.9, np.nan, 0.7, 0.65])
+    mask = np.ma.array(np.where(np.isnan(gappy), 99.0, gappy), mask=np.isnan(gappy))
+    known = hpo.forecast(gappy, 9, history=[gappy, gappy])
+    ways: list[Any] = [mask, [0.9, np.ma.masked, 0.7, 0.65]]
+    for values in ways:
+        for history in ([mask, mask], np.ma.stack([mask, mask])):
+            np.testing.assert_array_equal(
+                hpo.forecast(values, 9, history=history).edges, known.edges
+            )
 
 
 def test_a_mixture_is_drawn_from_each_of_its_parts_alike() -> None:
@@ -325,6 +353,9 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a dictionary": ({"values": [1, 2], "history": {0: [1, 2]}}, "curves in a list are needed"),
     "no list": ({"values": [1, 2], "history": np.array(3.0)}, "curves in a list are needed"),
+    "huge": ({"values": [10**400]}, "values: numbers are needed.*too large"),
+    "a huge horizon": ({"values": [1, 2], "horizon": 10**400}, "the horizon is a step"),
+    "a huge bound": ({"values": [1], "bounds": (0, 10**400)}, "a lower and a higher number"),
     "at words": ({"values": [1, 2], "at": "a"}, "at: numbers are needed"),
     "a number": ({"values": [1, 2], "history": 3}, "curves in a list are needed"),
     "gradients": ({"values": torch.ones(2, requires_grad=True)}, "detach"),

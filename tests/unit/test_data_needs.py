@@ -88,6 +88,32 @@ def test_errors_that_rise_with_the_data_are_doubted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scores", "target", "direction", "doubt"),
+    [
+        ([0.4, 0.3, 0.22, 0.17], 5, "minimize", "; is a target of 0.05 meant?"),
+        ([0.4, 0.3, 0.22, 0.17], 0.05, "minimize", ""),
+        ([40, 30, 22, 17], 0.5, "minimize", ""),
+        ([60, 70, 78, 83], 0.9, "maximize", "; is a target of 90 meant?"),
+        ([60, 70, 78, 83], 90, "maximize", ""),
+        ([160, 170, 178, 183], 0.9, "maximize", ""),
+    ],
+)
+def test_a_target_in_another_unit_than_the_errors_is_doubted(
+    scores: list[float], target: float, direction: Any, doubt: str
+) -> None:
+    sizes = [100, 200, 400, 800]
+    needs = hpo.data_needs(sizes, scores, target, direction=direction)
+    assert needs.sentence.partition("; is a")[1:] == ("; is a" * bool(doubt), doubt[6:])
+    stated = hpo.data_needs(sizes, scores, target, direction=direction, bounds=(0, 1000))
+    assert "meant?" not in stated.sentence
+
+
+def test_where_higher_is_better_the_bound_is_a_ceiling() -> None:
+    needs = hpo.data_needs(_N, 1 - _E, 0.998, direction="maximize")
+    assert needs.sentence.startswith("more data will not get there: the ceiling is 0.9")
+
+
+@pytest.mark.parametrize(
     ("sizes", "errors", "target"),
     [
         ([100], [0.9], 0.01),
@@ -131,6 +157,20 @@ def test_a_target_that_was_reached_is_said_to_be() -> None:
 def test_where_the_smallest_size_is_enough_the_sentence_names_it(size: int) -> None:
     needs = hpo.data_needs(size * np.array([1, 2, 4, 8]), [0.01, 0.007, 0.005, 0.003], 0.5)
     assert needs.sentence == f"already reached: n = {size:,} is enough for 0.5"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10, 100, 5000, 60_000])
+def test_one_size_that_meets_the_target_is_enough_whatever_its_number(size: int) -> None:
+    needs = hpo.data_needs([size], [0.1], 0.2)
+    assert needs.verdict == "reached"
+    assert needs.sentence == f"already reached: n = {size:,} is enough for 0.2"
+
+
+def test_many_sizes_are_averaged_alike_in_any_unit() -> None:
+    n = np.geomspace(100, 12800, 95)  # every other one lies on an edge between groups
+    errors = (0.02 + 3 * n**-0.5) * np.exp(0.1 * np.random.default_rng(0).normal(size=95))
+    told = {hpo.data_needs(n * unit, errors, 0.04).size / unit for unit in (1, 3, 7.7, 1e4)}
+    assert max(told) == pytest.approx(min(told), rel=1e-6)
 
 
 def test_sizes_that_are_no_numbers_of_examples_are_worded_by_who_asks() -> None:
@@ -183,8 +223,26 @@ def test_one_point_is_answered_with_much_doubt() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0, -2.0])
 def test_constant_errors_are_no_reason_to_be_sure(value: float) -> None:
     needs = hpo.data_needs(_N, np.full(8, value), value - 0.1)
-    assert needs.verdict in ("unreachable", "unclear")
+    assert needs.verdict == "unclear"
     assert (needs.error_at([1, 1e6]).std > 0).all()
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        np.full(8, 0.3),
+        np.tile([0.3, 0.31, 0.28], (8, 1)),
+        np.where(np.eye(8, 3) > 0, np.nan, np.tile([0.3, 0.31, 0.28], (8, 1))),
+    ],
+)
+def test_seeds_that_err_alike_at_all_sizes_show_nothing_of_sizes(errors: Any) -> None:
+    needs = hpo.data_needs(_N, errors, 0.05)
+    assert (needs.is_constant, needs.verdict) == (True, "unclear")
+    assert needs.sentence == "not enough evidence: each seed has the same error at all sizes"
+    assert hpo.data_needs(_N, errors, 0.4).verdict == "reached"
+    errors[-1] -= 1e-6
+    assert not hpo.data_needs(_N, errors, 0.05).is_constant
+    assert not hpo.data_needs(_N[:1], errors[:1], 0.05).is_constant
 
 
 @pytest.mark.parametrize(("first", "last"), [(0.4, 0.02), (0.02, 0.3)])
@@ -285,6 +343,13 @@ def test_candidates_are_ranked_by_what_they_tell_per_second() -> None:
         ({"bounds": (1, 0)}, r"bounds are \(lowest, highest\)"),
         ({"target": 2.0, "bounds": (0, 1)}, "target 2 is outside the bounds 0 to 1"),
         ({"target": np.nan}, "target nan"),
+        ({"target": 10**400}, "target: a number is too large"),
+        ({"sizes": [10, 20, 10**400]}, "sizes: a number is too large"),
+        ({"errors": [0.3, 10**400, 0.1]}, "errors: a number is too large"),
+        (
+            {"errors": [0.6, 0.7, 0.8], "target": 90, "direction": "maximize"},
+            r"target 90: .* is it 90%\? Then give 0.9, and else .* such as bounds=\(0, 900\)",
+        ),
         ({"target": "0.1"}, "target '0.1': it is one number, such as 0.02"),
         ({"target": [0.1, 0.2]}, r"target \[0.1, 0.2\]: it is one number"),
         ({"bounds": (None, 1)}, r"bounds are \(lowest, highest\), .*, not \(None, 1\)"),
@@ -332,3 +397,13 @@ def test_numbers_of_examples_are_one_or_several(n: Any) -> None:
 def test_a_quantile_is_of_a_probability() -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         hpo.data_needs(_N, _E, 0.04).quantile(1.5)
+
+
+def test_what_is_masked_was_not_measured() -> None:
+    errors = np.ma.array(np.tile(_E, (2, 1)).T, mask=np.eye(8, 2) > 0)
+    known = hpo.data_needs(_N, errors.filled(np.nan), 0.04)
+    ways: list[Any] = [errors, list(errors)]
+    for masked in ways:
+        assert hpo.data_needs(_N, masked, 0.04).sentence == known.sentence
+    one: Any = [0.3, np.ma.masked]
+    assert hpo.data_needs([10, 20], one, 0.1).posterior.n_last == 10
