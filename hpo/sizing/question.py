@@ -164,19 +164,24 @@ def _refuse_outside(question: Question, fits: Sequence[Fit]) -> None:
     """Refuses bounds that somebody has stated and a fit has shown to be others.
 
     Raises:
-        HpoError: with the fit's value, and bounds that hold all values.
+        HpoError: with the fit's value.
     """
     if question.stated_bounds is None or not fits:
         return
     low, high = question.stated_bounds
-    values = [fit.metrics[question.metric] for fit in fits]
-    for fit, value in zip(fits, values, strict=True):
+    step = (
+        f"They are the lowest and the highest value that {question.metric} can have: state others."
+    )
+    for fit in fits:
+        value = fit.metrics[question.metric]
+        if value < low if question.direction == "maximize" else value > high:
+            endless = f"-inf {high:g}" if question.direction == "maximize" else f"{low:g} inf"
+            step += f" Without a worst value: --bounds {endless}"
         if not low <= value <= high:
-            wider = f"{min(low, *values):.4g} {max(high, *values):.4g}"
             raise HpoError(
                 f"{question.metric} is {value:.4g} at {question.place(fit.size)}, outside "
                 f"--bounds {low:g} {high:g}.",
-                f"Its lowest and highest value are others: --bounds {wider}",
+                step,
             )
 
 

@@ -106,7 +106,10 @@ def test_bounds_that_a_fit_breaks_are_told_in_the_metrics_words() -> None:
         answer(asked, {2: -76.0765, 20: 100.0}, seeds=1)
     said = "rew is -76.08 at 2% of the data, outside --bounds 0 200."
     assert refused.value.args[0].startswith(said)
-    assert "--bounds -76.08 200" in refused.value.next_step
+    assert refused.value.next_step.endswith("Without a worst value: --bounds -inf 200")
+    with pytest.raises(HpoError, match="rew is 210 at 20% of the data, outside") as beyond:
+        answer(asked, {20: 210.0}, seeds=1)
+    assert beyond.value.next_step.endswith("can have: state others.")
 
 
 def test_where_all_sizes_have_their_seeds_none_of_them_is_recommended() -> None:
