@@ -399,7 +399,9 @@ def _schedules_that_never_end(look: _Look) -> Iterator[Advice]:
 def _stopping_that_never_comes(look: _Look) -> Iterator[Advice]:
     """Options by which a stopping rule waits for longer than there is."""
     plan, stopping = look.plan, look.plan.spec.stopping
-    epochs, trials = plan.longest, plan.trials
+    # The steps of own code may be anything, whatever it calls `epochs`.
+    epochs = plan.longest if plan.spec.objective.trainer else plan.spec.objective.epochs
+    trials = plan.trials
     for rule in stopping.rules:
         for option, first in _first_steps(rule, stopping).items():
             if epochs is not None and first >= epochs:

@@ -271,15 +271,14 @@ def _averaged(n: Array, y: Array, seeds: NDArray[np.intp], scale: Scale) -> Evid
 
 
 def _is_constant(index: NDArray[np.intp], y: Array, seeds: NDArray[np.intp]) -> bool:
-    """Whether each seed has the same error wherever it was measured, at several sizes.
+    """Whether each seed was measured at several sizes, and has the same error at all of them.
 
     Where nobody tells seeds apart, all errors are the same.
     """
-    if not index.any():
-        return False
     if len(np.unique(seeds)) == len(seeds):
-        return bool(np.ptp(y) == 0)
-    return all(np.ptp(y[seeds == seed]) == 0 for seed in np.unique(seeds))
+        return bool(index.any() and np.ptp(y) == 0)
+    of_seeds = [seeds == seed for seed in np.unique(seeds)]
+    return all(np.ptp(index[own]) > 0 and np.ptp(y[own]) == 0 for own in of_seeds)
 
 
 def _in_common(log_n: Array, luck: Array) -> Array:

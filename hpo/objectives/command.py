@@ -164,7 +164,7 @@ class CommandObjective:
         else:
             line = _line_with(metric, directory) or _last_line(directory)
             printed = "it printed nothing" if line is None else f"it printed {_quoted(line)}"
-            why = f"{printed}, where {(given.regex or {})[metric]!r} finds no number"
+            why = f"{printed}, where `{(given.regex or {})[metric]}` finds no number"
         if why is None:
             return None
         return Failure(FailureKind.NO_METRIC, f"no metric '{metric}' was reported; {why}")
@@ -305,8 +305,8 @@ def _quoted(line: str) -> str:
 def _of_line(line: str, metric: str) -> str:
     """Why a line that was printed has no metric, and how it may be found in there all the same."""
     name = re.escape(metric)
-    pattern = rf"\b{name}\W*?([-+.e\d]+)"
-    found = re.search(rf"\b{name}\W*\d", line) and _value_in(line, metric) is None
+    pattern = rf"\b{name}\W*?([-+]?\.?\d[-+.e\d]*)"
+    found = re.search(pattern, line) and _value_in(line, metric) is None
     instead = f"; or write metrics_from: {{regex: {{{metric}: '{pattern}'}}}}" if found else ""
     return f"it printed {_quoted(line)}, {_unlike_json(line, metric)}{instead}"
 
@@ -334,8 +334,9 @@ def _of_file(path: Path, name: str, metric: str) -> str:
     if not path.exists():
         where = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         return f"it wrote no {name} into {where}"
-    lines = last_lines(path, 1)
-    line = lines[0].strip() if lines else ""
+    lines = last_lines(path)
+    whole = " ".join(line.strip() for line in lines)
+    line = whole if _value_in(whole, metric) is not None else lines[-1].strip() if lines else ""
     holds = f"says {_quoted(line)}" if lines else "is empty"
     return f"its {name} {holds}, {_unlike_json(line, metric)}"
 

@@ -358,7 +358,8 @@ def _unwhole(parameter: Parameter) -> Iterator[str]:
         case Float(low=low, high=high, log=log, step=step) if FIELDS[parameter.name].kind is int:
             if step is None or not (step.is_integer() and low.is_integer()):
                 whole = {"int": [ceil(low), int(high)], **({"log": True} if log else {})}
-                yield f"it takes whole numbers; write {flow(whole)}."
+                write = f"; write {flow(whole)}" if ceil(low) <= high else ""
+                yield f"it takes whole numbers{write}."
 
 
 def _vector_mistakes(file: StudyFile, parameter: Parameter) -> list[Mistake]:

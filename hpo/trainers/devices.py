@@ -48,7 +48,7 @@ def _count(kind: str) -> int:
 
 
 def settled(
-    config: TrainerConfig, device: torch.device, operations: Callable[[], float]
+    config: TrainerConfig, device: torch.device, n: int, operations: Callable[[], float]
 ) -> TrainerConfig:
     """The configuration with what `precision: auto` means for its network on this device.
 
@@ -58,12 +58,13 @@ def settled(
     Args:
         config: What to train.
         device: Where.
+        n: Training examples.
         operations: Counts those that one example takes through the network, forward.
     """
     if config.precision != "auto":
         return config
     has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    at_once = config.micro_batch or config.batch_size
+    at_once = min(config.micro_batch or n, config.batch_size, n)
     # Backward, a layer multiplies twice: for the gradient of its input, and of its weights.
     half = has_bf16 and not config.full_batch and 3 * at_once * operations() >= WORTH_BF16
     return replace(config, precision="bf16" if half else "fp32")

@@ -7,7 +7,7 @@ turns in one process equal trials trained alone. The user's own may: see `build`
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from math import ceil, prod
+from math import ceil, inf, prod
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -371,20 +371,30 @@ def try_out(
 
 
 def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
-    """Multiplications and additions of layers as some examples (n, *shape) pass through.
+    """Multiplications and additions of layers as one example passes through.
+
+    Infinite where nobody counts them: PyTorch knows none of recurrent layers.
 
     Args:
         model: The network.
-        x: The examples, where it is.
+        x: Some examples, (n, *shape), where it is.
         seed: Of what a model of the user's own draws.
     """
     # Imported where a GPU asks for it: it imports Triton.
     from torch.utils.flop_counter import FlopCounterMode
 
+    if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+        return inf
     model.eval()
-    with _own_randomness(seed), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(x.clone())  # which it may change
-    return float(counter.get_total_flops())
+    # The fast path of transformers is one operation, of which nobody counts what it does.
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with _own_randomness(seed), torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(x.clone())  # which it may change
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return counter.get_total_flops() / len(x) or inf
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class Training:
             models.try_out(config, self.model, self._data.sample(2), data.n_outputs, seed)
         _refuse_newton(config, metrics.n_parameters(self.model))
         weights = _class_weights(config, self._data, device)
-        config = settled(config, device, self._operations)
+        config = settled(config, device, len(self._data.train), self._operations)
         self._stepper = Stepper(config, self.model, data.task, self._randomness, device, weights)
         self._sizes = batch_sizes(config, len(self._data.train))
         self._schedule = Schedule.of(vars(config), steps_per_epoch=len(self._sizes))
@@ -82,7 +82,7 @@ class Training:
         self._of_model: dict[str, float] = {}
 
     def _operations(self) -> float:
-        return models.operations(self.model, self._data.sample(1), self._seed)
+        return models.operations(self.model, self._data.sample(2), self._seed)
 
     @property
     def epochs(self) -> int:

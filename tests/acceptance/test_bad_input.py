@@ -83,6 +83,12 @@ def explained(done: Done, code: int = 1) -> str:
             "10: space.batch_size",
             "it takes whole numbers; write {int: [16, 64], log: true}.",
         ),
+        (
+            "dropout: {float: [0.0, 0.5], step: 0.1}",
+            "depth: {float: [1.2, 1.8]}",
+            "10: space.depth",
+            "it takes whole numbers.",
+        ),
         ("{schedule:", "{shedule:", "12: space.final_lr_fraction", "Did you mean 'schedule'?"),
         ("linear}}", "linaer}}", "12: space.final_lr_fraction", "'linear'"),
         ("[constant, linear]", "[]", "11: space.schedule", "empty"),

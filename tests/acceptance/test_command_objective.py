@@ -116,6 +116,8 @@ def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, lin
     ("code", "line", "loss"),
     [
         ("print({'loss': -.1})\nprint('done')", "{'loss': -0.1}", -0.1),
+        ("print('loss ... .25 of 9')", "loss ... .25 of 9", 0.25),
+        ("print('loss -> -0.3')", "loss -> -0.3", -0.3),
         ("print('train_loss 7 loss: 3e-1')", "train_loss 7 loss: 3e-1", 0.3),
         ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}', 0.5),
         (
@@ -150,6 +152,10 @@ def test_a_value_that_is_no_number_is_told(tmp_path: Path, value: str) -> None:
 
 
 PATTERN = {"regex": {"loss": "loss: ([0-9.]+)"}}
+WRITE_PRETTY = """
+with open(os.environ["HPO_TRIAL_DIRECTORY"] + "/m.json", "w") as file:
+    file.write('{\\n  "loss": "0.3"\\n}')
+"""
 FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
 
 
@@ -159,14 +165,14 @@ FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         (
             "print('loss = 0.5\\ndone')",
             PATTERN,
-            "it printed `loss = 0.5`, where 'loss: ([0-9.]+)' finds no number",
+            "it printed `loss = 0.5`, where `loss: ([0-9.]+)` finds no number",
         ),
         (
             "print('begun\\nerror 0.5')",
             PATTERN,
-            "it printed `error 0.5`, where 'loss: ([0-9.]+)' finds no number",
+            "it printed `error 0.5`, where `loss: ([0-9.]+)` finds no number",
         ),
-        ("", PATTERN, "it printed nothing, where 'loss: ([0-9.]+)' finds no number"),
+        ("", PATTERN, "it printed nothing, where `loss: ([0-9.]+)` finds no number"),
         (
             "open('m.jsonl', 'w').write('{\"loss\": 1}')",
             {"file": "m.jsonl"},
@@ -176,6 +182,11 @@ FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
             "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.csv', 'w').write('loss,1\\n')",
             {"file": "m.csv"},
             'its m.csv says `loss,1`, and metrics are JSON lines: {"loss": 0.1}',
+        ),
+        (
+            f"import os\n{WRITE_PRETTY}",
+            {"file": "m.json"},
+            'its m.json says `{ "loss": "0.3" }`, where "0.3" is no number',
         ),
         (
             "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.jsonl', 'w')",

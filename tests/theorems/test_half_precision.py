@@ -102,6 +102,8 @@ GPU = torch.device("cuda")
         (True, {}, 0.9, "fp32"),
         (True, {"micro_batch": 50}, 1.0, "fp32"),
         (True, {"micro_batch": 50}, 2.0, "bf16"),
+        (True, {"batch_size": 5000}, 0.09, "fp32"),  # there are 1,000 examples
+        (True, {"batch_size": 5000}, 0.1, "bf16"),
         (True, {"optimizer": "lbfgs"}, 10.0, "fp32"),
         (False, {}, 10.0, "fp32"),
         (True, {"precision": "fp16"}, 0.1, "fp16"),
@@ -120,13 +122,13 @@ def test_auto_is_bf16_where_there_is_enough_to_multiply_at_once(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
     asked = TrainerConfig.from_mapping({"batch_size": 100, **config})
     of_one = share * WORTH_BF16 / 100 / 3
-    assert settled(asked, GPU, lambda: of_one).precision == chosen
-    assert settled(asked, torch.device("cpu"), lambda: of_one).precision == (
+    assert settled(asked, GPU, 1000, lambda: of_one).precision == chosen
+    assert settled(asked, torch.device("cpu"), 1000, lambda: of_one).precision == (
         "fp32" if asked.precision == "auto" else asked.precision
     )
 
 
 def test_on_this_device_auto_is_what_its_hardware_has() -> None:
     half = HERE.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    chosen = settled(TrainerConfig(), choose(DEVICE), lambda: WORTH_BF16).precision
+    chosen = settled(TrainerConfig(), choose(DEVICE), 1000, lambda: WORTH_BF16).precision
     assert chosen == ("bf16" if half else "fp32")

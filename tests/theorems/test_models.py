@@ -179,6 +179,17 @@ def test_an_mlp_has_the_layers_it_was_asked_for() -> None:
     assert shapes(network(shape=(5,), width=8)) == [(5, 8), (8, 8), (8, 3)]
 
 
+def test_operations_of_transformers_are_counted_and_recurrent_ones_are_without_limit() -> None:
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    x = torch.ones(2, 5, 16)
+    # The projections in and out, and two dense layers; on a GPU also the products of attention.
+    of_layers, of_attention = 2 * 5 * (4 * 16 * 16 + 2 * 16 * 32), 2 * 5 * 2 * 5 * 16
+    assert operations(layer, x, 0) in (of_layers, of_layers + of_attention)
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert operations(nn.LSTM(16, 8, batch_first=True), x, 0) == math.inf
+    assert operations(nn.Tanh(), x, 0) == math.inf
+
+
 @pytest.mark.parametrize(
     ("model", "of_one"),
     [
@@ -195,7 +206,7 @@ def test_operations_are_those_of_the_layers(model: str, of_one: int) -> None:
     built = build(config, (1, 7, 7), 3, generator)
     before = generator.get_state(), torch.get_rng_state()
     for n in (1, 6):
-        assert operations(built, torch.ones(n, 1, 7, 7), 0) == n * of_one
+        assert operations(built, torch.ones(n, 1, 7, 7), 0) == of_one
     assert torch.equal(before[0], generator.get_state())
     assert torch.equal(before[1], torch.get_rng_state())
 

@@ -214,3 +214,5 @@ def test_a_stopping_option_that_can_never_act_is_noted(
     assert found({**stopping, option: least}) == []
     if "trials" not in option:
         assert found(stopping, None) == []
+        # Own code may report iterations beside its epochs.
+        assert advice({"function": "mine:train"}, {"epochs": [1, 2, 3]}, stopping=stopping) == []

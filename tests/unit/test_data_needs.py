@@ -243,6 +243,8 @@ def test_seeds_that_err_alike_at_all_sizes_show_nothing_of_sizes(errors: Any) ->
     errors[-1] -= 1e-6
     assert not hpo.data_needs(_N, errors, 0.05).is_constant
     assert not hpo.data_needs(_N[:1], errors[:1], 0.05).is_constant
+    # A seed that was measured at one size shows nothing, and one tie may be chance.
+    assert not hpo.data_needs(_N[:2], [[0.1, 0.05], [0.1, np.nan]], 0.01).is_constant
 
 
 @pytest.mark.parametrize(("first", "last"), [(0.4, 0.02), (0.02, 0.3)])

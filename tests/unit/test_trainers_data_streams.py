@@ -241,6 +241,26 @@ def test_own_data_that_does_not_fit_gives_the_same_minibatches(
             assert isinstance(others, Stream)
             assert same_minibatches(ours, others, [8, len(ours) - 8])
     assert [data.digest for data in held] == [data.digest for data in streamed]
+    assert len({data.digest for data in held}) == len(held)
+
+
+def test_streamed_data_is_read_once_to_tell_it_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: 0)  # noqa: ARG005
+    folds = load(own(tmp_path, ONE, folds=3), seed=1)
+    n_read = 0
+    batches = Stream.batches
+
+    def counted(self: Stream, sizes: Any, generator: Any = None) -> Any:
+        nonlocal n_read
+        n_read += sum(sizes)
+        return batches(self, sizes, generator)
+
+    monkeypatch.setattr(Stream, "batches", counted)
+    moved = [data.to(torch.device("cpu")) for data in folds]
+    assert n_read == sum(len(part) for part in (folds[0].train, folds[0].val, folds[0].test))
+    assert [data.digest for data in moved] == [data.digest for data in folds]
 
 
 IDS = "2**40 + torch.arange(180).reshape(60, 3)"

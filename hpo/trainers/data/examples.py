@@ -114,7 +114,7 @@ def assemble(
         DataError: they cannot be split, or the targets are not of the task.
     """
     targets, names = encode(y, source, classes)
-    found = []
+    found: list[Data] = []
     for rows in splits(targets, names, seed=seed, folds=source.folds, given=given):
         mean, deviation = (0.0, 1.0) if names else _moments(targets[rows[0]])
         scaled = targets if names else ((targets - mean) / deviation).astype(np.float32)
@@ -134,6 +134,7 @@ def assemble(
             transformer=transformer,
             dtype=train.dtype,
             numbers={} if names else {p: targets[r] for p, r in zip(PARTS, rows, strict=True)},
+            first=found[0] if found else None,
         )
         found.append(data)
     return tuple(found)

@@ -215,6 +215,7 @@ class Data:
         dtype: Of features: float32, or int64, which is not to be calculated with.
         numbers: In regression, the targets as they were read, by part (`train`, `val`, `test`): a
             count is a count, which standardising and float32 do not give back.
+        first: Of another fold, the first one: it has the same examples, which tell it from others.
     """
 
     name: str
@@ -229,19 +230,22 @@ class Data:
     transformer: Any = None
     dtype: torch.dtype = torch.float32
     numbers: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    first: Data | None = None
 
     @cached_property
     def digest(self) -> str:
         """Tells apart data sets of one name, whether they are held in memory or streamed.
 
-        That of the first fold is of all examples, so that it tells apart all folds, too. How much
-        memory is free decides what is streamed, so that is read once more here: a digest of less
-        would call the same data another when there is less room for it.
+        That of the first fold is of all examples, and a part of the others'. How much memory is
+        free decides what is streamed, so that is read once more here: a digest of less would call
+        the same data another when there is less room for it.
         """
         unit = () if self.classes else (self.target_mean, self.target_deviation)
         found = hashlib.sha256(repr((self.shape, self.classes, *unit)).encode())
+        if self.first is not None:
+            found.update(self.first.digest.encode())
         for part in (self.train, self.val, self.test):
-            for tensor in chain(_features(part), [part.targets]):
+            for tensor in chain(_features(part) if self.first is None else (), [part.targets]):
                 found.update(tensor.cpu().contiguous().view(-1).numpy().data)
         return found.hexdigest()
 
@@ -259,6 +263,6 @@ class Data:
     def to(self, device: torch.device) -> Data:
         """The same data on `device`; tensors that are there already are shared, not copied."""
         parts = {name: getattr(self, name).to(device) for name in ("train", "val", "test")}
-        there = replace(self, **parts)
+        there = replace(self, **parts, first=None)  # which would be kept beside it
         vars(there)["digest"] = self.digest  # not once a trial: each moves the data anew
         return there

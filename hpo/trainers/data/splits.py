@@ -119,7 +119,9 @@ def _check(
     if folds is not None:
         least += f" with objective.folds {folds}"
     if len(rows) < n_needed:
-        fewer = _fewer_folds(len(rows), folds)
+        # Of classes, the rarest decides.
+        n = len(rows) if not classes else int(np.unique(y[rows], return_counts=True)[1].min())
+        fewer = _fewer_folds(n, folds)
         raise DataError(
             f"{len(rows)} examples are too few to split; {least}.{fewer and ' '}{fewer}"
         )
