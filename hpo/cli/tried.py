@@ -122,9 +122,9 @@ def _data(plan: Plan, objective: Objective) -> str | None:
     """What a trainer or estimator has read."""
     if plan.spec.objective.kind not in ("trainer", "estimator"):
         return None
+    from hpo.cli.described import described
     from hpo.objectives.estimator import EstimatorObjective
     from hpo.objectives.trainer import TrainerObjective
-    from hpo.trainers.data.described import described
 
     assert isinstance(objective, EstimatorObjective | TrainerObjective)  # noqa: S101 - of this plan
     positive = plan.spec.objective.positive

@@ -9,8 +9,8 @@ import pytest
 import torch
 from sklearn.datasets import load_diabetes, load_digits
 
+from hpo.cli.described import described
 from hpo.trainers.data import Source, describe, load, load_data, mistakes_of, names
-from hpo.trainers.data.described import described
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, HostTensors, Tensors
 from hpo.trainers.data.source import image_classes

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from hpo.cli.described import described
 from hpo.trainers.data import Source, load, mistakes_of
-from hpo.trainers.data.described import described
 from hpo.trainers.data.parts import Data, Tensors
 from hpo.trainers.data.source import parquet_columns
 from hpo.trainers.data.splits import splits

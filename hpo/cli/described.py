@@ -1,4 +1,4 @@
-"""What was read, in a line."""
+"""What data was read, in a line."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from sklearn.compose import ColumnTransformer
 
 from hpo.trainers.data.parts import Data
+from hpo.words import counted
 
 _SHOWN = 10
 _KINDS = {
@@ -35,7 +36,7 @@ def described(data: Data, positive: str | None = None) -> str:
         told = f"target from {low:.4g} to {high:.4g}"
     else:
         told = _classes(data.classes, torch.bincount(y, minlength=len(data.classes)), positive)
-    return f"{_counted(len(y), 'example')}, {_features(data)}, {told}"
+    return f"{counted(len(y), 'example')}, {_features(data)}, {told}"
 
 
 def _features(data: Data) -> str:
@@ -44,12 +45,12 @@ def _features(data: Data) -> str:
 
         kinds = Counter(kinds_of(data.transformer).values())
         shown = [f"{kinds[kind]} {called}" for kind, called in _KINDS.items() if kinds[kind]]
-        return f"{_counted(kinds.total(), 'feature')} ({', '.join(shown)})"
+        return f"{counted(kinds.total(), 'feature')} ({', '.join(shown)})"
     if len(data.shape) == 3:
         channels, height, width = data.shape
-        return f"images of {_counted(channels, 'channel')}, {height} x {width}"
+        return f"images of {counted(channels, 'channel')}, {height} x {width}"
     if len(data.shape) == 1:
-        return _counted(data.shape[0], "feature" if data.dtype.is_floating_point else "integer")
+        return counted(data.shape[0], "feature" if data.dtype.is_floating_point else "integer")
     return f"features of shape {' x '.join(map(str, data.shape))}"
 
 
@@ -64,7 +65,3 @@ def _classes(names: tuple[str, ...], counts: torch.Tensor, positive: str | None)
         for name, n in zip(names, counts, strict=True)
     )
     return f"classes {', '.join(shown)}"
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
