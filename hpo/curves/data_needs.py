@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves.distributions import Array, Distribution
-from hpo.curves.measurements import Scale, number, numbers, places, read
+from hpo.curves.measurements import ROUNDING, Scale, number, numbers, places, read
 from hpo.curves.next_size import information
 from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import FARTHEST, LEAST_FLOOR, Posterior, mixture_cdf, posterior
@@ -23,7 +23,6 @@ _LEAST_PLAIN, _LEAST_IN_POWERS = 1e-3, 1e7  # what is written without a power of
 _WIDEST = 100.0  # an interval over more than this factor is no answer
 # A law with a floor has three parameters: fewer sizes, or ones close together, show no floor.
 _SIZES_OF_A_FLOOR, _SPAN_OF_A_FLOOR = 4, 4.0
-_ROUNDING = 1e-9  # what other units of sizes make of a ratio
 _AHEAD = (1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 # Histograms have bins of equal mass, and finer ones in the tails.
 _LEVELS = np.concatenate(
@@ -205,7 +204,7 @@ class DataNeeds:
         """
         if self.target is None:
             return "unclear"
-        last = self.posterior.n_last * (1 + _ROUNDING)
+        last = self.posterior.n_last * (1 + ROUNDING)
         if (self._met_from if self.is_best_of_all else self.quantile(0.5)) <= last:
             return "reached"
         if self.is_constant:
@@ -243,7 +242,7 @@ class DataNeeds:
     def _tells_of_a_floor(self) -> bool:
         """Whether sizes suffice to show one, and 10,000 times the data leave enough to show."""
         sizes, last = self.posterior.evidence.sizes, self.posterior.n_last
-        span = sizes[-1] / sizes[0] * (1 + _ROUNDING)
+        span = sizes[-1] / sizes[0] * (1 + ROUNDING)
         if len(sizes) < _SIZES_OF_A_FLOOR or span < _SPAN_OF_A_FLOOR:
             return False
         mean, variance = self.posterior.moments(np.array([last, FARTHEST * last]))
@@ -338,7 +337,7 @@ class DataNeeds:
         goal = f"{self.target:g}"
         if self.verdict == "reached":
             # Sizes come from logarithms: 100.00000000000004 is 100.
-            enough, most = (np.ceil(n * (1 - _ROUNDING)) for n in (self.size, self.interval[1]))
+            enough, most = (np.ceil(n * (1 - ROUNDING)) for n in (self.size, self.interval[1]))
             surely = f" ({level} interval up to {place(most)})" if enough < most < np.inf else ""
             return f"already reached: {place(enough)} is enough for {goal}{surely}"
         if self.verdict == "reachable":

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 
 from hpo.curves.data_needs import Verdict
 from hpo.curves.distributions import Array
-from hpo.curves.measurements import number, numbers, places
+from hpo.curves.measurements import ROUNDING, number, numbers, places
 from hpo.directions import Direction
 
 Kind = Literal["reached", "bias", "variance", "both", "unclear"]
@@ -32,7 +32,6 @@ _MOSTLY = 2 / 3
 _SURE = 0.8
 _LARGEST = 1e100
 _NEAR = 4.0  # sizes of at least such a part of the largest have a spread like its own
-_ROUNDING = 1e-9
 _DRAWS = 20_000
 _UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
 
@@ -129,7 +128,7 @@ class Diagnosis:
 
 def _measured(value: float, deviation: float) -> str:
     """0.0199 ± 0.002; without what rounding alone makes of a deviation."""
-    return f"{value:.3g} ± {deviation if deviation > _ROUNDING * abs(value) else 0:.1g}"
+    return f"{value:.3g} ± {deviation if deviation > ROUNDING * abs(value) else 0:.1g}"
 
 
 def diagnose(
@@ -208,7 +207,7 @@ def _standard_error(n: Array, values: Array) -> tuple[float, int]:
 
     Small sizes differ by more. Its degrees of freedom come second.
     """
-    near = n >= n.max() / _NEAR * (1 - _ROUNDING)
+    near = n >= n.max() / _NEAR * (1 - ROUNDING)
     n, values = n[near], values[near]
     unique, index = np.unique(n, return_inverse=True)
     counts = np.bincount(index)

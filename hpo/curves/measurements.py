@@ -17,7 +17,8 @@ _LARGEST = 1e100
 _MOST_SIZES = 48
 _ALL_ZERO = 1e-3
 _PAIRS, _MOST_ALIKE = 4.0, 0.98  # what a correlation is doubted by, and the most that is believed
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
+"""What logarithms, and other units, make of a ratio."""
 _TINY = float(np.finfo(float).tiny)  # half of the least number is 0, which has no logarithm
 
 
@@ -316,7 +317,7 @@ def _thinned(evidence: Evidence) -> Evidence:
     log_n = np.log(evidence.sizes / evidence.sizes[-1])
     # The largest size stays alone: all laws hang on it. A size on an edge lies above it, whatever
     # other units of sizes make of its last digit.
-    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES) * (1 + _ROUNDING)
+    edges = np.linspace(log_n[0], log_n[-1], _MOST_SIZES) * (1 + ROUNDING)
     group = np.minimum(np.searchsorted(edges, log_n, side="right") - 1, _MOST_SIZES - 2)
     group[-1] = _MOST_SIZES - 1
     _, group = np.unique(group, return_inverse=True)
