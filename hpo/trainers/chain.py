@@ -61,7 +61,8 @@ class Chain:
         first = [next(layer.parameters(), None) is not None for layer in model].index(True)
         links = [LINKS[type(layer)](layer) for layer in model]
         if isinstance(layer := model[first], nn.Conv2d) and _Patches.suit(layer):
-            links[first] = _Patches(layer)
+            pooled = isinstance(model[first + 1], nn.MaxPool2d)
+            links[first : first + 1 + pooled] = [(_PooledPatches if pooled else _Patches)(layer)]
         return cls(links, first)
 
     def gradient(self, x: Tensor, y: Tensor, loss: Loss, n: int) -> Tensor:
@@ -146,11 +147,12 @@ class _Convolution:
 
     def backward(self, dy: Tensor, x: Tensor, *, to_x: bool) -> Tensor:
         how = self._stride, self._padding, [1, 1], False, [0, 0], 1
-        of = [to_x, True, self._b is not None]
-        dx, dw, db = _aten.convolution_backward(dy, x, self._w, [len(self._w)], *how, of)
+        # PyTorch's own db takes longer than a sum.
+        of = [to_x, True, False]
+        dx, dw, _ = _aten.convolution_backward(dy, x, self._w, None, *how, of)
         _add(self._w, dw)
         if self._b is not None:
-            _add(self._b, db)
+            _add(self._b, _by_pixel(dy).sum(dim=0))
         return dx  # type: ignore[no-any-return]  # torch.ops has no types
 
 
@@ -171,7 +173,7 @@ class _Patches:
         on_cpu = layer.weight.device.type == "cpu"
         return on_cpu and layer.weight[0].numel() <= _FEW and layer.stride == (1, 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         n, m, height, width = self._w.shape
         places = pad(x, self._pad).unfold(2, height, 1).unfold(3, width, 1)
         matrix = places.permute(1, 4, 5, 0, 2, 3).reshape(m * height * width, -1)
@@ -179,12 +181,59 @@ class _Patches:
         y = matrix.t() @ w if self._b is None else torch.addmm(self._b, matrix.t(), w)
         return y.view(len(x), *places.shape[2:4], n).permute(0, 3, 1, 2), matrix
 
-    def backward(self, dy: Tensor, matrix: Tensor, *, to_x: bool) -> Tensor:  # noqa: ARG002
-        by_pixel = dy.permute(0, 2, 3, 1).reshape(-1, len(self._w))
+    def backward(self, dy: Tensor, kept: Any, *, to_x: bool) -> Tensor:  # noqa: ARG002
+        by_pixel, matrix = _by_pixel(dy), kept
         _add(self._w, (matrix @ by_pixel).t().view(self._w.shape))
         if self._b is not None:
             _add(self._b, by_pixel.sum(dim=0))
         return dy
+
+
+class _PooledPatches(_Patches):
+    """The same, and then the largest of each 2 x 2 pixels; x * w is never written as a whole.
+
+    A row of the matrix is a pixel of a window that is larger than the kernel by one: in it the
+    kernel has four places, and the largest of four products is found one after the other. That b is
+    added afterwards changes nothing.
+    """
+
+    _PLACES = (0, 0), (0, 1), (1, 0), (1, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        n, m, height, width = self._w.shape
+        windows = pad(x, self._pad).unfold(2, height + 1, 2).unfold(3, width + 1, 2)
+        matrix = windows.permute(1, 4, 5, 0, 2, 3).reshape(m * (height + 1) * (width + 1), -1)
+        kernels = [pad(self._w, (j, 1 - j, i, 1 - i)).reshape(n, -1).t() for i, j in self._PLACES]
+        y, gains = matrix.t() @ kernels[0], []
+        for kernel in kernels[1:]:
+            product = matrix.t() @ kernel
+            gains.append(product - y)
+            torch.maximum(y, product, out=y)
+        if self._b is not None:
+            y += self._b
+        return y.view(len(x), *windows.shape[2:4], n).permute(0, 3, 1, 2), (matrix, gains)
+
+    def backward(self, dy: Tensor, kept: Any, *, to_x: bool) -> Tensor:  # noqa: ARG002
+        matrix, gains = kept
+        n, m, height, width = self._w.shape
+        by_pixel = _by_pixel(dy)
+        if self._b is not None:
+            _add(self._b, by_pixel.sum(dim=0))
+        dw = torch.zeros_like(self._w)
+        for (i, j), gain in zip(reversed(self._PLACES), [*reversed(gains), None], strict=True):
+            of_place = by_pixel
+            if gain is not None:  # the last place that gained something has all of dy
+                of_place = _aten.threshold_backward.grad_input(by_pixel, gain, 0, grad_input=gain)
+                by_pixel -= of_place
+            of_window = (matrix @ of_place).view(m, height + 1, width + 1, n)
+            dw += of_window[:, i : i + height, j : j + width].permute(3, 0, 1, 2)
+        _add(self._w, dw)
+        return dy
+
+
+def _by_pixel(images: Tensor) -> Tensor:
+    """(n, c, h, w) as (n h w, c), in place where channels lie last."""
+    return images.permute(0, 2, 3, 1).reshape(-1, images.shape[1])
 
 
 def _sides(layer: nn.Conv2d) -> tuple[int, ...]:

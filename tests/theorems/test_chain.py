@@ -91,6 +91,28 @@ def test_the_gradient_is_that_of_autograd(
         torch.testing.assert_close(w.grad, other.grad, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("kernel_width", [1, 3, 5])
+def test_of_pixels_that_are_alike_the_first_is_the_largest(kernel_width: int) -> None:
+    """Backgrounds are constant: there all four pixels of a pool are."""
+    found = []
+    x = torch.full((4, 1, 9, 8), 0.7, dtype=torch.float64, device=HERE)
+    x[1::2, :, 3:5, 2:6] = -1.5
+    y = torch.tensor([0, 1, 0, 2], device=HERE)
+    loss = losses(3)[0]
+    for by_chain in (True, False):
+        model = network((1, 9, 8), 3, model="cnn", kernel_width=kernel_width)
+        chain = Chain.of(model)
+        assert chain is not None
+        if by_chain:
+            with torch.no_grad():
+                chain.gradient(x.clone(), y, loss, 4)
+        else:
+            loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+        found.append([p.grad for p in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("micro", [1, 3, 7])
 @pytest.mark.parametrize("fields", NETWORKS[:2] + NETWORKS[4:5], ids=lambda f: f["model"])
 def test_micro_batches_give_the_gradient_of_the_batch(fields: dict[str, Any], micro: int) -> None:
