@@ -14,7 +14,7 @@ from hpo.curves.scaling_posterior import Evidence
 from hpo.directions import Direction
 
 _LARGEST = 1e100
-_MOST_SIZES = 48
+_MOST_SIZES = 72
 _ALL_ZERO = 1e-3
 _PAIRS, _MOST_ALIKE = 4.0, 0.98  # what a correlation is doubted by, and the most that is believed
 ROUNDING = 1e-9
