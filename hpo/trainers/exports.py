@@ -34,10 +34,11 @@ from hpo.trainers import metrics, models
 from hpo.trainers.checkpoints import DATA, weights_of, write
 from hpo.trainers.code_files import code_files
 from hpo.trainers.config import TrainerConfig
-from hpo.trainers.data.arrays import Channels, images, read_examples
+from hpo.trainers.data.arrays import read_examples
 from hpo.trainers.data.images import images_at, read_images
 from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
+from hpo.trainers.data.standardise import Channels, images
 from hpo.trainers.data.tables import read_rows
 from hpo.trainers.errors import CodeError, DataError
 from hpo.trainers.fields import is_code

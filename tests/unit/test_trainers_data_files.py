@@ -760,9 +760,10 @@ class Payload:
          "'a.npz' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 3)),
           "y_test": LABELS},
-         ("the parts of 'a.npz' differ in shape: all the input array dimensions except for the "
-         "concatenation axis must match exactly, but along dimension 1, the array at index 0 has "
-         "size 2 and the array at index 1 has size 3.")),
+         "the examples in the parts of 'a.npz' differ in shape: (2,) and (3,)."),
+        ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 2)),
+          "y_test": LABELS[:, None]},
+         "the targets in the parts of 'a.npz' differ in shape: () and (1,)."),
         ({"x": np.zeros((40, 2)), "y": np.where(LABELS, np.nan, 1.0)},
          "the target of 'a.npz' is missing or infinite in 20 of 40 examples."),
     ],

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import textwrap
 from dataclasses import replace
 from itertools import count
@@ -52,6 +54,7 @@ def without_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set fits into memory."""
     monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: 0)  # noqa: ARG005
     monkeypatch.setattr("hpo.trainers.data.images.room", lambda device: 0)  # noqa: ARG005
+    monkeypatch.setattr("hpo.trainers.data.arrays.room", lambda device: 0)  # noqa: ARG005
 
 
 @pytest.mark.parametrize("n_workers", [0, 2])
@@ -586,3 +589,101 @@ def test_what_is_wrong_in_a_folder_of_images_is_told(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((5, 6), dtype=np.uint16)).save(cats / "a.png")
     with pytest.raises(DataError, match=r"cat/a\.png has more than 8 bits a pixel; save it with 8"):
         load(source, seed=0)
+
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.permutation(60) % 3
+ARRAYS: dict[str, dict[str, Any]] = {
+    "table": {"x": RNG.normal(3, 2, (60, 4)).astype(np.float32), "y": LABELS},
+    "integers": {"x": RNG.integers(0, 9, (60, 4)), "y": LABELS},
+    "by columns": {"x": np.asfortranarray(RNG.normal(3, 2, (60, 4))), "y": LABELS},
+    "big-endian": {"x": RNG.normal(3, 2, (60, 4)).astype(">f4"), "y": LABELS},
+    "bytes": {"x": RNG.integers(0, 255, (60, 8, 9, 3), np.uint8), "y": LABELS},
+    "half": {"x": RNG.normal(0, 2, (60, 2, 8, 9)).astype(np.float16), "y": LABELS},
+    "grey": {"x": RNG.normal(0, 2, (60, 8, 9)), "y": RNG.normal(size=60)},
+    "parts": {
+        "x_train": RNG.integers(0, 255, (40, 6, 6), np.uint8),
+        "y_train": LABELS[:40],
+        "x_test": RNG.normal(0, 2, (20, 6, 6)),
+        "y_test": LABELS[40:],
+    },
+}
+"""What npz and pt files hold."""
+
+
+@pytest.mark.parametrize("name", ["a.npz", "b.npz", "a.pt"])
+@pytest.mark.parametrize("arrays", ARRAYS.values(), ids=list(ARRAYS))
+@pytest.mark.parametrize("own", ["standardised", "integers"])
+def test_arrays_that_do_not_fit_give_the_same_minibatches(
+    arrays: dict[str, Any],
+    name: str,
+    own: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    path = tmp_path / name
+    if name == "a.pt":
+        native = {k: x.astype(x.dtype.newbyteorder("=")) for k, x in arrays.items()}
+        torch.save({k: torch.from_numpy(x) for k, x in native.items()}, path)
+    else:
+        (np.savez if name == "a.npz" else np.savez_compressed)(path, **arrays)
+    numbers = arrays.get("y", LABELS).dtype.kind == "f"
+    task: Any = "regression" if numbers else "classification"
+    source = Source(name, task, folder=tmp_path, integers=own == "integers")
+    in_memory = load(source, seed=1)[0]
+    request.getfixturevalue("without_memory")
+    streamed = load(source, seed=1)[0]
+    assert isinstance(streamed.train, Stream)
+    assert (streamed.shape, streamed.dtype) == (in_memory.shape, in_memory.dtype)
+    for part in ("train", "val", "test"):
+        ours, theirs = getattr(streamed, part), getattr(in_memory, part)
+        n = len(theirs)
+        assert same_minibatches(ours, theirs, [16] * (n // 16) + [n % 16] * (n % 16 > 0))
+    assert streamed.digest == in_memory.digest
+    examples = next(iter(arrays.values()))[:5]
+    if in_memory.transformer is not None:  # as exported models are given them
+        before, after = (d.transformer.transform(examples) for d in (in_memory, streamed))
+        assert np.array_equal(before, after)
+
+
+def test_folds_of_arrays_that_do_not_fit_are_those_of_memory(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    np.savez(tmp_path / "a.npz", **ARRAYS["bytes"])
+    source = Source("a.npz", folder=tmp_path, folds=3)
+    in_memory = load(source, seed=0)
+    request.getfixturevalue("without_memory")
+    for ours, theirs in zip(load(source, seed=0), in_memory, strict=True):
+        assert ours.digest == theirs.digest
+        assert same_minibatches(ours.val, theirs.val, [len(theirs.val)])
+
+
+def test_arrays_that_do_not_fit_are_left_on_disk(tmp_path: Path) -> None:
+    """In a process of its own, which holds less than the file does."""
+    x = np.zeros((1000, 180, 180), np.float32)  # 124 MiB
+    x[:, 0, 0] = np.arange(len(x))
+    np.savez(tmp_path / "a.npz", x=x, y=np.arange(len(x)) % 2)
+    torch.save({"x": torch.from_numpy(x), "y": torch.arange(len(x)) % 2}, tmp_path / "a.pt")
+    del x
+    script = """
+        import re, sys
+        from pathlib import Path
+        import hpo.trainers.data.arrays as arrays
+        from hpo.trainers.data import Source, load
+        arrays.room = lambda device: 2**20
+        def held():
+            status = Path("/proc/self/status").read_text()
+            return int(re.search(r"RssAnon:\\s+(\\d+) kB", status)[1])
+        for name in ("a.npz", "a.pt"):
+            before = held()
+            data, = load(Source(name, folder=Path(sys.argv[1])), seed=0)
+            x, y = next(data.train.batches([64] + [1] * (len(data.train) - 64)))
+            print(held() - before, tuple(x.shape))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        kib, shape = line.split(maxsplit=1)
+        assert shape == "(64, 1, 180, 180)"
+        assert int(kib) < 60 * 1024

@@ -6,85 +6,49 @@ import pickle
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.preprocessing import StandardScaler
 
 from hpo.trainers.data.examples import InMemory, assemble
+from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source, chosen, features_of, unreadable
 from hpo.trainers.data.splits import Rows
+from hpo.trainers.data.standardise import fit_array
+from hpo.trainers.data.stored import Stored, mapped
 from hpo.trainers.errors import DataError
 
-_AT_ONCE = 1024
-"""So many images are looked at together, which bounds the memory that takes."""
-
-
-class Channels(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Standardises images, channel by channel.
-
-    Takes arrays of images as `images` does, and gives float32, (n, channels, height, width).
-    """
-
-    def fit(self, x: NDArray[Any], y: object = None) -> Channels:  # noqa: ARG002 - scikit-learn's
-        """Learns the mean and deviation of each channel."""
-        chunks = (x[first : first + _AT_ONCE] for first in range(0, len(x), _AT_ONCE))
-        return self.fit_chunks(images(chunk) for chunk in chunks)
-
-    def fit_chunks(self, chunks: Iterator[NDArray[Any]]) -> Channels:
-        """Learns from minibatches, (n, channels, height, width), one after another."""
-        scaler = StandardScaler()
-        for chunk in chunks:
-            scaler.partial_fit(np.moveaxis(chunk, 1, -1).reshape(-1, chunk.shape[1]))
-        self.mean_ = scaler.mean_.astype(np.float32)[:, None, None]
-        self.deviation_ = scaler.scale_.astype(np.float32)[:, None, None]
-        return self
-
-    def transform(self, x: NDArray[Any]) -> NDArray[np.float32]:
-        """Images as features."""
-        found = images(x).astype(np.float32)
-        found -= self.mean_
-        found /= self.deviation_
-        return found
-
-    @property
-    def scale(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The mean and the deviation, each (channels, 1, 1)."""
-        return torch.from_numpy(self.mean_), torch.from_numpy(self.deviation_)
-
-
-def fit_array(x: NDArray[Any]) -> Any:
-    """A transformer that standardises the columns of a table, or the channels of images."""
-    return (StandardScaler() if x.ndim == 2 else Channels()).fit(x)
-
-
-def images(x: NDArray[Any]) -> NDArray[Any]:
-    """Images as (n, channels, height, width), from that, (n, h, w) or (n, h, w, channels).
-
-    Channels stand last where only the last axis is as short as channels are: at most four.
-    """
-    if x.ndim == 3:
-        return x[:, None]
-    return np.moveaxis(x, 3, 1) if x.shape[3] <= 4 < x.shape[1] else x
+_HOST = torch.device("cpu")
+_CHECKED = 2**24  # numbers, of which there may be more than fit into memory
 
 
 def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
     """See `hpo.trainers.data.load`."""
     with_parts = _read(source)
     lengths = {part: len(y) for part, (_, y) in with_parts.items()}
-    try:
-        x, y = (np.concatenate(each) for each in zip(*with_parts.values(), strict=True))
-    except ValueError as error:
-        raise DataError(f"the parts of {source.name!r} differ in shape: {error}.") from error
-    stays = source.integers and is_integer(x.dtype)
-    examples = InMemory(x.astype(np.int64)) if stays else InMemory(x, fit_array)
-    return assemble(source, examples, y, seed=seed, given=given_rows(lengths))
+    xs, ys = zip(*with_parts.values(), strict=True)
+    for what, arrays in (("examples", xs), ("targets", ys)):
+        if len(shapes := dict.fromkeys(x.shape[1:] for x in arrays)) > 1:
+            both = " and ".join(map(str, shapes))
+            raise DataError(f"the {what} in the parts of {source.name!r} differ in shape: {both}.")
+    examples = _examples(source, xs)
+    given = given_rows(lengths)
+    return assemble(source, examples, np.concatenate(ys), seed=seed, given=given)
+
+
+def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
+    """Arrays of examples, one after the other, in memory if that has room for their features."""
+    stays = source.integers and is_integer(np.result_type(*xs))
+    n_bytes = (8 if stays else 4) * sum(x.size for x in xs) * (source.folds or 1)
+    if n_bytes > room(_HOST):
+        return Stored(xs, stays)
+    x = np.concatenate(xs)
+    return InMemory(x.astype(np.int64)) if stays else InMemory(x, fit_array)
 
 
 def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
@@ -146,8 +110,15 @@ def _arrays(source: Source, *, alone: bool = False) -> dict[str, NDArray[Any]]:
 
 
 def _npz(source: Source) -> dict[str, NDArray[Any]]:
+    on_disk = mapped(source.path) if _is_large(source.path) else {}
     with np.load(source.path, allow_pickle=False) as arrays:
-        return {name: np.atleast_1d(arrays[name]) for name in arrays}
+        read = {name: arrays[name] for name in arrays if name not in on_disk}
+    return {name: np.atleast_1d(array) for name, array in {**read, **on_disk}.items()}
+
+
+def _is_large(path: Path) -> bool:
+    """Whether memory has no room for what is in a file, compressed or not."""
+    return path.stat().st_size > room(_HOST)
 
 
 def _pt(source: Source, *, alone: bool) -> dict[str, NDArray[Any]]:
@@ -172,7 +143,9 @@ def _torch_load(path: Path) -> object:
         ValueError: it is something else; PyTorch says that in many words, or in riddles.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        # What PyTorch wrote long ago cannot be mapped.
+        mmap = _is_large(path) and zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except OSError:
         raise
     except (pickle.UnpicklingError, *DAMAGED) as error:
@@ -215,10 +188,21 @@ def check_finite(what: str, x: NDArray[Any]) -> None:
     Raises:
         DataError: with how many there are, and the place of the first.
     """
-    if x.dtype.kind != "f" or (finite := np.isfinite(x)).all():
+    if x.dtype.kind != "f":
         return
-    first = np.unravel_index(int(finite.argmin()), x.shape)
+    at_once = max(_CHECKED // max(x[:1].size, 1), 1)
+    wrong = [_not_finite(x, first, at_once) for first in range(0, len(x), at_once)]
+    if not (n_wrong := sum(n for n, _ in wrong)):
+        return
+    first = next(place for n, place in wrong if n)
     raise DataError(
-        f"{what} is NaN or infinite in {int((~finite).sum())} places, the first of them "
+        f"{what} is NaN or infinite in {n_wrong} places, the first of them "
         f"[{', '.join(map(str, first))}]. Fill them in: only tables in files are filled in here."
     )
+
+
+def _not_finite(x: NDArray[Any], start: int, n: int) -> tuple[int, tuple[int, ...]]:
+    """How many of n examples from `start` on are not finite, and the place of the first number."""
+    finite = np.isfinite(x[start : start + n])
+    row, *others = np.unravel_index(int(finite.argmin()), finite.shape)
+    return int((~finite).sum()), (start + int(row), *map(int, others))

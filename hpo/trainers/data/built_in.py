@@ -6,10 +6,10 @@ from typing import Any
 
 from sklearn import datasets
 
-from hpo.trainers.data.arrays import fit_array
 from hpo.trainers.data.examples import InMemory, assemble
 from hpo.trainers.data.parts import Data
 from hpo.trainers.data.source import Source, describe
+from hpo.trainers.data.standardise import fit_array
 
 
 def load_built_in(source: Source, seed: int) -> tuple[Data, ...]:

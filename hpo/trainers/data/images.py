@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 from torch.utils.data import Dataset
 
-from hpo.trainers.data.arrays import Channels, fit_array, given_rows
+from hpo.trainers.data.arrays import given_rows
 from hpo.trainers.data.examples import InMemory, OnDisk, assemble
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data
 from hpo.trainers.data.source import IMAGES, Source, image_classes, images_in
 from hpo.trainers.data.splits import Rows
+from hpo.trainers.data.standardise import Channels, fit_array
 from hpo.trainers.data.stream import Stream
 from hpo.trainers.errors import DataError
 
@@ -117,7 +118,7 @@ def read_images(
 
 def _fit_dataset(dataset: Dataset[Any], rows: Rows) -> Channels:
     y = torch.zeros(len(dataset))  # type: ignore[arg-type]
-    # Of bytes, as `Channels.fit` learns them: the same data has the same digest in both ways.
+    # Of bytes, as `fit_array` learns them: the same data has the same digest in both ways.
     stream = Stream(dataset, y, torch.from_numpy(rows), dtype=torch.uint8)
     whole, rest = divmod(len(rows), _AT_ONCE)
     batches = stream.batches([_AT_ONCE] * whole + [rest] * (rest > 0))
