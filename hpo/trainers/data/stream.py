@@ -141,7 +141,13 @@ class _Examples(Dataset[Batch]):
         self._dataset, self._y = dataset, y
 
     def __getitem__(self, row: int) -> Batch:
-        return torch.as_tensor(self._dataset[row][0]), self._y[row]
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> list[Batch]:
+        """Several at once, which loaders ask for: some datasets have them for less so."""
+        of = self._dataset
+        found = of.__getitems__(rows) if hasattr(of, "__getitems__") else [of[row] for row in rows]
+        return [(torch.as_tensor(x[0]), self._y[row]) for x, row in zip(found, rows, strict=True)]
 
 
 def workers_for(n: int) -> int:
