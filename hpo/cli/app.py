@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
+from textwrap import indent
 from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
@@ -219,7 +220,7 @@ def explain(error: HpoError) -> None:
     console.print("[red]error:[/red] ", end="")
     console.print(error.message, markup=False)
     if error.next_step:
-        console.print("  " + error.next_step, markup=False)
+        console.print(indent(error.next_step.rstrip(), "  "), markup=False)
 
 
 def error_json(error: HpoError) -> dict[str, object]:

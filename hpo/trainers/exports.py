@@ -60,17 +60,11 @@ _AT_ONCE = 1024
 _SCRIPT = '''\
 """Answers with the exported model: python predict.py FILE."""
 
-import sys
-from pathlib import Path
-
 import torch
 
-from hpo.trainers.exports import CodeError, load, main
+from hpo.trainers.exports import beside, main
 
-try:
-    exported = load(Path(__file__).parent)  # .network, .transformer, .classes, .config, .metrics
-except CodeError as error:  # code of your own, which the model is made of
-    sys.exit(f"error: {error}")
+exported = beside(__file__)  # .network, .transformer, .classes, .config, .metrics
 
 
 def predict(examples):
@@ -367,6 +361,18 @@ def _is_export(folder: Path) -> bool:
 
 def _same(a: Path, b: Path) -> bool:
     return a.exists() and a.samefile(b)
+
+
+def beside(script: str) -> Exported:
+    """The model that lies beside a script, which ends with one sentence where its code is missing.
+
+    Args:
+        script: The path of the script.
+    """
+    try:
+        return load(Path(script).parent)
+    except CodeError as error:  # code of the user's own, which the model is made of
+        sys.exit(f"error: {error}")
 
 
 def load(folder: Path) -> Exported:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.acceptance.harness import HPO, Done, Folder, clean_environment
@@ -597,3 +598,62 @@ def test_a_parameter_that_would_hide_what_a_trial_has_is_refused(folder: Folder,
     error = explained(folder.hpo("check", "study.yaml", "--set", f"space.{name}=[1, 2]"))
 
     assert f"trial.{name} means something else already" in error
+
+
+@pytest.fixture
+def bad_data(folder: Folder) -> Folder:
+    """Data with whatever can be wrong with it, and code of every kind that fails."""
+    rows = [f"{i},{i % 2},{'only' if i == 3 else i % 2}" for i in range(40)]
+    folder.write("good.csv", "\n".join(["x,y,once", *rows]) + "\n")
+    x = np.where(np.arange(80) == 7, np.nan, np.arange(80.0)).reshape(40, 2)
+    np.savez(folder.path / "gaps.npz", x=x, y=np.arange(40) % 2)
+    for i in range(20):
+        image = folder.path / "pictures" / ("cat" if i < 10 else "dog") / f"{i}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(b"\x89PNG\r\n\x1a\n, and no more")
+    folder.write("broken.py", "import nothing_of_that_name\n")
+    folder.write(
+        "code_.py", "def nothing(trial):\n    pass\n\ndef other(trial):\n    return {'a': 1}\n"
+    )
+    return folder
+
+
+TRAINER = "trainer: classifier, metric: val_error, epochs: 1"
+
+
+@pytest.mark.parametrize(
+    ("objective", "run", "fragments"),
+    [
+        (f"{TRAINER}, data: good.csv, target: z", "", ["objective.target", "'z'", "x, y, once"]),
+        (f"{TRAINER}, data: good.csv, target: once", "", ["the label 'only' appears once"]),
+        (f"{TRAINER}, data: gaps.npz", "", ["NaN or infinite in 1 place", "[3, 1]"]),
+        (f"{TRAINER}, data: pictures", "", ["the image", "cannot be read"]),
+        ("function: 'broken:train', metric: loss", "", ["No module named 'nothing_of_that_name'"]),
+        ("function: 'code_:nothing', metric: loss", "", ["the function returned nothing and"]),
+        ("command: seq 25; exit 3, shell: true, metric: a", "", ["exited with 3", "\n  6\n  7\n"]),
+        ("function: code_:other, metric: loss", "", ["no metric 'loss' was", "reported was: a."]),
+        (f"{TRAINER}, data: good.csv, target: y", "batch_size: 64", ["batch", "24"]),
+        (f"{TRAINER}, data: iris", "device: 'cuda:9'", ["there is no device 'cuda:9'"]),
+    ],
+    ids=[
+        "target", "once", "nan", "image", "import", "nothing", "exit", "metric", "batch", "gpu"
+    ],
+)  # fmt: skip
+def test_what_can_be_known_before_a_study_is_told_by_check(
+    bad_data: Folder, objective: str, run: str, fragments: list[str]
+) -> None:
+    space = "batch_size: 64" if run.startswith("batch") else "width: [1, 2]"
+    device = run if run.startswith("device") else "device: cpu"
+    bad_data.write(
+        "study.yaml",
+        f"objective: {{{objective}}}\nspace: {{{space}}}\nsearch: {{trials: 2}}\n"
+        f"run: {{{device}}}\n",
+    )
+
+    done = bad_data.hpo("check", "study.yaml")
+
+    assert done.code == 1, done
+    assert "Traceback" not in done.err
+    for fragment in fragments:
+        assert fragment in done.err
+    assert not (bad_data.path / "hpo.db").exists()

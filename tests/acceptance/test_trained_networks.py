@@ -171,7 +171,7 @@ def test_an_export_answers_for_raw_examples_as_the_trial_did(folder: Folder) -> 
         check=True,
     )
     assert (piped.stdout, piped.stderr) == (f"{answers[0]}\n", "")
-    assert len((exported / "predict.py").read_text().splitlines()) <= 25
+    assert len((exported / "predict.py").read_text().splitlines()) <= 20
 
 
 def test_a_table_is_exported_with_what_makes_features_of_it(folder: Folder) -> None:

@@ -35,6 +35,14 @@ def test_a_function_is_told_a_device_that_is_there(tmp_path: Path, asked: str) -
     assert end.value.value == {"sum": 3.0}
 
 
+def test_a_function_is_told_the_seed_of_its_trial(tmp_path: Path) -> None:
+    for seed in (11, 12):
+        job = Job(trial=0, config={}, seed=seed, directory=tmp_path)
+        with pytest.raises(StopIteration) as end:
+            next(FunctionObjective(lambda trial: trial.seed, "seed", "cpu")(job))
+        assert end.value.value == {"seed": seed}
+
+
 def test_a_signal_that_does_not_end_the_wait_is_handled_all_the_same(tmp_path: Path) -> None:
     """As one that comes in the moment before the wait begins."""
     handled = threading.Event()

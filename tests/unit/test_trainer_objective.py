@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from hpo.errors import ObjectiveError
 from hpo.objectives import build
 from hpo.objectives.trainer import TrainerObjective, folds_of
+from hpo.places import CHECKPOINTS
 from hpo.spec import load
-from hpo.trainers import ConfigError
-from hpo.trial import Job
+from hpo.trainers import ConfigError, DataError
+from hpo.trial import Failure, FailureKind, Job
 
 
 def test_what_is_wrong_with_data_is_a_sentence_with_one_end(tmp_path: Path) -> None:
@@ -102,3 +104,57 @@ def test_each_network_has_integers_as_it_takes_them(tmp_path: Path) -> None:
     both, own = objective("[mlp, 'two_nets:make']"), objective("two_nets:make")
     assert losses(both, "two_nets:make") == losses(own, "two_nets:make")
     assert losses(both, "mlp") == losses(objective("mlp"), "mlp")
+
+
+def test_whatever_a_study_asks_of_a_trial_is_reported(tmp_path: Path) -> None:
+    """By an objective, as one of several, by a constraint, a gate, or to be shown."""
+    (tmp_path / "study.yaml").write_text(
+        "objective: {trainer: classifier, data: iris, metric: [val_error, n_parameters],"
+        " report: [val_f1], epochs: 1}\n"
+        "space: {width: [1, 2]}\nrun: {device: cpu}\n"
+        "constraints: {model_bytes: '<= 1000000'}\ngate: {val_accuracy: '>= 0.1'}\n"
+    )
+    objective = TrainerObjective(load(tmp_path / "study.yaml"))
+    (report,) = objective(Job(trial=0, config={"epochs": 1}, seed=0, directory=tmp_path))
+    asked = {"val_error", "n_parameters", "val_f1", "model_bytes", "val_accuracy"}
+    assert asked <= report.metrics.keys()
+
+
+@pytest.mark.parametrize(("every", "least"), [("0.001s", 1), ("10h", 0), ("2", 1)])
+def test_checkpoints_come_as_often_as_a_study_says(tmp_path: Path, every: str, least: int) -> None:
+    (tmp_path / "study.yaml").write_text(
+        "objective: {trainer: classifier, data: iris, metric: val_error, epochs: 4}\n"
+        f"space: {{width: [1, 2]}}\nrun: {{device: cpu, checkpoint_every: {every}}}\n"
+    )
+    objective = TrainerObjective(load(tmp_path / "study.yaml"))
+    job = Job(trial=0, config={"epochs": 4}, seed=0, directory=tmp_path / "trial")
+    steps = objective(job)
+    for _ in range(3):  # before the third begins, what the second leaves is written
+        next(steps)
+    n_kept = len([*(tmp_path / "trial" / CHECKPOINTS).glob("*")])
+    assert n_kept >= least
+    assert (n_kept > 0) is (least > 0)
+    steps.close()
+
+
+def test_an_image_that_breaks_while_it_is_streamed_is_bad_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.trainers.data.images.room", lambda device: 0)  # noqa: ARG005
+    for i in range(20):
+        path = tmp_path / "pictures" / ("cat" if i < 10 else "dog") / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((6, 6), 10 * i, np.uint8)).save(path)
+    (tmp_path / "study.yaml").write_text(
+        "objective: {trainer: classifier, data: pictures, metric: val_error, epochs: 2}\n"
+        "space: {width: [1, 2]}\nrun: {device: cpu}\n"
+    )
+    objective = TrainerObjective(load(tmp_path / "study.yaml"))
+    for path in tmp_path.rglob("*.png"):
+        path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(DataError) as caught:
+        next(objective(Job(trial=0, config={"epochs": 2}, seed=0, directory=tmp_path)))
+    failure = Failure.of(caught.value)
+    assert failure.kind is FailureKind.BAD_DATA
+    assert failure.message.startswith("the image ")
+    assert "cannot be read" in failure.message

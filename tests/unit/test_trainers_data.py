@@ -283,8 +283,51 @@ def test_a_tensor_on_the_host_gives_the_same_minibatches() -> None:
     assert len(on_host) == 90
 
 
+def test_a_tensor_on_the_host_is_pinned_on_its_way_to_a_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError(f"{len(tensor)} were pinned")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    x, y = torch.zeros(9, 2), torch.zeros(9)
+    with pytest.raises(RuntimeError, match="4 were pinned"):
+        next(HostTensors(x, y, torch.device("cuda")).batches([4, 5]))
+    assert len([*HostTensors(x, y, CPU).batches([4, 5])]) == 2
+
+
 def test_there_is_room_for_data_in_memory() -> None:
     assert 2**20 < room(CPU) < 2**50
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_has_the_memory_that_it_was_given(
+    version: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {
+        1: ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+        2: ("memory.max", "memory.current", "memory.stat"),
+    }[version]
+    (tmp_path / "memory").mkdir()
+    stat = "cache 9\ntotal_inactive_file 2000\n" if version == 1 else "anon 7\ninactive_file 2000\n"
+    for name, text in zip(names, ("9000\n", "4000\n", stat), strict=True):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr("hpo.trainers.data.memory._CGROUP", tmp_path)
+    assert room(CPU) == (9000 - 4000 + 2000) // 4
+    (tmp_path / names[0]).write_text("max\n" if version == 2 else "9223372036854771712\n")
+    assert room(CPU) > 2**20
+
+
+def test_data_beyond_all_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_table(*_: object) -> None:
+        np.empty(2**60, np.uint8)
+
+    monkeypatch.setattr("hpo.trainers.data.tables.load_table", load_table)
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    with pytest.raises(
+        DataError, match=r"^'a\.csv' does not fit into memory\. Folders of images, a"
+    ):
+        load(Source("a.csv", target="y", folder=tmp_path), seed=0)
 
 
 def test_an_unknown_data_set_names_the_nearest() -> None:

@@ -108,6 +108,24 @@ def test_a_stream_scales_bytes_where_they_arrive() -> None:
     assert torch.equal(x, (pixels.float() - mean) / deviation)
 
 
+def test_more_examples_are_read_by_workers() -> None:
+    def n_workers(n: int) -> int:
+        stream = Stream(TensorDataset(torch.zeros(n, 1)), torch.zeros(n), torch.arange(n))
+        batches = stream.batches([n])
+        next(batches)
+        return len(multiprocessing.active_children())
+
+    assert n_workers(1000) == 0
+    assert n_workers(1001) == min(4, os.cpu_count() or 1)
+
+
+def test_minibatches_for_a_gpu_are_pinned() -> None:
+    rows = torch.arange(60)
+    for device, pinned in (("cpu", False), ("cuda", True)):
+        loader, _ = Stream(TensorDataset(X), Y, rows, torch.device(device))._loader()
+        assert loader.pin_memory is pinned
+
+
 def test_few_examples_need_no_workers() -> None:
     assert workers_for(1000) == 0
     assert 1 <= workers_for(1001) <= 4
@@ -400,6 +418,30 @@ def test_an_example_that_a_worker_cannot_read_is_told(tmp_path: Path) -> None:
     source = own(tmp_path, "def make():\n    return [(0.0, 1)] * 1500 + [(0.0, None)]")
     with pytest.raises(DataError, match=r"^'\w+:make': y is a NoneType; it must be one number or"):
         load(source, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (
+            "[1.0, float('nan')]",
+            r"^x of example 7 of '\w+:make' is NaN or infinite in 1 place, the first of them \[1\]",
+        ),
+        ("[1.0]", r"^example 7 has the shape \(1,\), and example 0 \(2,\); all must have one"),
+    ],
+)
+@pytest.mark.parametrize("room", [0, 2**30])
+def test_an_example_of_another_kind_is_told_before_any_training(
+    x: str, message: str, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: room)  # noqa: ARG005
+    body = f"def make():\n    return [([1.0, 2.0] if i != 7 else {x}, i % 2) for i in range(60)]"
+    if room:
+        message = message.replace(r"x of example 7 of", "the data of").replace(
+            r"\[1\]", r"\[7, 1\]"
+        )
+    with pytest.raises(DataError, match=message):
+        load(own(tmp_path, body), seed=0)
 
 
 class Broken(TensorDataset):

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from hpo.trainers.data.parts import Data
 
 
+_STREAMED = (
+    "Folders of images, a Dataset of your own, pt files, and npz files that are not compressed are "
+    "read while they are trained on; other data is held."
+)
+
+
 def load(source: Source, *, seed: int) -> tuple[Data, ...]:
     """Loads a data set, splits it by `seed`, and standardises its features.
 
@@ -40,7 +46,10 @@ def load(source: Source, *, seed: int) -> tuple[Data, ...]:
             from hpo.trainers.data.tables import load_table as load_form
         case _:
             from hpo.trainers.data.arrays import load_arrays as load_form
-    return load_form(source, seed)
+    try:
+        return load_form(source, seed)
+    except MemoryError as error:
+        raise DataError(f"{source.name!r} does not fit into memory. {_STREAMED}") from error
 
 
 @lru_cache(maxsize=8)

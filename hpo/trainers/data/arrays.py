@@ -44,11 +44,12 @@ def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
 def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
     """Arrays of examples, one after the other, in memory if that has room for their features."""
     stays = source.integers and is_integer(np.result_type(*xs))
-    n_bytes = (8 if stays else 4) * sum(x.size for x in xs) * (source.folds or 1)
+    # What is read is held beside what is made of it, for a while.
+    n_bytes = sum(x.size * max(x.itemsize, 8 if stays else 4) for x in xs) * (source.folds or 1)
     if n_bytes > room(_HOST):
         return Stored(xs, stays)
-    x = np.concatenate(xs)
-    return InMemory(x.astype(np.int64)) if stays else InMemory(x, fit_array)
+    x = xs[0] if len(xs) == 1 else np.concatenate(xs)
+    return InMemory(x.astype(np.int64, copy=False)) if stays else InMemory(x, fit_array)
 
 
 def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
@@ -196,7 +197,7 @@ def check_finite(what: str, x: NDArray[Any]) -> None:
         return
     first = next(place for n, place in wrong if n)
     raise DataError(
-        f"{what} is NaN or infinite in {n_wrong} places, the first of them "
+        f"{what} is NaN or infinite in {n_wrong} place{'s' * (n_wrong > 1)}, the first of them "
         f"[{', '.join(map(str, first))}]. Fill them in: only tables in files are filled in here."
     )
 

@@ -44,7 +44,7 @@ def load_own(source: Source, seed: int) -> tuple[Data, ...]:
         check_finite(f"the data of {source.name!r}", x)
         examples = InMemory(x)
     else:
-        y = _targets(pairs)
+        y = _targets(pairs, tuple(first.shape))
         examples = OnDisk(pairs, dtype=pairs.dtype)
     given = given_rows({part: len(each) for part, each in parts.items()})  # type: ignore[arg-type]
     return assemble(source, examples, y, seed=seed, given=given)
@@ -135,12 +135,13 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         integers: As `Source` says.
 
     Attributes:
+        name: What it is called.
         dtype: Of features: int64 if they may stay integers and the first example's are; else
             float32.
     """
 
     def __init__(self, name: str, dataset: Dataset[Any], *, integers: bool) -> None:
-        self._name, self._dataset = name, dataset
+        self.name, self._dataset = name, dataset
         stay = integers and is_integer(self._as_tensor(self._pair(0)[0]).dtype)
         self.dtype = torch.int64 if stay else torch.float32
 
@@ -153,17 +154,31 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         if isinstance(y, torch.Tensor | np.ndarray | np.generic) and tuple(y.shape) in ((), (1,)):
             y = y.item()
         if not isinstance(y, bool | int | float | str):
-            raise DataError(f"{self._name!r}: y is {_called(y)}; it must be one number or text.")
+            raise DataError(f"{self.name!r}: y is {_called(y)}; it must be one number or text.")
         return x.reshape(x.shape or (1,)), y
+
+    def of_shape(self, row: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, Any]:
+        """An example whose features have this shape.
+
+        Raises:
+            DataError: they have another.
+        """
+        x, y = self[row]
+        if tuple(x.shape) != shape:
+            raise DataError(
+                f"example {row} has the shape {tuple(x.shape)}, and example 0 {shape}; "
+                "all must have one."
+            )
+        return x, y
 
     def _pair(self, row: int) -> tuple[Any, Any]:
         try:
             pair = self._dataset[row]
         except Exception as error:
             cause = f"{type(error).__name__}: {error}".rstrip(": ")
-            raise CodeError(f"{self._name!r} fails at example {row}: {cause}.") from error
+            raise CodeError(f"{self.name!r} fails at example {row}: {cause}.") from error
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"{self._name!r} gives {_called(pair)}; an example is a pair (x, y).")
+            raise DataError(f"{self.name!r} gives {_called(pair)}; an example is a pair (x, y).")
         x, y = pair
         return x, y
 
@@ -173,7 +188,7 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         found = self._as_tensor(x)
         if not is_integer(found.dtype):
             raise DataError(
-                f"{self._name!r}: x of example {row} is of {found.dtype}, and that of example 0 of "
+                f"{self.name!r}: x of example {row} is of {found.dtype}, and that of example 0 of "
                 "integers; all must be of one kind."
             )
         return found.to(self.dtype)
@@ -184,38 +199,44 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
             return found if found.layout is torch.strided else found.to_dense()
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
-            raise DataError(f"{self._name!r}: {message}.") from error
+            raise DataError(f"{self.name!r}: {message}.") from error
 
 
 def _read(pairs: _Pairs, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
     x, y = torch.empty((len(pairs), *shape), dtype=pairs.dtype).numpy(), []
     for row in range(len(pairs)):
-        features, target = pairs[row]
-        if tuple(features.shape) != shape:
-            raise DataError(
-                f"example {row} has the shape {tuple(features.shape)}, and example 0 {shape}; "
-                "all must have one."
-            )
+        features, target = pairs.of_shape(row, shape)
         x[row] = features.numpy()
         y.append(target)
     return x, np.array(y)
 
 
-def _targets(pairs: _Pairs) -> NDArray[Any]:
-    """All targets, which the split needs, by reading everything once."""
+def _targets(pairs: _Pairs, shape: tuple[int, ...]) -> NDArray[Any]:
+    """All targets, which the split needs, by reading everything once; it is checked, too."""
     loader = DataLoader(
-        pairs,
+        _Checked(pairs, shape),
         batch_size=_AT_ONCE,
         num_workers=workers_for(len(pairs)),
-        collate_fn=_second,
+        collate_fn=list,
         worker_init_fn=ignore_interrupts,
         generator=torch.Generator(),
     )
     return np.array([y for batch in read(loader) for y in batch])
 
 
-def _second(batch: list[tuple[torch.Tensor, Any]]) -> list[Any]:
-    return [y for _, y in batch]
+class _Checked(Dataset[Any]):
+    """The targets of examples, each of which is finite and of one shape."""
+
+    def __init__(self, pairs: _Pairs, shape: tuple[int, ...]) -> None:
+        self._pairs, self._shape = pairs, shape
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, row: int) -> Any:
+        x, y = self._pairs.of_shape(row, self._shape)
+        check_finite(f"x of example {row} of {self._pairs.name!r}", x.numpy())
+        return y
 
 
 def _called(value: object) -> str:
