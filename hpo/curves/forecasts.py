@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from numbers import Integral
 
 import numpy as np
@@ -17,7 +18,7 @@ from hpo.curves.seen import Curve, Seen, bounds_of, check_times, listed, numbers
 from hpo.directions import Direction
 
 MOST_HISTORY = 50
-"""Finished curves that are looked at; of more, so many that are spread evenly over them."""
+"""Finished curves that are looked at; of more, so many of them, see `spread`."""
 _SAME = 1e-6  # goodness that is nearer than this is the same
 _AT_ONCE = 64  # curves that the network is given together
 _DOUBT = 2.5  # finished curves: what they say weighs against what is so without them
@@ -107,7 +108,8 @@ def forecast(
         history: Finished curves of the same study, each to its own end; at most 50 are looked at.
         bounds: Lowest and highest possible value, infinite where there is none. Without, they are
             guessed: a loss that was never negative stays so, and scores between 0 and 1 stay
-            there; other scores, such as accuracies in per cent, have none.
+            there; scores that were never above 0 stay so or do not, which is as probable; others,
+            such as accuracies in per cent, have none.
         at: Steps to forecast, shape (m,); without, all that come after the last one up to the
             horizon, as far apart as those that were seen.
 
@@ -162,11 +164,24 @@ def _forecast_all(
 ) -> list[Forecast]:
     check_times(seen, horizon, wanted)
     listed_past = enumerate([] if history is None else listed(history, "history"))
-    past = _some([Seen.of(c, direction, f"history {i}") for i, c in listed_past])
+    past = _some([Seen.of(c, direction, f"history {i}") for i, c in listed_past], direction)
     bounds = bounds_of([*seen, *past], bounds)
     study = _Study(past, horizon, direction, Scales([p.values for p in past], direction, bounds))
     parts = (seen[i : i + _AT_ONCE] for i in range(0, len(seen), _AT_ONCE))
     return [found for part in parts for found in study.forecasts(part, wanted)]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """To how good values may become.
+
+    Args:
+        power: Of how much farther there is to go, by which the best value is farther off.
+        crosses_zero: Whether scores that were never above 0 go beyond.
+    """
+
+    power: float
+    crosses_zero: bool
 
 
 @dataclass(frozen=True)
@@ -190,20 +205,30 @@ class _Study:
 
         Where nothing tells how good values may become, several guesses are as probable: as far
         from here as they have come, or as much farther as there are more steps to go, or between.
+        So are two where scores were never above 0: that they end there, and that they do not.
         """
-        scaled = self._scaled(curves, 0.0)
-        found = [self._by(scaled, wanted)]
-        if not self.past and not all(c.scale.has_ceiling for c in scaled):
-            found += [self._by(self._scaled(curves, power), wanted) for power in (0.5, 1.0)]
-        return [_mixed(parts) for parts in zip(*found, strict=True)]
+        answers = [self._answers(c) for c in curves]
+        parts: list[list[Forecast]] = [[] for _ in curves]
+        for answer in dict.fromkeys(chain.from_iterable(answers)):
+            rows = [i for i, those in enumerate(answers) if answer in those]
+            found = self._by([self._scaled(curves[i], answer) for i in rows], wanted)
+            for i, one in zip(rows, found, strict=True):
+                parts[i].append(one)
+        return [_mixed(each) for each in parts]
 
-    def _scaled(self, curves: Sequence[Seen], power: float) -> list[_Scaled]:
-        """Each curve on a scale; the power is that of how much farther there is to go."""
-        scaled = []
-        for c in curves:
-            scale = self.scales.of(c.values, (self.horizon / float(c.steps[-1])) ** power)
-            scaled.append(_Scaled(c.steps, scale.goodness(c.values), scale))
-        return scaled
+    def _answers(self, curve: Seen) -> list[_Answer]:
+        """All that are as probable."""
+        crosses = self.scales.may_cross_zero(curve.values)
+        found = [_Answer(0.0, each) for each in (False, True)[: 1 + crosses]]
+        if not self.past and not self._scaled(curve, found[-1]).scale.has_ceiling:
+            found += [_Answer(power, crosses) for power in (0.5, 1.0)]
+        return found
+
+    def _scaled(self, curve: Seen, answer: _Answer) -> _Scaled:
+        """A curve on a scale."""
+        reach = (self.horizon / float(curve.steps[-1])) ** answer.power
+        scale = self.scales.of(curve.values, reach, crosses_zero=answer.crosses_zero)
+        return _Scaled(curve.steps, scale.goodness(curve.values), scale)
 
     def _by(self, curves: Sequence[_Scaled], wanted: Array) -> list[Forecast]:
         """The forecasts of curves on these scales."""
@@ -357,11 +382,25 @@ def _check(direction: str) -> None:
         raise ValueError(f"direction is minimize or maximize, not {direction!r}")
 
 
-def _some(history: list[Seen]) -> list[Seen]:
-    """At most 50 of the finished curves, spread evenly over them."""
-    if len(history) <= MOST_HISTORY:
-        return history
-    return [history[int(i)] for i in np.linspace(0, len(history) - 1, MOST_HISTORY).round()]
+def spread(n: int, always: int) -> list[int]:
+    """The places of at most 50 of n finished curves, spread evenly, one of them in any case.
+
+    That should be the best one's: without it, what it reached may seem out of reach.
+    """
+    if n <= MOST_HISTORY:
+        return list(range(n))
+    places = np.linspace(0, n - 1, MOST_HISTORY).round().astype(int)
+    places[np.argmin(np.abs(places - always))] = always
+    return [int(i) for i in places]
+
+
+def _some(history: list[Seen], direction: Direction) -> list[Seen]:
+    """At most 50 of the finished curves."""
+    if not history:
+        return []
+    ends = [float(curve.values[-1]) for curve in history]
+    best = int(np.argmin(ends) if direction == "minimize" else np.argmax(ends))
+    return [history[i] for i in spread(len(history), best)]
 
 
 def _future(seen: Seen, horizon: float) -> Array:

@@ -98,10 +98,10 @@ class Scales:
     """The scales on which curves are compared with finished ones of their study.
 
     A side that has a finite bound ends there; where the better one does and values span decades,
-    the scale is logarithmic. Without bounds, losses that are never negative have
-    0 as one, and scores between 0 and 1 have both. Where the worst value is unknown, it is where
-    curves typically begin; where the best one is unknown, so many times as far away again as they
-    have come.
+    the scale is logarithmic. Without bounds, losses that are never negative have 0 as one, scores
+    between 0 and 1 have both, and scores that were never above 0 may have 0, as negative losses, or
+    not, as rewards. Where the worst value is unknown, it is where curves typically begin; where the
+    best one is unknown, so many times as far away again as they have come.
 
     Args:
         past: Values of the finished curves.
@@ -121,16 +121,25 @@ class Scales:
         self._firsts = np.concatenate([np.empty(0), *(values[:1] for values in finite)])
         self._lasts = np.concatenate([np.empty(0), *(values[-1:] for values in finite)])
 
-    def of(self, curve: Array, reach: float = 1.0) -> Scale:
+    def may_cross_zero(self, curve: Array) -> bool:
+        """Whether nothing but its values so far tells that a score ends at 0."""
+        if self._bounds is not None or self._direction == "minimize":
+            return False
+        return bool(max(self._finite.max(initial=-np.inf), _finite(curve).max()) <= 0)
+
+    def of(self, curve: Array, reach: float = 1.0, *, crosses_zero: bool = False) -> Scale:
         """The scale of a curve, by its values.
 
         Args:
             curve: The values.
             reach: How many times as far as values have come the best one is, where it is unknown.
+            crosses_zero: Whether scores that `may_cross_zero` do.
         """
         sign, own = self._sign, _finite(self._sign * curve)
         finite = np.concatenate([own, self._finite])
         low, high = _bounds(sign * finite, self._direction, self._bounds)
+        if crosses_zero and self.may_cross_zero(curve):
+            high = np.inf
         worst, best = (low, high) if self._direction == "maximize" else (-high, -low)
         has_floor, has_ceiling = bool(np.isfinite(worst)), bool(np.isfinite(best))
         if not has_floor:

@@ -14,7 +14,7 @@ import numpy as np
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from hpo.curves.forecasts import MOST_HISTORY
+from hpo.curves.forecasts import spread
 from hpo.curves.seen import step_of
 from hpo.directions import Direction
 from hpo.pruners.base import Rule
@@ -259,10 +259,11 @@ class _Known:
         better = max if direction == "maximize" else min
         ends = [end(t) for t in finished if _is_feasible(t)]
         told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
+        incumbent = better((v for v in ends if math.isfinite(v)), default=None)
         past = Past(
             n_finished=len(finished),
-            incumbent=better((v for v in ends if math.isfinite(v)), default=None),
-            history=[curve(trial) for trial in _spread(told)],
+            incumbent=incumbent,
+            history=[curve(trial) for trial in _spread(told, incumbent)],
             audits=list(audits(finished)),
             surplus=_surplus(finished),
         )
@@ -305,14 +306,14 @@ def _check_bounds(bounds: object) -> None:
         raise ValueError(f"bounds are {what}, not {bounds!r}")
 
 
-def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """So many trials that a forecast costs the same in any study.
+def _spread(trials: Sequence[FrozenTrial], incumbent: float | None) -> list[FrozenTrial]:
+    """So many trials that a forecast costs the same in any study, the incumbent among them.
 
     The first finished before anything was stopped, and so stand for all configurations; the last
     are like those that a model suggests by now.
     """
-    n = min(len(trials), MOST_HISTORY)
-    return [trials[int(i)] for i in np.linspace(0, len(trials) - 1, n).round()]
+    best = (i for i, trial in enumerate(trials) if end(trial) == incumbent)
+    return [trials[i] for i in spread(len(trials), next(best, 0))]
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:

@@ -485,6 +485,30 @@ def test_a_horizon_that_is_no_step_is_named(horizon: Any) -> None:
         search(study, GOOD)
 
 
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_incumbent_is_among_the_finished_trials_that_are_looked_at(
+    direction: Direction,
+) -> None:
+    """It is the only one of 60 whose end has another sign: by the others it is impossible."""
+    sign = 1 if direction == "maximize" else -1
+    rise = (1 - np.exp(-np.arange(1, 41) / 10)) / (1 - np.exp(-4))
+
+    def reports(end: float) -> dict[int, float]:
+        return {step: sign * float(x) for step, x in enumerate(-250 + (end + 250) * rise, start=1)}
+
+    pruner = ForecastPruner(audit=0, horizon=40)
+    study = optuna.create_study(direction=direction, pruner=pruner)
+    for i in range(60):
+        reported = reports(60 if i == 21 else -150 + 2.4 * i)
+        study.add_trial(optuna.trial.create_trial(value=reported[40], intermediate_values=reported))
+    for end in (70, 90, 120, 200):
+        trial = study.ask()
+        for step, x in reports(end).items():
+            trial.report(x, step)
+            assert not trial.should_prune(), (end, step)
+        study.tell(trial, state=TrialState.PRUNED)
+
+
 def test_an_infeasible_trial_is_no_incumbent() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0, threshold=0.3))
     search(study, [0.3, 0.4, 0.35, 0.32])

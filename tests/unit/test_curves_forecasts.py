@@ -238,6 +238,50 @@ def test_where_no_bound_tells_how_good_it_may_get_intervals_are_wide_enough(
     assert np.mean((low <= ends) & (ends <= high)) > 0.75
 
 
+def rewards(rng: np.random.Generator, n: int = 60) -> Any:
+    """Logistic curves from -250, of which most end above 0."""
+    t = np.arange(n) / n
+    middle, width, end = rng.uniform(0.3, 0.6), rng.uniform(0.05, 0.15), rng.uniform(-100, 250)
+    return -250 + (end + 250) / (1 + np.exp(-(t - middle) / width))
+
+
+def test_scores_that_were_never_above_0_may_be_some_day() -> None:
+    rng = np.random.default_rng(0)
+    curves = [rewards(rng) for _ in range(60)]
+    cut = [np.flatnonzero(np.append(c, 1) > -1)[0] for c in curves]  # before any reaches 0
+    forecasts = [
+        hpo.forecast(c[: min(k, 30)], 60, direction="maximize").final
+        for c, k in zip(curves, cut, strict=True)
+    ]
+    stated = sum(float(f.prob_better_than(0)[0]) for f in forecasts)
+    came_true = sum(c[-1] > 0 for c in curves)
+    assert came_true > 30
+    assert stated > came_true / 5
+    # A negative loss ends at 0, which is half of what is thought.
+    (loss,) = [-1 / np.arange(1.0, 21)]
+    above = hpo.forecast(loss, 40, direction="maximize").final.prob_better_than(0)
+    assert 0 < above[0] < 0.5
+    known = hpo.forecast(loss, 40, direction="maximize", bounds=(-np.inf, 0))
+    assert known.final.prob_better_than(0)[0] == 0
+
+
+def test_a_curve_below_0_is_forecast_in_a_batch_as_it_is_alone() -> None:
+    below, above = -1 / np.arange(1.0, 11), np.arange(1.0, 11)
+    levels = [0.05, 0.5, 0.95]
+    both = forecast_batch([below, above], 40, direction="maximize")
+    for curve, found in zip((below, above), both, strict=True):
+        alone = hpo.forecast(curve, 40, direction="maximize").final
+        assert np.allclose(found.quantile(levels), alone.quantile(levels), rtol=1e-6)
+
+
+@pytest.mark.parametrize("best", [0, 21, 137, 199])
+def test_of_many_finished_curves_the_best_one_is_looked_at(best: int) -> None:
+    rise = 1 - np.exp(-np.arange(1, 41) / 10)
+    history = [-250 + ((60 if i == best else -150 + i / 2) + 250) * rise for i in range(200)]
+    found = hpo.forecast(-250 + 310 * rise[:10], 40, direction="maximize", history=history)
+    assert found.final.prob_better_than(0)[0] > 0.3
+
+
 def test_the_end_of_a_forecast_is_its_latest_step_in_whatever_order() -> None:
     found = hpo.forecast(1 / _T[:10], 100, at=[80, 20])
     assert found.final.steps.tolist() == [80]
