@@ -23,6 +23,7 @@ _SAME = 1e-6  # goodness that is nearer than this is the same
 _AT_ONCE = 64  # curves that the network is given together
 _DOUBT = 2.5  # finished curves: what they say weighs against what is so without them
 _PARTS = 8  # of a bin, where values span decades
+_MOST_STEPS = 1000  # that are forecast where nobody says at which
 _KNOTS = 24  # future steps that the network is asked for; between them it is interpolated
 
 
@@ -111,7 +112,8 @@ def forecast(
             there; scores that were never above 0 stay so or do not, which is as probable; others,
             such as accuracies in per cent, have none.
         at: Steps to forecast, shape (m,); without, all that come after the last one up to the
-            horizon, as far apart as those that were seen.
+            horizon, as far apart as those that were seen; of more than 1,000 as many, evenly
+            spread.
 
     Raises:
         ValueError: there is nothing finite among the values, steps do not rise, the horizon has
@@ -406,7 +408,9 @@ def _some(history: list[Seen], direction: Direction) -> list[Seen]:
 def _future(seen: Seen, horizon: float) -> Array:
     """Steps from the last one to the horizon, which is one of them."""
     gap, last = seen.spacing, float(seen.steps[-1])
-    n = min((horizon - last) / gap * (1 + 1e-9), 100_000.0) if horizon > last else 0
+    n = (horizon - last) / gap * (1 + 1e-9) if horizon > last else 0
+    if n > _MOST_STEPS:
+        return np.linspace(last + gap, horizon, _MOST_STEPS)
     steps: Array = last + gap * np.arange(1.0, int(n) + 1)
     if n < 1 or horizon - steps[-1] > 1e-6 * gap:
         return np.append(steps, horizon)

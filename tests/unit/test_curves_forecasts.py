@@ -282,6 +282,13 @@ def test_of_many_finished_curves_the_best_one_is_looked_at(best: int) -> None:
     assert found.final.prob_better_than(0)[0] > 0.3
 
 
+@pytest.mark.parametrize(("horizon", "n"), [(1010, 1000), (1011, 1000), (10**6, 1000), (20, 10)])
+def test_of_many_steps_ahead_a_thousand_are_forecast(horizon: int, n: int) -> None:
+    found = hpo.forecast(1 / np.arange(1.0, 11), horizon)
+    assert (len(found.steps), found.steps[0], found.steps[-1]) == (n, 11, horizon)
+    assert np.allclose(np.diff(found.steps), (horizon - 11) / (n - 1))
+
+
 def test_the_end_of_a_forecast_is_its_latest_step_in_whatever_order() -> None:
     found = hpo.forecast(1 / _T[:10], 100, at=[80, 20])
     assert found.final.steps.tolist() == [80]
