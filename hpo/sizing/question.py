@@ -287,7 +287,7 @@ def diagnosis(question: Question, fits: Sequence[Fit], needs: DataNeeds | None) 
         np.array([fit.metrics[of_train] for fit in having]),
         np.array([fit.metrics[metric] for fit in having]),
         question.target,
-        best=0.0 if best is None else best,
+        best=best,
         direction=question.direction,
     )
     if needs is None or question.target is None:
