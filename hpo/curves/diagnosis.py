@@ -21,7 +21,16 @@ from numpy.typing import ArrayLike
 
 from hpo.curves.data_needs import Verdict
 from hpo.curves.distributions import Array
-from hpo.curves.measurements import ROUNDING, guessed_bounds, natural_best, number, numbers, places
+from hpo.curves.measurements import (
+    ROUNDING,
+    guessed_bounds,
+    natural_best,
+    number,
+    numbers,
+    places,
+    qualified,
+)
+from hpo.curves.scales import meant
 from hpo.directions import Direction
 
 Kind = Literal["reached", "bias", "variance", "both", "unclear"]
@@ -74,6 +83,7 @@ class Diagnosis:
         val: The same on the validation part.
         gap_per_doubling: What each doubling of the data has multiplied the gap between them by;
             None where that cannot be told.
+        meant: What may be meant by the target, if it seems to be in another unit than the errors.
         verdict: Of `hpo.data_needs` about the same target, if it was asked: what is advised does
             not contradict it.
         target: What is wanted, or the best possible value where nothing was said.
@@ -90,6 +100,7 @@ class Diagnosis:
     is_wanted: bool
     is_guessed: bool = False
     gap_per_doubling: float | None = field(default=None)
+    meant: float | None = None
     verdict: Verdict | None = None
 
     @property
@@ -109,7 +120,9 @@ class Diagnosis:
         }[self.kind]
         said = f"{what} ({at})."
         remedy = _REMEDIES_BESIDE.get((self.verdict or "", self.kind), _REMEDIES[self.kind])
-        return " ".join(filter(None, (said, self._trend, remedy)))
+        text = " ".join(filter(None, (said, self._trend, remedy)))
+        text = qualified(text, self.target, self.meant)
+        return text[0].upper() + text[1:]
 
     @property
     def _open(self) -> str:
@@ -184,6 +197,7 @@ def diagnose(
     )
     if not np.all(np.abs([*t, *v, *(x for x in (goal, best) if x is not None)]) <= _LARGEST):
         raise ValueError("errors, target and best value are finite numbers, below 1e100")
+    doubt = meant(goal, v, direction) if goal is not None and best is None else None
     best = _best(np.append(t, v), goal, direction) if best is None else best
     goal = best if goal is None else goal
     sign = -1.0 if direction == "maximize" else 1.0
@@ -203,6 +217,7 @@ def diagnose(
         is_wanted=target is not None,
         is_guessed=not dof,
         gap_per_doubling=_per_doubling(n, sign * (v - t)),
+        meant=doubt,
     )
 
 

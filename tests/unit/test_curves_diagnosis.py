@@ -116,6 +116,14 @@ def test_without_a_target_the_best_value_is_that_of_errors_or_of_shares() -> Non
         diagnose([10], [1.5], [1.2], direction="maximize")
 
 
+def test_of_a_target_in_another_unit_nothing_is_said_without_a_doubt() -> None:
+    found = diagnose([10, 20], [90.0, 88.0], [81.0, 83.0], 0.93, direction="maximize")
+    assert found.meant == 93
+    assert found.sentence.startswith("If 0.93 is meant, and not 93: Neither bias nor variance")
+    stated = diagnose([10, 20], [90.0, 88.0], [81.0, 83.0], 0.93, best=100, direction="maximize")
+    assert stated.meant is None
+
+
 # Training error, validation error, target; and what bounds a model that has these.
 LAWS = [
     (0.020, 0.026, 0.0265, "reached"),
