@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves.distributions import Array, Distribution
-from hpo.curves.measurements import ROUNDING, Scale, number, numbers, places, read
+from hpo.curves.measurements import ROUNDING, Scale, number, numbers, places, qualified, read
 from hpo.curves.next_size import information
 from hpo.curves.scales import meant
 from hpo.curves.scaling_posterior import FARTHEST, LEAST_FLOOR, Posterior, mixture_cdf, posterior
@@ -320,8 +320,8 @@ class DataNeeds:
             place: Words a size: ``lambda size: f"{size:.0f}% of the data"``.
         """
         worse = f"; it gets worse with more data: should it {self.scale.direction}?"
-        unit = "" if self.meant is None else f"; is a target of {self.meant:g} meant?"
-        return self._answer(place) + (worse if self._gets_worse else "") + unit
+        answer = self._answer(place) + (worse if self._gets_worse else "")
+        return qualified(answer, self.target, self.meant)
 
     @property
     def _gets_worse(self) -> bool:

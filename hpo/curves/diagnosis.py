@@ -21,7 +21,16 @@ from numpy.typing import ArrayLike
 
 from hpo.curves.data_needs import Verdict
 from hpo.curves.distributions import Array
-from hpo.curves.measurements import ROUNDING, number, numbers, places
+from hpo.curves.measurements import (
+    ROUNDING,
+    guessed_bounds,
+    natural_best,
+    number,
+    numbers,
+    places,
+    qualified,
+)
+from hpo.curves.scales import meant
 from hpo.directions import Direction
 
 Kind = Literal["reached", "bias", "variance", "both", "unclear"]
@@ -33,7 +42,9 @@ _SURE = 0.8
 _LARGEST = 1e100
 _NEAR = 4.0  # sizes of at least such a part of the largest have a spread like its own
 _DRAWS = 20_000
-_UNKNOWN_SPREAD = 0.1  # of an error that was measured once everywhere, as a share of it
+# Of an error that was measured once everywhere, as a share of it: a guess, with one degree of
+# freedom. That is 0.02 of large validation parts, and 0.3 of small ones.
+_UNKNOWN_SPREAD = 0.1
 
 _ORDER = ("bias", "variance", "both", "reached").index
 
@@ -72,10 +83,12 @@ class Diagnosis:
         val: The same on the validation part.
         gap_per_doubling: What each doubling of the data has multiplied the gap between them by;
             None where that cannot be told.
+        meant: What may be meant by the target, if it seems to be in another unit than the errors.
         verdict: Of `hpo.data_needs` about the same target, if it was asked: what is advised does
             not contradict it.
         target: What is wanted, or the best possible value where nothing was said.
         is_wanted: Whether it was said.
+        is_guessed: Whether the standard errors are guesses, since each size was measured once.
     """
 
     kind: Kind
@@ -85,7 +98,9 @@ class Diagnosis:
     val: tuple[float, float]
     target: float
     is_wanted: bool
+    is_guessed: bool = False
     gap_per_doubling: float | None = field(default=None)
+    meant: float | None = None
     verdict: Verdict | None = None
 
     @property
@@ -93,7 +108,8 @@ class Diagnosis:
         """The reading in plain words, with the next thing to do."""
         (t, dt), (v, dv) = self.train, self.val
         goal = f"target {self.target:g}" if self.is_wanted else f"at best {self.target:g}"
-        at = f"training {_measured(t, dt)}, validation {_measured(v, dv)}, {goal}"
+        guess = ", ± guessed from one fit" if self.is_guessed else ""
+        at = f"training {_measured(t, dt)}, validation {_measured(v, dv)}{guess}, {goal}"
         what = {
             "reached": "Neither bias nor variance: the target is met",
             "bias": "Bias: the training part itself is not learnt well enough",
@@ -104,7 +120,9 @@ class Diagnosis:
         }[self.kind]
         said = f"{what} ({at})."
         remedy = _REMEDIES_BESIDE.get((self.verdict or "", self.kind), _REMEDIES[self.kind])
-        return " ".join(filter(None, (said, self._trend, remedy)))
+        text = " ".join(filter(None, (said, self._trend, remedy)))
+        text = qualified(text, self.target, self.meant)
+        return text[0].upper() + text[1:]
 
     @property
     def _open(self) -> str:
@@ -137,26 +155,28 @@ def diagnose(
     val_errors: ArrayLike,
     target: float | None = None,
     *,
-    best: float = 0.0,
+    best: float | None = None,
     direction: Direction = "minimize",
 ) -> Diagnosis:
     """Tells whether bias or variance bounds a model, and how sure that is.
 
     Standard errors are from the seeds' spread, pooled over the largest sizes, so that one which was
-    measured once has the spread of the others. The kinds' probabilities are their shares of draws
-    from Student's t.
+    measured once has the spread of the others. Where all were, a tenth of the error is taken for
+    its spread, with as much doubt as of two seeds. The kinds' probabilities are their shares of
+    draws of both errors from Student's t, with the covariance that they have.
 
     Args:
         sizes: Training-set sizes, shape (k,); repeats, of several seeds, allowed.
         train_errors: The metric on the training part, shape (k,); NaN where missing.
         val_errors: The metric on the validation part, shape (k,); NaN where missing.
         target: The value to reach; without it, the reading is against `best`.
-        best: The best value that the metric can have: 0 of an error, 1 of an accuracy.
+        best: The best value that the metric can have; without it, 0 of errors that are never
+            negative, and 1 of scores between 0 and 1.
         direction: "maximize" for scores.
 
     Raises:
-        ValueError: the shapes differ, no size has both errors, a size is below 1, or an error is
-            infinite or beyond 1e100.
+        ValueError: the shapes differ, no size has both errors, a size is below 1, an error is
+            infinite or beyond 1e100, or there is neither a target nor a best value.
     """
     if direction not in ("minimize", "maximize"):
         raise ValueError(f"direction is 'minimize' or 'maximize', not {direction!r}")
@@ -171,59 +191,80 @@ def diagnose(
     if not len(n):
         raise ValueError("no size has both a training and a validation error")
     places(n)  # refuses what is none
+    goal, best = (
+        None if each is None else number(each, name, 0.02)
+        for each, name in ((target, "target"), (best, "best value"))
+    )
+    if not np.all(np.abs([*t, *v, *(x for x in (goal, best) if x is not None)]) <= _LARGEST):
+        raise ValueError("errors, target and best value are finite numbers, below 1e100")
+    doubt = meant(goal, v, direction) if goal is not None and best is None else None
+    best = _best(np.append(t, v), goal, direction) if best is None else best
+    goal = best if goal is None else goal
     sign = -1.0 if direction == "maximize" else 1.0
-    goal = number(best if target is None else target, "target", 0.02)
-    if not np.all(np.abs([*t, *v, goal]) <= _LARGEST):
-        raise ValueError("errors and target are finite numbers, below 1e100")
-    (bias, se_bias), (gap, se_gap), dof = _at_largest(n, sign * (t - goal), sign * (v - t))
-    # Fixed, so that the same errors give the same answer.
-    draws = np.random.default_rng(0).standard_t(dof, (2, _DRAWS))
-    shares = _shares(bias + se_bias * draws[0], gap + se_gap * draws[1])
+    at, both = n == n.max(), np.stack([t, v])
+    excess = sign * (both - goal)
+    root, dof = _root_of_covariance(n, excess, np.abs(both - best))
+    shares = _shares(*_drawn(excess[:, at].mean(1), root, max(1, dof)))
     kind = max(shares, key=lambda each: shares[each])
-    at = n == n.max()
+    (train, val), (se_train, se_val) = both[:, at].mean(1), np.hypot(*root.T)
     return Diagnosis(
         kind=kind if shares[kind] >= _SURE else "unclear",  # type: ignore[arg-type]
         probabilities=shares,
         size=float(n.max()),
-        train=(float(t[at].mean()), _standard_error(n, t)[0]),
-        val=(float(v[at].mean()), _standard_error(n, v)[0]),
-        target=float(goal),
+        train=(float(train), float(se_train)),
+        val=(float(val), float(se_val)),
+        target=goal,
         is_wanted=target is not None,
+        is_guessed=not dof,
         gap_per_doubling=_per_doubling(n, sign * (v - t)),
+        meant=doubt,
     )
 
 
-def _at_largest(
-    n: Array, bias: Array, gap: Array
-) -> tuple[tuple[float, float], tuple[float, float], int]:
-    """The means at the largest size, their standard errors, and the degrees of freedom."""
-    at = n == n.max()
-    (se_bias, dof), (se_gap, _) = _standard_error(n, bias), _standard_error(n, gap)
-    return (float(bias[at].mean()), se_bias), (float(gap[at].mean()), se_gap), dof
+def _best(values: Array, target: float | None, direction: Direction) -> float:
+    """The best value of a metric of which nobody has said it, beside a target at least a guess.
+
+    Raises:
+        ValueError: there is nothing to compare with.
+    """
+    if target is None and natural_best(values, None, direction) is None:
+        raise ValueError("give a target, or the best value that the metric can have, to compare")
+    low, high = guessed_bounds(values, target, direction)
+    return high if direction == "maximize" else low
 
 
-def _standard_error(n: Array, values: Array) -> tuple[float, int]:
-    """The standard error of the mean at the largest size, by the spread near it.
+def _root_of_covariance(n: Array, values: Array, errors: Array) -> tuple[Array, int]:
+    """L, where L L' is the covariance of the means at the largest size, by the spread near it.
 
-    Small sizes differ by more. Its degrees of freedom come second.
+    Small sizes differ by more. Its degrees of freedom come second, 0 of a guess.
+
+    Args:
+        n: Sizes, shape (k,).
+        values: Of training and validation, shape (2, k).
+        errors: How far these are from the best value, shape (2, k).
     """
     near = n >= n.max() / _NEAR * (1 - ROUNDING)
-    n, values = n[near], values[near]
-    unique, index = np.unique(n, return_inverse=True)
-    counts = np.bincount(index)
-    means = np.bincount(index, values) / counts
-    dof = len(n) - len(unique)
-    if dof:
-        spread = float(np.sqrt(((values - means[index]) ** 2).sum() / dof))
-    else:
-        spread = _UNKNOWN_SPREAD * float(np.abs(values[n == unique[-1]]).mean())
-    return spread / float(np.sqrt(counts[-1])), max(1, dof)
+    unique, index, counts = np.unique(n[near], return_inverse=True, return_counts=True)
+    dof = int(near.sum()) - len(unique)
+    if not dof:
+        return np.diag(_UNKNOWN_SPREAD * errors[:, np.argmax(n)]), 0
+    means = np.stack([np.bincount(index, each) for each in values[:, near]]) / counts
+    deviations = (values[:, near] - means[:, index]) / np.sqrt(dof * counts[-1])
+    # Of singular ones, too, as where all training errors are 0: X = Q R, so that X' X = R' R.
+    return np.asarray(np.linalg.qr(deviations.T, mode="r")).T, dof
 
 
-def _shares(bias: Array, gap: Array) -> dict[str, float]:
-    """How often each kind is drawn."""
-    excess = bias + gap
-    of_gap = np.maximum(gap, 0.0) / (np.maximum(gap, 0.0) + np.maximum(bias, 0.0) + 1e-300)
+def _drawn(means: Array, root: Array, dof: int) -> Array:
+    """Draws from Student's t of two dimensions, shape (2, `_DRAWS`)."""
+    rng = np.random.default_rng(0)  # fixed, so that the same errors give the same answer
+    draws = root @ rng.standard_normal((2, _DRAWS))
+    return np.asarray(means[:, None] + draws / np.sqrt(rng.chisquare(dof, _DRAWS) / dof))
+
+
+def _shares(bias: Array, excess: Array) -> dict[str, float]:
+    """How often each kind is drawn: by how much training and validation miss the target."""
+    gap = np.maximum(excess - bias, 0.0)
+    of_gap = gap / (gap + np.maximum(bias, 0.0) + 1e-300)
     reached = excess <= 0
     found = {
         "reached": reached,

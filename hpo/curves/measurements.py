@@ -210,6 +210,13 @@ def _check_target(
         )
 
 
+def qualified(text: str, target: float | None, meant: float | None) -> str:
+    """What is said of a target, as long as it may be meant in another unit."""
+    if target is None or meant is None:
+        return text
+    return f"if {target:g} is meant, and not {meant:g}: {text}"
+
+
 def _scale(
     y: Array, target: float | None, direction: Direction, bounds: tuple[float, float] | None
 ) -> Scale:

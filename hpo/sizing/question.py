@@ -214,6 +214,11 @@ class Answer:
         return asked and (self.needs is None or self.needs.verdict == "unclear")
 
     @property
+    def meant(self) -> float | None:
+        """What may be meant by a target in another unit than what was measured."""
+        return self.question.meant([fit.metrics[self.question.metric] for fit in self.fits])
+
+    @property
     def largest(self) -> int:
         """The largest size that was measured."""
         return max(fit.size for fit in self.fits)
@@ -257,15 +262,12 @@ def estimate(question: Question, fits: Sequence[Fit]) -> DataNeeds | None:
     # Guessed here, since a score that is below 1 by now may rise beyond: its target is doubted.
     bounds = bounds or guessed_bounds(known, question.target, question.direction)
     try:
-        return data_needs(
-            sizes,
-            errors,
-            question.target,
-            direction=question.direction,
-            bounds=bounds,
+        needs = data_needs(
+            sizes, errors, question.target, direction=question.direction, bounds=bounds
         )
     except ValueError as error:
         raise HpoError(f"{question.metric} by size tells nothing: {error}.") from error
+    return replace(needs, meant=question.meant(known.tolist()))
 
 
 def diagnosis(question: Question, fits: Sequence[Fit], needs: DataNeeds | None) -> Diagnosis | None:
@@ -287,12 +289,12 @@ def diagnosis(question: Question, fits: Sequence[Fit], needs: DataNeeds | None) 
         np.array([fit.metrics[of_train] for fit in having]),
         np.array([fit.metrics[metric] for fit in having]),
         question.target,
-        best=0.0 if best is None else best,
+        best=best,
         direction=question.direction,
     )
-    if needs is None or question.target is None:
-        return found
-    return replace(found, verdict=needs.verdict)
+    doubt = question.meant([fit.metrics[metric] for fit in having])
+    verdict = None if needs is None or question.target is None else needs.verdict
+    return replace(found, meant=doubt, verdict=verdict)
 
 
 def _best_possible(question: Question, values: Sequence[float]) -> float | None:

@@ -160,10 +160,11 @@ def hints(answer: Answer) -> Iterator[str]:
 
 def doubted(answer: Answer) -> str | None:
     """What may be meant by a target in another unit than what was measured."""
-    errors = [fit.metrics[answer.question.metric] for fit in answer.fits]
-    if (meant := answer.question.meant(errors)) is None:
+    if answer.meant is None:
         return None
-    return f"Is {number(meant)} meant? {answer.question.metric} is {number(max(errors))} at most."
+    metric = answer.question.metric
+    most = max(fit.metrics[metric] for fit in answer.fits)
+    return f"Is {number(answer.meant)} meant? {metric} is {number(most)} at most."
 
 
 def _going_on(answer: Answer) -> Iterator[str]:
@@ -249,6 +250,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
         "metric": question.metric,
         "direction": question.direction,
         "target": question.target,
+        "meant": answer.meant,
         "n": question.n,
         "unit": "examples" if question.is_counted else "percent",
         "state": answer.state,

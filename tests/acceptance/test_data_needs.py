@@ -388,8 +388,11 @@ def test_a_target_in_the_other_unit_is_doubted(
 
     assert done.code == 0
     assert (meant in done.err) if meant else ("meant?" not in done.err), done.err
-    hints = folder.hpo("data-needs", "study.yaml", *wanted, "--json").json["hints"]
-    assert any("meant?" in hint for hint in hints) == bool(meant)
+    found = folder.hpo("data-needs", "study.yaml", *wanted, "--json").json
+    assert any("meant?" in hint for hint in found["hints"]) == bool(meant)
+    assert found["meant"] == (93 if meant else None)
+    for said in (found, found["diagnosis"]):  # neither is told as if there were no doubt
+        assert ("0.93 is meant, and not 93: " in said["sentence"]) == bool(meant)
 
 
 @pytest.mark.parametrize(

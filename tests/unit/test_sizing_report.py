@@ -95,6 +95,7 @@ def test_a_target_in_another_unit_is_doubted_first_also_of_a_metric_that_nobody_
     asked = question("quality", 90)
     found = answer(asked, {10: 0.6, 20: 0.7, 40: 0.78, 100: 0.83}, seeds=2)
     assert next(report.hints(found)) == "Is 0.9 meant? quality is 0.8383 at most."
+    assert report.sentence(found).startswith("if 90 is meant, and not 0.9: ")
     assert asked.meant([60.0, 70.0]) is None
     stated = question("quality", 90, stated_bounds=(0.0, 1000.0))
     assert stated.meant([0.6, 0.7]) is None
