@@ -6,14 +6,14 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cli.app import stderr
-from hpo.errors import HpoError, close
+from hpo.errors import HpoError, close_metric
 from hpo.words import number
 
 if TYPE_CHECKING:
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from hpo.objectives.trainer import TrainerObjective
     from hpo.spec import Plan
     from hpo.trainers import Report
-    from hpo.trial import Failure, Stopped
+    from hpo.trial import Event, Failure, Stopped
 
 _PATIENCE_SECONDS = 5.0
+_METRIC_SECONDS = 10.0  # batches that are logged first may be many, and epochs long
 _DRAWN = 100  # configurations, to see how many can be trained
 _DRAWING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """What a trial did until its second report.
+    """What a trial did until its second report, or until its metric came.
 
     Args:
         params: What was drawn.
@@ -92,7 +93,8 @@ def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
 def _tried(plan: Plan) -> _Tried:
     """Runs a trial to its second report, in a folder that is thrown away.
 
-    The first step pays for what is done once in a process; the second tells what steps cost.
+    The first step pays for what is done once in a process; the second tells what steps cost. Where
+    neither has the metric, it goes on for some seconds: batches may be logged before an epoch is.
     """
     from hpo import objectives
     from hpo.executors import InlineExecutor
@@ -112,10 +114,21 @@ def _tried(plan: Plan) -> _Tried:
             started = time.perf_counter()
             events += executor.events()
         seconds = time.perf_counter() - started
+        awaited = [m for m in plan.spec.objective.metrics if m in _demanded(plan, ended=False)]
+        while not _has_come(awaited, events) and time.perf_counter() - started < _METRIC_SECONDS:
+            events += executor.events()
         executor.stop(0)
     steps = [event.report for event in events if isinstance(event, Reported)]
     end = events[-1].result if isinstance(events[-1], Ended) else None
     return _Tried(params, steps, end, seconds, advice, _data(plan, objective))
+
+
+def _has_come(awaited: Collection[str], events: Sequence[Event]) -> bool:
+    """Whether a trial has ended, or has reported all that is waited for."""
+    from hpo.trial import Reported
+
+    reports = [event.report.metrics for event in events if isinstance(event, Reported)]
+    return len(reports) < len(events) or set(awaited) <= set().union(*reports)
 
 
 def _data(plan: Plan, objective: Objective) -> str | None:
@@ -198,10 +211,10 @@ def _told_to_wait() -> Iterator[None]:
         timer.cancel()
 
 
-def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:
+def _demanded(plan: Plan, *, ended: bool) -> dict[str, str]:
     """The metrics that a study needs, and the keys that name them.
 
-    Without those that a trial tells at its end alone, where it has not come to that.
+    Without those that a trial tells at its end alone, where it has not `ended`.
     """
     objective = plan.spec.objective
     named = {
@@ -212,7 +225,7 @@ def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:
     keys: dict[str, str] = {}
     for key, names in named.items():
         keys |= {name: key for name in names if name not in keys}
-    if tried.result is not None:
+    if ended:
         return keys
     if objective.metrics_from == "mlflow":
         return {name: key for name, key in keys.items() if name in objective.metrics}
@@ -229,9 +242,9 @@ def _demand_metrics(plan: Plan, tried: _Tried) -> None:
     from hpo.trial import Failure
 
     objective, metrics = plan.spec.objective, tried.metrics
-    for metric, key in _demanded(plan, tried).items():
+    for metric, key in _demanded(plan, ended=tried.result is not None).items():
         if metric not in metrics:
-            near = close(metric, metrics)
+            near = close_metric(metric, metrics)
             meant = f"Did you mean '{near}'? " if near else ""
             raise HpoError(
                 f"{Failure.without(metric, metrics).message}.",
@@ -272,9 +285,9 @@ def _advice_of(plan: Plan, tried: _Tried) -> Iterator[Advice]:
         "constraints": "a trial that never does breaks it",
         "gate": "the gate fails if the best trial never does",
     }
-    demanded = {} if tried.result is not None else _demanded(plan, tried)
+    demanded = {} if tried.result is not None else _demanded(plan, ended=False)
     for name in (name for name in demanded if name not in metrics):
-        near = close(name, metrics)
+        near = close_metric(name, metrics)
         meant = f"; did you mean '{near}'?" if near else "."
         yield Advice(
             "warning",
