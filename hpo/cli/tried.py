@@ -6,7 +6,7 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,6 @@ class _Tried:
         result: Its end, if it came to that.
         seconds: What the last of it took.
         advice: What drawing it has told.
-        data: What it was trained on; None where hpo does not load it.
     """
 
     params: Mapping[str, Any]
@@ -50,7 +49,6 @@ class _Tried:
     result: Mapping[str, float] | Stopped | Failure | None
     seconds: float
     advice: Sequence[Advice]
-    data: str | None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -59,8 +57,12 @@ class _Tried:
         return metrics | dict(self.result if isinstance(self.result, Mapping) else {})
 
 
-def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
-    """Tries a trial; says of what data, what it did, and what that means for a study.
+def try_one_step(plan: Plan, tell_data: Callable[[str], object]) -> tuple[str, list[Advice]]:
+    """Tries a trial; says what it did, and what that means for a study.
+
+    Args:
+        plan: The study.
+        tell_data: Called with what data was read, if hpo reads it, before the trial begins.
 
     Raises:
         HpoError: it failed, or a study could not judge such trials.
@@ -68,14 +70,14 @@ def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
     from hpo.search_spaces.flow import flow
     from hpo.trial import ITSELF, Failure, Stopped
 
-    tried = _tried(plan)
+    tried = _tried(plan, tell_data)
     steps, end, seconds = tried.steps, tried.result, tried.seconds
     if isinstance(end, Failure):
         message = f"a trial failed: {end.sentence}\n  with {flow(tried.params)}"
         raise HpoError(message, end.place)
     if isinstance(end, Stopped):
         why = "" if end.reason == ITSELF else f": {end.reason}"
-        return tried.data, f"tried      one trial, which stopped itself{why}", []
+        return f"tried      one trial, which stopped itself{why}", []
     if end is not None or plan.spec.objective.trainer:
         # A function may report a loss as it goes and return its metric at the end.
         _demand_metrics(plan, tried)
@@ -83,14 +85,14 @@ def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
     values = ", ".join(f"{name} {number(value)}" for name, value in shown.items())
     advice = [*tried.advice, *_advice_of(plan, tried)]
     if not steps:
-        return tried.data, f"tried      one trial, {seconds:.2f} s: {values}", advice
+        return f"tried      one trial, {seconds:.2f} s: {values}", advice
     # A command's steps are read together, so nobody knows what each took.
     pace = f", {seconds:.2f} s" if plan.spec.objective.command is None else ""
     estimate = _estimate(plan, seconds) if pace else ""
-    return tried.data, f"tried      one step{pace}: {values}{estimate}", advice
+    return f"tried      one step{pace}: {values}{estimate}", advice
 
 
-def _tried(plan: Plan) -> _Tried:
+def _tried(plan: Plan, tell_data: Callable[[str], object]) -> _Tried:
     """Runs a trial to its second report, in a folder that is thrown away.
 
     The first step pays for what is done once in a process; the second tells what steps cost. Where
@@ -105,6 +107,8 @@ def _tried(plan: Plan) -> _Tried:
         # A command that logs to MLflow does so in there, too.
         mlflow = f"sqlite:///{folder}/mlflow.db" if tracking_uri(plan.spec.tracking) else "none"
         objective = objectives.build(plan, mlflow)
+        if data := _data(plan, objective):
+            tell_data(data)
         params, advice = _chosen(plan, objective)
         executor = InlineExecutor(objective)
         executor.start(Job(0, plan.config(params), plan.spec.search.seed, Path(folder)))
@@ -120,7 +124,7 @@ def _tried(plan: Plan) -> _Tried:
         executor.stop(0)
     steps = [event.report for event in events if isinstance(event, Reported)]
     end = events[-1].result if isinstance(events[-1], Ended) else None
-    return _Tried(params, steps, end, seconds, advice, _data(plan, objective))
+    return _Tried(params, steps, end, seconds, advice)
 
 
 def _has_come(awaited: Collection[str], events: Sequence[Event]) -> bool:

@@ -215,3 +215,16 @@ def test_what_data_a_trainer_reads_is_told(trained: Checked) -> None:
 
 def test_what_data_own_code_reads_is_not_known(checked: Checked) -> None:
     assert checked(AT_END)["data"] is None
+
+
+def test_what_data_was_read_is_told_though_no_trial_can_begin(
+    trained: Checked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"batch_size": 512, "learning_rate": {"float": [0.01, 0.02]}}
+    with pytest.raises(HpoError):
+        trained(space)
+    capsys.readouterr()
+
+    with pytest.raises(HpoError, match="a trial cannot begin"):
+        check(Path("s.yaml"))
+    assert "data       25 examples, 2 features" in capsys.readouterr().out
