@@ -80,6 +80,7 @@ class CommandObjective:
         assert plan.spec.objective.command is not None  # noqa: S101 - checked with the file
         self._command = plan.spec.objective.command
         self._objective = plan.spec.objective
+        self._wanted = {*plan.spec.objective.metrics, *plan.spec.constraints, *plan.spec.gate}
         self._run = plan.spec.run
         self._study = plan.spec.name
         self._folder = plan.folder
@@ -205,14 +206,14 @@ class CommandObjective:
     def _source(self, job: Job, directory: Path) -> Source:
         given = self._objective.metrics_from
         if given == "stdout":
-            return JsonLines(directory / STDOUT)
+            return JsonLines(directory / STDOUT, self._wanted)
         if given == "mlflow":
             from hpo.mlflow_server.script_runs import ScriptRun  # imports mlflow: 3 seconds
 
             assert self._runs is not None  # noqa: S101 - checked when it was built
             return Logged(ScriptRun(self._runs, job.trial), self._objective.metrics)
         if given.file is not None:
-            return JsonLines(directory / given.file)
+            return JsonLines(directory / given.file, self._wanted)
         return Patterns(given.regex or {}, [directory / STDOUT, directory / STDERR])
 
     @property

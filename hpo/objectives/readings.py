@@ -12,10 +12,10 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from hpo.mlflow_server.script_runs import ScriptRun
@@ -59,16 +59,18 @@ class Source:
 class JsonLines(Source):
     """Lines that are JSON objects, or one JSON object on many lines, which may be written anew.
 
-    The numbers in an object are metrics; a whole `step`, or else `epoch`, is the step. Any other
-    `step` is left out. Of an object written anew those without a step are read at the end alone:
-    how many of them anybody sees before is chance.
+    The numbers in an object are metrics, those of an object in it under its name and theirs,
+    ``val/loss``; a whole `step`, or else `epoch`, is the step. Any other `step` is left out. Of an
+    object written anew those without a step are read at the end alone: how many of them anybody
+    sees before is chance.
 
     Args:
         path: What the command writes; it need not be there yet.
+        wanted: Metrics that are to be found under other spellings of their names, too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, wanted: Collection[str] = ()) -> None:
+        self._path, self._wanted = path, wanted
         self._tail = Tail(path)
         self._written: tuple[int, int] | None = None
         self._latest: Reading | None = None
@@ -81,7 +83,7 @@ class JsonLines(Source):
             list(lines)  # are parts of it
             readings: Iterable[Reading | None] = [whole]
         else:
-            readings = map(_of_json, lines)
+            readings = (_of_json(line, self._wanted) for line in lines)
         for reading in filter(None, readings):
             # A line without a step counts, though it says the same as the one before.
             counts = whole is None and reading.step is None
@@ -98,7 +100,7 @@ class JsonLines(Source):
         if found.st_size > _CHUNK_BYTES or (written == self._written and not last):
             return None
         self._written = written
-        return _of_json(self._path.read_text(encoding="utf-8", errors="replace"))
+        return _of_json(self._path.read_text(encoding="utf-8", errors="replace"), self._wanted)
 
 
 class Patterns(Source):
@@ -209,19 +211,28 @@ class Tail:
                 yield chunk
 
 
-def _of_json(text: str) -> Reading | None:
+def _of_json(text: str, wanted: Collection[str]) -> Reading | None:
     """The numbers in a JSON object; None where there are none."""
     if not text.lstrip().startswith("{"):
         return None
     try:
-        values = json.loads(text)
+        metrics = dict(_numbers(json.loads(text)))
     except (ValueError, RecursionError):
         return None
-    metrics = {
-        name: _as_float(value)
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return _reading(metrics, wanted)
+
+
+def _numbers(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in a JSON object and in the objects in it, with their names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{within}{name}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield within + name, _as_float(value)
+
+
+def _reading(metrics: dict[str, float], wanted: Collection[str]) -> Reading | None:
+    """What stands on one line, with its step, under names that are wanted; None of no metrics."""
     for name in ("step", "epoch"):
         step = _as_step(metrics.get(name))
         if step is not None:
@@ -229,7 +240,18 @@ def _of_json(text: str) -> Reading | None:
             break
     if metrics.pop("step", None) is not None:
         _say_that_steps_are_whole()
-    return Reading(step, metrics) if metrics else None
+    names = {name: name for name in metrics}
+    for metric in wanted:
+        alike = [name for name in metrics if _spelt(name) == _spelt(metric)]
+        if len(alike) == 1:  # of two nobody knows which is meant
+            names[alike[0]] = metric
+    found = {names[name]: value for name, value in metrics.items()}
+    return Reading(step, found) if found else None
+
+
+def _spelt(name: str) -> str:
+    """A metric's name without regard to how its part is set off: val_loss, val.loss, val/loss."""
+    return re.sub(r"[./]", "_", name)
 
 
 @cache

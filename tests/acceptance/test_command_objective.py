@@ -119,7 +119,7 @@ def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, lin
         ("print('loss ... .25 of 9')", "loss ... .25 of 9", 0.25),
         ("print('loss -> -0.3')", "loss -> -0.3", -0.3),
         ("print('train_loss 7 loss: 3e-1')", "train_loss 7 loss: 3e-1", 0.3),
-        ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}', 0.5),
+        ("import json; print(json.dumps([{'loss': 0.5}]))", '[{"loss": 0.5}]', 0.5),
         (
             "import logging; logging.basicConfig(level=20); logging.info('{\"loss\": 1}')",
             'INFO:root:{"loss": 1}',
@@ -307,11 +307,14 @@ with path.open("w") as file:
     steps = objective(tmp_path, script, metrics_from={"file": "metrics.json"})(job(tmp_path))
     for epoch in (1, 2, 3):
         report = next(steps)
-        assert (report.step, dict(report.metrics)) == (epoch, {"loss": 1 / epoch})
+        assert (report.step, dict(report.metrics)) == (
+            epoch,
+            {"loss": 1 / epoch, "by_class/loss": 7},
+        )
         (tmp_path / f"go{epoch}").touch()
     rest, metrics = ran(steps)
     assert rest == []
-    assert metrics == {"loss": 0.25, "size": 9}
+    assert metrics == {"loss": 0.25, "by_class/loss": 7, "size": 9}
 
 
 def test_a_metrics_file_is_read_as_it_grows_and_an_earlier_attempts_is_put_aside(

@@ -79,3 +79,31 @@ def test_of_two_streams_with_one_metric_each_counts_its_own(tmp_path: Path) -> N
     found = list(Patterns(patterns, [tmp_path / "out", tmp_path / "err"]).read(last=True))
 
     assert [reading.step for reading in found] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val.loss", "val/loss"])
+def test_numbers_in_an_object_are_metrics_in_the_spelling_that_is_wanted(
+    tmp_path: Path, metric: str
+) -> None:
+    (tmp_path / "out").write_text(
+        '{"epoch": 0, "train": {"loss": 2, "of": {"batch": [1], "n": 3}}, "val": {"loss": 1.0}}\n',
+        encoding="utf-8",
+    )
+
+    assert list(JsonLines(tmp_path / "out", [metric]).read(last=True)) == [
+        Reading(0, {"train/loss": 2.0, "train/of/n": 3.0, metric: 1.0})
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"val_loss": 3.0, "val": {"loss": 1.0}}', '{"val": {"loss": 1.0}, "val.loss": 3.0}'],
+)
+def test_a_metric_of_which_there_are_two_spellings_is_as_it_is_written(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "out").write_text(line, encoding="utf-8")
+
+    (found,) = JsonLines(tmp_path / "out", ["val_loss"]).read(last=True)
+    assert found.metrics["val/loss"] == 1.0
+    assert found.metrics.get("val_loss", 3.0) == 3.0
