@@ -30,7 +30,15 @@ from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.objectives.outputs import LAST_LINES, how_it_ended, last_lines, put_aside
 from hpo.objectives.process_group import ProcessGroup
-from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
+from hpo.objectives.readings import (
+    JsonLines,
+    Logged,
+    Patterns,
+    Reading,
+    Source,
+    in_file,
+    is_csv,
+)
 from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
 from hpo.trainers import Report
@@ -213,7 +221,7 @@ class CommandObjective:
             assert self._runs is not None  # noqa: S101 - checked when it was built
             return Logged(ScriptRun(self._runs, job.trial), self._objective.metrics)
         if given.file is not None:
-            return JsonLines(directory / given.file, self._wanted)
+            return in_file(directory / given.file, self._wanted)
         return Patterns(given.regex or {}, [directory / STDOUT, directory / STDERR])
 
     @property
@@ -336,6 +344,11 @@ def _of_file(path: Path, name: str, metric: str) -> str:
         where = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         return f"it wrote no {name} into {where}"
     lines = last_lines(path)
+    if is_csv(name):
+        rows = "metrics are rows of numbers under names, with commas"
+        return (
+            f"its {name} {f'ends with {_quoted(lines[-1])}' if lines else 'is empty'}, and {rows}"
+        )
     whole = " ".join(line.strip() for line in lines)
     line = whole if _value_in(whole, metric) is not None else lines[-1].strip() if lines else ""
     holds = f"says {_quoted(line)}" if lines else "is empty"

@@ -5,6 +5,7 @@ A source is read again and again while the command runs, and once more when it h
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -101,6 +102,58 @@ class JsonLines(Source):
             return None
         self._written = written
         return _of_json(self._path.read_text(encoding="utf-8", errors="replace"), self._wanted)
+
+
+class CsvRows(Source):
+    """Rows of numbers under a line of names, with commas, as loggers of Lightning and Keras write.
+
+    Cells are metrics, and a step, by the rules of `JsonLines`; those that are empty or no number
+    are left out. The file is read anew when it has changed: a logger writes it again whole when
+    there is another column, or each time.
+
+    Args:
+        path: What the command writes; it need not be there yet.
+        wanted: Metrics that are to be found under other spellings of their names, too.
+    """
+
+    def __init__(self, path: Path, wanted: Collection[str] = ()) -> None:
+        self._path, self._wanted = path, wanted
+        self._written: tuple[int, int] | None = None
+        self._n_read = 0
+
+    def read(self, *, last: bool) -> Iterator[Reading]:
+        """What stands in rows that are new."""
+        header, *rows = self._lines(last=last) or [""]
+        names = next(csv.reader([header]), [])
+        new = rows[self._n_read :]
+        self._n_read += len(new)
+        for cells in csv.reader(new):
+            found = {name: _of_cell(cell) for name, cell in zip(names, cells, strict=False) if name}
+            metrics = {name: value for name, value in found.items() if value is not None}
+            if reading := _reading(metrics, self._wanted):
+                yield reading
+
+    def _lines(self, *, last: bool) -> list[str]:
+        """All lines that are written to their end, and at the last the one that is not."""
+        if not self._path.exists():
+            return []
+        found = self._path.stat()
+        written = found.st_size, found.st_mtime_ns
+        if written == self._written and not last:
+            return []
+        self._written = written
+        text = self._path.read_text(encoding="utf-8-sig", errors="replace")
+        return (text if last else text[: text.rfind("\n") + 1]).splitlines()
+
+
+def in_file(path: Path, wanted: Collection[str]) -> Source:
+    """What reads a file of metrics, by the end of its name."""
+    return (CsvRows if is_csv(path.name) else JsonLines)(path, wanted)
+
+
+def is_csv(name: str) -> bool:
+    """Whether a file of that name has rows, and no JSON."""
+    return name.lower().endswith(".csv")
 
 
 class Patterns(Source):
@@ -229,6 +282,13 @@ def _numbers(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str,
             yield from _numbers(value, f"{within}{name}/")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield within + name, _as_float(value)
+
+
+def _of_cell(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _reading(metrics: dict[str, float], wanted: Collection[str]) -> Reading | None:

@@ -181,7 +181,7 @@ FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         (
             "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.csv', 'w').write('loss,1\\n')",
             {"file": "m.csv"},
-            'its m.csv says `loss,1`, and metrics are JSON lines: {"loss": 0.1}',
+            "its m.csv ends with `loss,1`, and metrics are rows of numbers under names, with commas",
         ),
         (
             f"import os\n{WRITE_PRETTY}",
@@ -315,6 +315,25 @@ with path.open("w") as file:
     rest, metrics = ran(steps)
     assert rest == []
     assert metrics == {"loss": 0.25, "by_class/loss": 7, "size": 9}
+
+
+def test_a_csv_file_is_read_row_by_row(tmp_path: Path) -> None:
+    script = """
+import os, time
+from pathlib import Path
+path = Path(os.environ["HPO_TRIAL_DIRECTORY"]) / "metrics.csv"
+with path.open("w") as file:
+    print("epoch,loss", file=file)
+    for epoch in (1, 2):
+        print(f"{epoch},{1 / epoch}", file=file, flush=True)
+        while not Path(f"go{epoch}").exists(): time.sleep(0.01)
+"""
+    steps = objective(tmp_path, script, metrics_from={"file": "metrics.csv"})(job(tmp_path))
+    for epoch in (1, 2):
+        report = next(steps)
+        assert (report.step, dict(report.metrics)) == (epoch, {"loss": 1 / epoch})
+        (tmp_path / f"go{epoch}").touch()
+    assert ran(steps) == ([], {"loss": 0.5})
 
 
 def test_a_metrics_file_is_read_as_it_grows_and_an_earlier_attempts_is_put_aside(
