@@ -53,6 +53,9 @@ _SECONDS_BETWEEN_READS = 0.1
 _MESSAGE_LENGTH = 300
 _LINE_LENGTH = 100
 _LINES_LOOKED_AT = 1_000
+_PARENTS = 3  # of the study file's folder, in which a file that it lacks is looked for
+_FILE = re.compile(r"[\w./-]{1,100}")
+_WHERE = "commands run in the study file's folder"
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _NO_MEMORY = re.compile(
@@ -131,7 +134,10 @@ class CommandObjective:
             status = "FAILED" if group.code else "FINISHED"
             if group.code:
                 logs = self._objective.metrics_from == "mlflow"
-                return _failure(group.code, directory, _OTHER_RUN if logs else {})
+                hints = dict(_OTHER_RUN) if logs else {}
+                for word, there in _elsewhere(self._command, self._folder):
+                    hints[re.escape(word)] = f"{_WHERE}: write {there} for {word}"
+                return _failure(group.code, directory, hints)
             return metrics or self._unread(directory) or {}
         finally:
             if group is not None:
@@ -275,6 +281,8 @@ def _demand(program: str | None, folder: Path) -> None:
         raise ObjectiveError(f"there is no command '{program}' in $PATH.", there)
     if path.is_file():
         raise ObjectiveError(f"{path} cannot be executed.", f"Type: chmod +x {path}")
+    for _, elsewhere in _elsewhere([program], folder):
+        raise ObjectiveError(f"there is no program {path}.", f"Write {elsewhere}, since {_WHERE}.")
     raise ObjectiveError(f"there is no program {path}.", "Is its path right, from the study file?")
 
 
@@ -283,6 +291,17 @@ def _code(command: templates.Command, folder: Path) -> Iterator[Path]:
     for word in command.split() if isinstance(command, str) else command:
         yield folder / word
         yield folder / f"{word.replace('.', '/')}.py"
+
+
+def _elsewhere(command: templates.Command, folder: Path) -> Iterator[tuple[str, str]]:
+    """Files that a command names and that lie near its folder, with their paths from there."""
+    for word in command.split() if isinstance(command, str) else command:
+        if not _FILE.fullmatch(word) or (folder / word).exists():
+            continue
+        for near in (Path.cwd(), *folder.parents[:_PARENTS]):
+            if (near / word).is_file():
+                yield word, os.path.relpath(near / word, folder)
+                break
 
 
 def _path() -> str:
@@ -345,7 +364,7 @@ def _of_file(path: Path, name: str, metric: str) -> str:
         return f"it wrote no {name} into {where}"
     lines = last_lines(path)
     if is_csv(name):
-        rows = "metrics are rows of numbers under names, with commas"
+        rows = "metrics are rows of numbers below names, by commas"
         return (
             f"its {name} {f'ends with {_quoted(lines[-1])}' if lines else 'is empty'}, and {rows}"
         )

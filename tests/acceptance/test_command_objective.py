@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         (
             "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.csv', 'w').write('loss,1\\n')",
             {"file": "m.csv"},
-            "its m.csv ends with `loss,1`, and metrics are rows of numbers under names, with commas",
+            "its m.csv ends with `loss,1`, and metrics are rows of numbers below names, by commas",
         ),
         (
             f"import os\n{WRITE_PRETTY}",
@@ -758,3 +759,30 @@ def test_metrics_from_mlflow_need_mlflow(tmp_path: Path) -> None:
 
     with pytest.raises(ObjectiveError, match="tracking is off"):
         objectives.build(plan, "none")
+
+
+@pytest.mark.parametrize("called_in", ["", "tools"])
+def test_a_script_beside_the_study_files_folder_is_told_how_to_be_called(
+    folder: Folder, called_in: str
+) -> None:
+    for place in ("tools", "configs"):
+        (folder.path / place).mkdir()
+    script = folder.path / called_in / "train.py"
+    script.write_text("print('{\"loss\": 1}')\n", encoding="utf-8")
+    there = "../train.py" if not called_in else "../tools/train.py"
+    values = {
+        "objective": {"command": "python train.py", "metric": "loss"},
+        "space": {"x": {"float": [0, 1]}},
+        "tracking": "none",
+    }
+    (folder.path / "configs/s.yaml").write_text(json.dumps(values), encoding="utf-8")
+    at = replace(folder, path=folder.path / called_in)
+    file = str(folder.path / "configs/s.yaml")
+
+    told = at.hpo("check", file)
+    assert told.code == 1
+    assert f"; commands run in the study file's folder: write {there} for train.py" in told.err
+    assert at.hpo("check", file, "--set", f"objective.command=python {there}").code == 0
+
+    program = at.hpo("check", file, "--set", "objective.command=./train.py")
+    assert f"Write {there}, since commands run in the study file's folder" in program.err
