@@ -205,7 +205,9 @@ def _untrainable(params: Mapping[str, Any], why: Failure) -> HpoError:
 @contextmanager
 def _told_to_wait() -> Iterator[None]:
     """Says what is waited for, where that takes long."""
-    text = "Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."
+    text = (
+        "Waiting for a trial's second report or its metric; Ctrl-C ends it, and --dry tries none."
+    )
     timer = threading.Timer(_PATIENCE_SECONDS, stderr().print, [text])
     timer.daemon = True
     timer.start()

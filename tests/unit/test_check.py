@@ -128,7 +128,9 @@ def test_what_keeps_it_waiting_is_told(checked: Checked, monkeypatch: pytest.Mon
     waits = "[t.join() for t in threading.enumerate() if isinstance(t, threading.Timer)]"
     checked(f"import threading\n\n\ndef train(trial):\n    {waits}\n    return {{'loss': 1.0}}\n")
 
-    assert said == ["Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."]
+    assert said == [
+        "Waiting for a trial's second report or its metric; Ctrl-C ends it, and --dry tries none."
+    ]
 
 
 def test_a_count_is_shown_as_one(checked: Checked) -> None:
