@@ -86,6 +86,16 @@ def unsaid(plan: Plan) -> list[Advice]:
     return [each for rule in _RULES_OF_WHAT_IS_UNSAID for each in rule(_Look(plan))]
 
 
+def instead_of_patience(plan: Plan) -> str:
+    """What to write in place of a rule that ends every trial of a trainer; empty without one."""
+    if plan.spec.objective.trainer is None or plan.spec.stopping.rules != ("patience", "none"):
+        return ""
+    return (
+        "Early stopping is the trainer's own field, `space: {patience: 5}`: a trial ends with its "
+        "best weights, and is complete. Leave the rule out, or give it `wrapped: median`."
+    )
+
+
 def _assumed_direction(look: _Look) -> Iterator[Advice]:
     plan = look.plan
     for metric in () if plan.states_direction else plan.spec.objective.unguessed:
@@ -465,6 +475,17 @@ def _stopped_before_the_schedule_ends(look: _Look) -> Iterator[Advice]:
     )
 
 
+def _early_stopping_by_a_rule(look: _Look) -> Iterator[Advice]:
+    """A rule that stops each trial when it gets no better, so that few or none are complete."""
+    if instead := instead_of_patience(look.plan):
+        yield Advice(
+            "warning",
+            "stopping.rule",
+            "patience stops good trials, too, when they get no better, and a stopped trial is "
+            f"never the best. {instead}",
+        )
+
+
 def _told_too_late_to_stop(look: _Look) -> Iterator[Advice]:
     """A rule that judges steps by a metric that no step has."""
     rule, metrics = look.plan.spec.stopping.rule, look.plan.spec.objective.metrics
@@ -523,4 +544,5 @@ _RULES_OF_THE_TRAINER: tuple[_Rule, ...] = (
     _schedules_that_never_end,
     _stopped_before_the_schedule_ends,
     _told_too_late_to_stop,
+    _early_stopping_by_a_rule,
 )

@@ -40,7 +40,7 @@ from hpo.errors import (
 from hpo.mlflow_server.uris import masked
 from hpo.spec import Plan, RunSpec, from_stored
 from hpo.storage import Driver, Lease, Storage
-from hpo.trial import TrialRecord
+from hpo.trial import ITSELF, TrialRecord
 from hpo.words import counted
 
 SPEC = "hpo:spec"
@@ -205,11 +205,30 @@ class StudyRecord:
         """Why there is no best trial, as a sentence; empty where there is one."""
         closest = next(iter(self.ranked()), None)
         if closest is None:
-            return f"study '{self.name}' has no complete trial yet."
+            return self._why_none_is_complete()
         if closest.feasible:
             return ""
         found = "; ".join(check.sentence for check in closest.violations)
         return f"no trial keeps the constraints; the nearest is trial {closest.number}: {found}."
+
+    @property
+    def all_stopped(self) -> bool:
+        """Whether trials were stopped, and none is complete or may still be."""
+        counts = self.counts()
+        may_be = counts["complete"] + counts["running"] + counts["waiting"]
+        return bool(counts["pruned"]) and not may_be
+
+    def _why_none_is_complete(self) -> str:
+        if not self.all_stopped:
+            return f"study '{self.name}' has no complete trial yet."
+        trials = self.trials()
+        stopped = [trial for trial in trials if trial.state == "PRUNED"]
+        last = stopped[-1]
+        return (
+            f"none of {counted(len(trials), 'trial')} is complete, as the best has to be: "
+            f"{len(stopped)} {'was' if len(stopped) == 1 else 'were'} stopped, trial {last.number} "
+            f"by {last.stopped_by or ITSELF}."
+        )
 
     def baseline(self) -> TrialRecord | None:
         """The trial of what would be run without a search: the last one, if it was changed."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from hpo.trainers import goals
 from hpo.trainers.goals import Direction
 
-__all__ = ["Direction", "bounds", "is_known", "natural"]
+__all__ = ["Direction", "bounds", "is_held_out", "is_known", "natural"]
 
 _NAMES: Mapping[Direction, str] = {
     "maximize": """acc accuracy ap auc auprc auroc bleu coverage dice elbo em f1 hit hits iou
@@ -24,6 +24,7 @@ _OF_SHARES = """acc accuracy ap auc auprc auroc coverage dice f1 iou jaccard map
     recall sensitivity specificity"""
 _SHARES = frozenset(_OF_SHARES.split())
 _LARGER_ALONE = frozenset(["score", "scores"])  # but a brier_score is a Brier score
+_HELD_OUT = frozenset(["val", "valid", "validation", "test", "eval", "dev"])
 _TURNED = frozenset(["neg", "negative", "minus"])
 
 _SEPARATORS = re.compile(r"[^A-Za-z0-9.]+")
@@ -54,6 +55,11 @@ def natural(metric: str) -> Direction | None:
     if larger == smaller:
         return None
     return "maximize" if larger != bool(words & _TURNED) else "minimize"
+
+
+def is_held_out(metric: str) -> bool:
+    """Whether a metric's name says that it is of data that was not trained on: ``val_loss``."""
+    return bool(_HELD_OUT & set(_words(metric)))
 
 
 def bounds(metric: str) -> tuple[float, float] | None:

@@ -22,6 +22,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from hpo.directions import is_held_out
+
 
 class HpoError(Exception):
     """Something that hpo can explain.
@@ -125,6 +127,13 @@ class SpaceExhaustedError(HpoError):
 def close(name: str, known: Iterable[str]) -> str | None:
     """The known name that is most like a misspelt one; None where none is."""
     return next(iter(difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)), None)
+
+
+def close_metric(metric: str, reported: Iterable[str]) -> str | None:
+    """The reported metric that may be meant; for one on held-out data, none on other data."""
+    if is_held_out(metric):
+        reported = filter(is_held_out, reported)
+    return close(metric, reported)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hpo.catalog import StudyRecord
-from hpo.errors import close
+from hpo.errors import close_metric
 from hpo.requirements import Check, checked
 
 
@@ -58,7 +58,7 @@ class Verdict:
             return f"{check.metric} should be {check.requirement}, and no trial has it"
         if check.value is not None:
             return check.sentence
-        near = close(check.metric, self.reported)
+        near = close_metric(check.metric, self.reported)
         meant = f"; did you mean '{near}'?" if near else ""
         return (
             f"{check.metric} should be {check.requirement}, and trial {self.trial} did not report "

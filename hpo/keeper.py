@@ -22,7 +22,7 @@ from hpo.catalog import StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError, StorageError
 from hpo.storage import DatabaseAwayError, Driver, Lease, LeaseLostError
-from hpo.trial import DRIVER, Failure, FailureKind
+from hpo.trial import Failure, FailureKind
 
 _MOST_SECONDS = 5.0  # between two looks, however long the lease
 
@@ -146,14 +146,13 @@ class Keeper:
             if trial is None:
                 continue
             seconds = max(0.0, driver.beat - lease.given) if driver else 0.0
-            gpu_seconds = seconds * trial.system_attrs.get(DRIVER, {}).get("n_gpus", 0.0)
             who = f"its driver ({named(driver.about)})" if driver else "its driver"
             how = "left" if driver and driver.ended else "died or fell silent"
             failure = Failure(FailureKind.LOST, f"{who} {how}")
             _log.warning("trial %d is taken over: %s", trial.number, failure.message)
             try:
                 most = self._max_retries
-                if not retries.retry(self._storage, lease.trial_id, failure, most, gpu_seconds):
+                if not retries.retry(self._storage, lease.trial_id, failure, most, seconds):
                     self._news.put(GivenUp(lease.trial_id))
             except (LeaseLostError, UpdateFinishedTrialError):  # this driver was frozen itself
                 continue

@@ -9,7 +9,16 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.storage import Storage, TooManyFailuresError
-from hpo.trial import ATTEMPTS, DRIVER, FAILURE, GPU_SECONDS, HISTORY, MLFLOW_RUN, Failure
+from hpo.trial import (
+    ATTEMPTS,
+    DRIVER,
+    FAILURE,
+    GPU_SECONDS,
+    HISTORY,
+    MLFLOW_RUN,
+    WALL_SECONDS,
+    Failure,
+)
 from hpo.words import counted
 
 
@@ -28,12 +37,12 @@ def n_lost(trial: FrozenTrial) -> int:
     return sum(bool(attempt["lost"]) for attempt in trial.system_attrs.get(HISTORY, []))
 
 
-def put_back(storage: Storage, trial_id: int, why: str, gpu_seconds: float = 0.0) -> None:
+def put_back(storage: Storage, trial_id: int, why: str, seconds: float = 0.0) -> None:
     """Lets a trial wait until somebody goes on with it from its last checkpoint.
 
     It did nothing wrong: this does not count as a retry.
     """
-    _note_end(storage, trial_id, why, lost=False, gpu_seconds=gpu_seconds)
+    _note_end(storage, trial_id, why, lost=False, seconds=seconds)
     storage.put_back(trial_id)
 
 
@@ -44,7 +53,7 @@ def fail(storage: Storage, trial_id: int, failure: Failure) -> None:
 
 
 def retry(
-    storage: Storage, trial_id: int, failure: Failure, most: int, gpu_seconds: float = 0.0
+    storage: Storage, trial_id: int, failure: Failure, most: int, seconds: float = 0.0
 ) -> bool:
     """Puts a trial back whose process died; if that was too often, it has failed (`fail`).
 
@@ -53,12 +62,12 @@ def retry(
         trial_id: The trial.
         failure: What to say of it when it is given up.
         most: How often it may be taken up again.
-        gpu_seconds: What the attempt took of GPUs.
+        seconds: How long the attempt took.
 
     Returns:
         Whether it was put back.
     """
-    _note_end(storage, trial_id, failure.message, lost=True, gpu_seconds=gpu_seconds)
+    _note_end(storage, trial_id, failure.message, lost=True, seconds=seconds)
     lost = n_lost(storage.get_trial(trial_id))
     if lost <= most:
         storage.put_back(trial_id)
@@ -82,7 +91,7 @@ def _is_failed(storage: Storage, trial_id: int, failure: Failure) -> bool:
     return True
 
 
-def _note_end(storage: Storage, trial_id: int, why: str, *, lost: bool, gpu_seconds: float) -> None:
+def _note_end(storage: Storage, trial_id: int, why: str, *, lost: bool, seconds: float) -> None:
     trial = storage.get_trial(trial_id)
     attrs = trial.system_attrs
     attempt = {
@@ -92,6 +101,14 @@ def _note_end(storage: Storage, trial_id: int, why: str, *, lost: bool, gpu_seco
         "last_step": trial.last_step,
     }
     storage.set_trial_system_attr(trial_id, HISTORY, [*attrs.get(HISTORY, []), attempt])
-    if gpu_seconds:
-        spent = attrs.get(GPU_SECONDS, 0.0) + gpu_seconds
+    if seconds:
+        note_spent(storage, trial_id, seconds)
+
+
+def note_spent(storage: Storage, trial_id: int, seconds: float) -> None:
+    """Adds the seconds of an attempt to what a trial took, of time and of GPUs."""
+    attrs = storage.get_trial(trial_id).system_attrs
+    storage.set_trial_system_attr(trial_id, WALL_SECONDS, attrs.get(WALL_SECONDS, 0.0) + seconds)
+    if n_gpus := attrs.get(DRIVER, {}).get("n_gpus"):
+        spent = attrs.get(GPU_SECONDS, 0.0) + n_gpus * seconds
         storage.set_trial_system_attr(trial_id, GPU_SECONDS, spent)

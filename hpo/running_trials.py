@@ -33,12 +33,10 @@ from hpo.trainers.config import FIELDS
 from hpo.trial import (
     BASELINE,
     CONSTRAINTS,
-    GPU_SECONDS,
     METRICS,
     MICRO_BATCH,
     N_STEPS,
     STOPPED_BY,
-    WALL_SECONDS,
     Failure,
     FailureKind,
     Stopped,
@@ -181,10 +179,7 @@ class RunningTrials:
         storage, trial_id = self._storage, running.id
         finite = {k: v for k, v in running.metrics.items() if math.isfinite(v)}
         storage.set_trial_user_attr(trial_id, METRICS, finite)
-        storage.set_trial_system_attr(trial_id, WALL_SECONDS, running.wall_seconds)
-        if running.gpu_seconds:
-            before = storage.get_trial(trial_id).system_attrs.get(GPU_SECONDS, 0.0)
-            storage.set_trial_system_attr(trial_id, GPU_SECONDS, before + running.gpu_seconds)
+        retries.note_spent(storage, trial_id, running.wall_seconds)
         if self._aims.several:
             storage.set_trial_system_attr(trial_id, N_STEPS, len(running.steps))
         match verdict:
@@ -218,7 +213,7 @@ class RunningTrials:
         running = self._trials[number]
         if not self._tries_smaller(running, failure):
             most = self._record.plan.spec.run.max_retries
-            retries.retry(self._storage, running.id, failure, most, running.gpu_seconds)
+            retries.retry(self._storage, running.id, failure, most, running.wall_seconds)
             self._end(number)
 
     def _tries_smaller(self, running: _RunningTrial, failure: Failure) -> bool:
@@ -238,7 +233,7 @@ class RunningTrials:
     def put_back(self, number: int, why: str) -> None:
         """Puts a trial back, to be taken up again from its last checkpoint."""
         running = self._trials[number]
-        retries.put_back(self._storage, running.id, why, running.gpu_seconds)
+        retries.put_back(self._storage, running.id, why, running.wall_seconds)
         self._end(number)
 
     def put_all_back(self, why: str) -> None:

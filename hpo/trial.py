@@ -342,7 +342,7 @@ class TrialRecord:
             `hpo.pruners.Decision`), and whether it was `audited`: run to its end all the same.
         failure: Why, when FAIL.
         attempts: 1, and one more for each time it was taken up again.
-        wall_seconds: Of the last attempt.
+        wall_seconds: Of all attempts that have ended; None before one has.
         mlflow_run_id: Its run in MLflow, once it is there.
         started_ms: When it started, in ms since the epoch.
         ended_ms: When it ended.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _P = ParamSpec("_P")
 
+NO_BEST = 1  # an error that is explained, as others
 GATE_FAILED = 3
 TOO_MANY_FAILURES = 4
 INTERRUPTED = 128  # plus the signal's number: 130 for Ctrl-C, 143 for SIGTERM

@@ -37,9 +37,10 @@ def check(
     advice = advise(plan)
     if as_json:
         with only_json(True):
-            data, tried, more = (None, None, []) if dry else try_one_step(plan)
+            data: list[str] = []
+            tried, more = (None, []) if dry else try_one_step(plan, data.append)
         said = {"advice": [asdict(each) for each in [*advice, *more]]}
-        print_json({**_plan_json(plan), **said, "data": data, "tried": tried})
+        print_json({**_plan_json(plan), **said, "data": next(iter(data), None), "tried": tried})
         return
     out = stdout()
     for line in _plan_lines(plan):
@@ -47,12 +48,8 @@ def check(
     for each in advice:
         out.print(f"{each.level:<10} {each}", markup=False)
     if not dry:
-        data, tried, more = try_one_step(plan)
-        for line in [
-            *([f"data       {data}"] if data else []),
-            tried,
-            *(f"{each.level:<10} {each}" for each in more),
-        ]:
+        tried, more = try_one_step(plan, lambda data: out.print(f"data       {data}", markup=False))
+        for line in [tried, *(f"{each.level:<10} {each}" for each in more)]:
             out.print(line, markup=False)
     stderr().print(f"[green]ok[/green]  Run it: hpo run {file}")
 

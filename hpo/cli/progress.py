@@ -190,7 +190,7 @@ class LiveProgress(PlainProgress):
     def ended(self, trial: TrialRecord, best: TrialRecord | None) -> None:
         """Counts it; only failures and new bests get a line that stays."""
         self._running.discard(trial.number)
-        if trial.wall_seconds is not None:
+        if trial.wall_seconds is not None and trial.state != "WAITING":
             self._durations.append(trial.wall_seconds)
         self._update(best)
         is_best = best is not None and best.number == trial.number

@@ -13,6 +13,7 @@ import typer
 from hpo.cli.app import (
     GATE_FAILED,
     INTERRUPTED,
+    NO_BEST,
     TOO_MANY_FAILURES,
     JsonOption,
     SetOption,
@@ -57,8 +58,9 @@ def run(
 ) -> None:
     """Run a study file, or go on with its study.
 
-    Exits with 0 when done and the gate passed, 1 on an error, 3 when the gate failed, 4 when
-    too many trials failed, and 130 when interrupted.
+    Exits with 0 when done and the gate passed, 1 on an error or when every trial was stopped, so
+    that none is the best, 3 when the gate failed, 4 when too many trials failed, and 130 when
+    interrupted.
     """
     from hpo import spec
 
@@ -203,6 +205,8 @@ def _run(
         raise typer.Exit(TOO_MANY_FAILURES)
     if result.verdict and not result.verdict.passed:
         raise typer.Exit(GATE_FAILED)
+    if not joins and _ends_without_best(result):
+        raise typer.Exit(NO_BEST)
 
 
 def _print(result: Result, console: Console, storage: str | None, *, as_json: bool) -> None:
@@ -224,8 +228,10 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         _print_failure(result, console)
     if result.outcome.state == "finished" and result.outcome.reason:
         console.print(f"Finished: {result.outcome.reason}{_to_go_on(result, name)}.", markup=False)
-    if result.best is None and result.verdict is None and result.outcome.state == "finished":
-        console.print(f"No best trial: {study.why_no_best()}", markup=False)
+    if _ends_without_best(result) or (
+        result.best is None and result.verdict is None and result.outcome.state == "finished"
+    ):
+        console.print(f"No best trial: {study.why_no_best()}{_to_have_one(study)}", markup=False)
     if sentence := stopping.sentence(study):
         console.print(f"Stopping: {sentence}.", markup=False)
     if sentence := _against_baseline(result):
@@ -234,6 +240,23 @@ def _print(result: Result, console: Console, storage: str | None, *, as_json: bo
         style = "green" if result.verdict.passed else "red"
         console.print(f"[{style}]{result.verdict.sentence}[/{style}]")
     console.print(f"All trials: hpo trials {name}{_mlflow_hint(study.tracking)}")
+
+
+def _ends_without_best(result: Result) -> bool:
+    """Whether a study has ended for good, and has no best trial since all were stopped."""
+    is_over = result.outcome.state == "finished" and not result.outcome.limit
+    return is_over and result.study.all_stopped
+
+
+def _to_have_one(study: StudyRecord) -> str:
+    """How to have a best trial where a rule has stopped all; empty elsewhere."""
+    from hpo.advice import instead_of_patience
+
+    if not study.all_stopped or study.plan.spec.stopping.rule == "none":
+        return ""
+    more = f"--set stopping.rule=none --set search.trials={2 * len(study.trials())}"
+    instead = instead_of_patience(study.plan)
+    return f" {instead or f'Let others run to their end: hpo resume {study.name} {more}'}"
 
 
 def _print_failure(result: Result, console: Console) -> None:

@@ -6,14 +6,14 @@ import math
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hpo.cli.app import stderr
-from hpo.errors import HpoError, close
+from hpo.errors import HpoError, close_metric
 from hpo.words import number
 
 if TYPE_CHECKING:
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
     from hpo.objectives.trainer import TrainerObjective
     from hpo.spec import Plan
     from hpo.trainers import Report
-    from hpo.trial import Failure, Stopped
+    from hpo.trial import Event, Failure, Stopped
 
 _PATIENCE_SECONDS = 5.0
+_METRIC_SECONDS = 10.0  # batches that are logged first may be many, and epochs long
 _DRAWN = 100  # configurations, to see how many can be trained
 _DRAWING_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """What a trial did until its second report.
+    """What a trial did until its second report, or until its metric came.
 
     Args:
         params: What was drawn.
@@ -41,7 +42,6 @@ class _Tried:
         result: Its end, if it came to that.
         seconds: What the last of it took.
         advice: What drawing it has told.
-        data: What it was trained on; None where hpo does not load it.
     """
 
     params: Mapping[str, Any]
@@ -49,7 +49,6 @@ class _Tried:
     result: Mapping[str, float] | Stopped | Failure | None
     seconds: float
     advice: Sequence[Advice]
-    data: str | None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -58,8 +57,12 @@ class _Tried:
         return metrics | dict(self.result if isinstance(self.result, Mapping) else {})
 
 
-def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
-    """Tries a trial; says of what data, what it did, and what that means for a study.
+def try_one_step(plan: Plan, tell_data: Callable[[str], object]) -> tuple[str, list[Advice]]:
+    """Tries a trial; says what it did, and what that means for a study.
+
+    Args:
+        plan: The study.
+        tell_data: Called with what data was read, if hpo reads it, before the trial begins.
 
     Raises:
         HpoError: it failed, or a study could not judge such trials.
@@ -67,14 +70,14 @@ def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
     from hpo.search_spaces.flow import flow
     from hpo.trial import ITSELF, Failure, Stopped
 
-    tried = _tried(plan)
+    tried = _tried(plan, tell_data)
     steps, end, seconds = tried.steps, tried.result, tried.seconds
     if isinstance(end, Failure):
         message = f"a trial failed: {end.sentence}\n  with {flow(tried.params)}"
         raise HpoError(message, end.place)
     if isinstance(end, Stopped):
         why = "" if end.reason == ITSELF else f": {end.reason}"
-        return tried.data, f"tried      one trial, which stopped itself{why}", []
+        return f"tried      one trial, which stopped itself{why}", []
     if end is not None or plan.spec.objective.trainer:
         # A function may report a loss as it goes and return its metric at the end.
         _demand_metrics(plan, tried)
@@ -82,17 +85,18 @@ def try_one_step(plan: Plan) -> tuple[str | None, str, list[Advice]]:
     values = ", ".join(f"{name} {number(value)}" for name, value in shown.items())
     advice = [*tried.advice, *_advice_of(plan, tried)]
     if not steps:
-        return tried.data, f"tried      one trial, {seconds:.2f} s: {values}", advice
+        return f"tried      one trial, {seconds:.2f} s: {values}", advice
     # A command's steps are read together, so nobody knows what each took.
     pace = f", {seconds:.2f} s" if plan.spec.objective.command is None else ""
     estimate = _estimate(plan, seconds) if pace else ""
-    return tried.data, f"tried      one step{pace}: {values}{estimate}", advice
+    return f"tried      one step{pace}: {values}{estimate}", advice
 
 
-def _tried(plan: Plan) -> _Tried:
+def _tried(plan: Plan, tell_data: Callable[[str], object]) -> _Tried:
     """Runs a trial to its second report, in a folder that is thrown away.
 
-    The first step pays for what is done once in a process; the second tells what steps cost.
+    The first step pays for what is done once in a process; the second tells what steps cost. Where
+    neither has the metric, it goes on for some seconds: batches may be logged before an epoch is.
     """
     from hpo import objectives
     from hpo.executors import InlineExecutor
@@ -103,6 +107,8 @@ def _tried(plan: Plan) -> _Tried:
         # A command that logs to MLflow does so in there, too.
         mlflow = f"sqlite:///{folder}/mlflow.db" if tracking_uri(plan.spec.tracking) else "none"
         objective = objectives.build(plan, mlflow)
+        if data := _data(plan, objective):
+            tell_data(data)
         params, advice = _chosen(plan, objective)
         executor = InlineExecutor(objective)
         executor.start(Job(0, plan.config(params), plan.spec.search.seed, Path(folder)))
@@ -112,10 +118,21 @@ def _tried(plan: Plan) -> _Tried:
             started = time.perf_counter()
             events += executor.events()
         seconds = time.perf_counter() - started
+        awaited = [m for m in plan.spec.objective.metrics if m in _demanded(plan, ended=False)]
+        while not _has_come(awaited, events) and time.perf_counter() - started < _METRIC_SECONDS:
+            events += executor.events()
         executor.stop(0)
     steps = [event.report for event in events if isinstance(event, Reported)]
     end = events[-1].result if isinstance(events[-1], Ended) else None
-    return _Tried(params, steps, end, seconds, advice, _data(plan, objective))
+    return _Tried(params, steps, end, seconds, advice)
+
+
+def _has_come(awaited: Collection[str], events: Sequence[Event]) -> bool:
+    """Whether a trial has ended, or has reported all that is waited for."""
+    from hpo.trial import Reported
+
+    reports = [event.report.metrics for event in events if isinstance(event, Reported)]
+    return len(reports) < len(events) or set(awaited) <= set().union(*reports)
 
 
 def _data(plan: Plan, objective: Objective) -> str | None:
@@ -188,7 +205,9 @@ def _untrainable(params: Mapping[str, Any], why: Failure) -> HpoError:
 @contextmanager
 def _told_to_wait() -> Iterator[None]:
     """Says what is waited for, where that takes long."""
-    text = "Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."
+    text = (
+        "Waiting for a trial's second report or its metric; Ctrl-C ends it, and --dry tries none."
+    )
     timer = threading.Timer(_PATIENCE_SECONDS, stderr().print, [text])
     timer.daemon = True
     timer.start()
@@ -198,10 +217,10 @@ def _told_to_wait() -> Iterator[None]:
         timer.cancel()
 
 
-def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:
+def _demanded(plan: Plan, *, ended: bool) -> dict[str, str]:
     """The metrics that a study needs, and the keys that name them.
 
-    Without those that a trial tells at its end alone, where it has not come to that.
+    Without those that a trial tells at its end alone, where it has not `ended`.
     """
     objective = plan.spec.objective
     named = {
@@ -212,7 +231,7 @@ def _demanded(plan: Plan, tried: _Tried) -> dict[str, str]:
     keys: dict[str, str] = {}
     for key, names in named.items():
         keys |= {name: key for name in names if name not in keys}
-    if tried.result is not None:
+    if ended:
         return keys
     if objective.metrics_from == "mlflow":
         return {name: key for name, key in keys.items() if name in objective.metrics}
@@ -229,9 +248,9 @@ def _demand_metrics(plan: Plan, tried: _Tried) -> None:
     from hpo.trial import Failure
 
     objective, metrics = plan.spec.objective, tried.metrics
-    for metric, key in _demanded(plan, tried).items():
+    for metric, key in _demanded(plan, ended=tried.result is not None).items():
         if metric not in metrics:
-            near = close(metric, metrics)
+            near = close_metric(metric, metrics)
             meant = f"Did you mean '{near}'? " if near else ""
             raise HpoError(
                 f"{Failure.without(metric, metrics).message}.",
@@ -272,9 +291,9 @@ def _advice_of(plan: Plan, tried: _Tried) -> Iterator[Advice]:
         "constraints": "a trial that never does breaks it",
         "gate": "the gate fails if the best trial never does",
     }
-    demanded = {} if tried.result is not None else _demanded(plan, tried)
+    demanded = {} if tried.result is not None else _demanded(plan, ended=False)
     for name in (name for name in demanded if name not in metrics):
-        near = close(name, metrics)
+        near = close_metric(name, metrics)
         meant = f"; did you mean '{near}'?" if near else "."
         yield Advice(
             "warning",

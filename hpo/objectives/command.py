@@ -30,7 +30,15 @@ from hpo.errors import ObjectiveError
 from hpo.objectives import Steps
 from hpo.objectives.outputs import LAST_LINES, how_it_ended, last_lines, put_aside
 from hpo.objectives.process_group import ProcessGroup
-from hpo.objectives.readings import JsonLines, Logged, Patterns, Reading, Source
+from hpo.objectives.readings import (
+    JsonLines,
+    Logged,
+    Patterns,
+    Reading,
+    Source,
+    in_file,
+    is_csv,
+)
 from hpo.places import CHECKPOINTS
 from hpo.templates import CONFIG, STDERR, STDOUT
 from hpo.trainers import Report
@@ -45,6 +53,9 @@ _SECONDS_BETWEEN_READS = 0.1
 _MESSAGE_LENGTH = 300
 _LINE_LENGTH = 100
 _LINES_LOOKED_AT = 1_000
+_PARENTS = 3  # of the study file's folder, in which a file that it lacks is looked for
+_FILE = re.compile(r"[\w./-]{1,100}")
+_WHERE = "commands run in the study file's folder"
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception)\b")
 _NO_MEMORY = re.compile(
@@ -80,6 +91,7 @@ class CommandObjective:
         assert plan.spec.objective.command is not None  # noqa: S101 - checked with the file
         self._command = plan.spec.objective.command
         self._objective = plan.spec.objective
+        self._wanted = {*plan.spec.objective.metrics, *plan.spec.constraints, *plan.spec.gate}
         self._run = plan.spec.run
         self._study = plan.spec.name
         self._folder = plan.folder
@@ -122,7 +134,10 @@ class CommandObjective:
             status = "FAILED" if group.code else "FINISHED"
             if group.code:
                 logs = self._objective.metrics_from == "mlflow"
-                return _failure(group.code, directory, _OTHER_RUN if logs else {})
+                hints = dict(_OTHER_RUN) if logs else {}
+                for word, there in _elsewhere(self._command, self._folder):
+                    hints[re.escape(word)] = f"{_WHERE}: write {there} for {word}"
+                return _failure(group.code, directory, hints)
             return metrics or self._unread(directory) or {}
         finally:
             if group is not None:
@@ -205,14 +220,14 @@ class CommandObjective:
     def _source(self, job: Job, directory: Path) -> Source:
         given = self._objective.metrics_from
         if given == "stdout":
-            return JsonLines(directory / STDOUT)
+            return JsonLines(directory / STDOUT, self._wanted)
         if given == "mlflow":
             from hpo.mlflow_server.script_runs import ScriptRun  # imports mlflow: 3 seconds
 
             assert self._runs is not None  # noqa: S101 - checked when it was built
             return Logged(ScriptRun(self._runs, job.trial), self._objective.metrics)
         if given.file is not None:
-            return JsonLines(directory / given.file)
+            return in_file(directory / given.file, self._wanted)
         return Patterns(given.regex or {}, [directory / STDOUT, directory / STDERR])
 
     @property
@@ -266,6 +281,8 @@ def _demand(program: str | None, folder: Path) -> None:
         raise ObjectiveError(f"there is no command '{program}' in $PATH.", there)
     if path.is_file():
         raise ObjectiveError(f"{path} cannot be executed.", f"Type: chmod +x {path}")
+    for _, elsewhere in _elsewhere([program], folder):
+        raise ObjectiveError(f"there is no program {path}.", f"Write {elsewhere}, since {_WHERE}.")
     raise ObjectiveError(f"there is no program {path}.", "Is its path right, from the study file?")
 
 
@@ -274,6 +291,17 @@ def _code(command: templates.Command, folder: Path) -> Iterator[Path]:
     for word in command.split() if isinstance(command, str) else command:
         yield folder / word
         yield folder / f"{word.replace('.', '/')}.py"
+
+
+def _elsewhere(command: templates.Command, folder: Path) -> Iterator[tuple[str, str]]:
+    """Files that a command names and that lie near its folder, with their paths from there."""
+    for word in command.split() if isinstance(command, str) else command:
+        if not _FILE.fullmatch(word) or (folder / word).exists():
+            continue
+        for near in (Path.cwd(), *folder.parents[:_PARENTS]):
+            if (near / word).is_file():
+                yield word, os.path.relpath(near / word, folder)
+                break
 
 
 def _path() -> str:
@@ -335,6 +363,11 @@ def _of_file(path: Path, name: str, metric: str) -> str:
         where = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         return f"it wrote no {name} into {where}"
     lines = last_lines(path)
+    if is_csv(name):
+        rows = "metrics are rows of numbers below names, by commas"
+        return (
+            f"its {name} {f'ends with {_quoted(lines[-1])}' if lines else 'is empty'}, and {rows}"
+        )
     whole = " ".join(line.strip() for line in lines)
     line = whole if _value_in(whole, metric) is not None else lines[-1].strip() if lines else ""
     holds = f"says {_quoted(line)}" if lines else "is empty"

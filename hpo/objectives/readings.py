@@ -5,6 +5,7 @@ A source is read again and again while the command runs, and once more when it h
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import math
@@ -12,10 +13,10 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from hpo.mlflow_server.script_runs import ScriptRun
@@ -59,16 +60,18 @@ class Source:
 class JsonLines(Source):
     """Lines that are JSON objects, or one JSON object on many lines, which may be written anew.
 
-    The numbers in an object are metrics; a whole `step`, or else `epoch`, is the step. Any other
-    `step` is left out. Of an object written anew those without a step are read at the end alone:
-    how many of them anybody sees before is chance.
+    The numbers in an object are metrics, those of an object in it under its name and theirs,
+    ``val/loss``; a whole `step`, or else `epoch`, is the step. Any other `step` is left out. Of an
+    object written anew those without a step are read at the end alone: how many of them anybody
+    sees before is chance.
 
     Args:
         path: What the command writes; it need not be there yet.
+        wanted: Metrics that are to be found under other spellings of their names, too.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, wanted: Collection[str] = ()) -> None:
+        self._path, self._wanted = path, wanted
         self._tail = Tail(path)
         self._written: tuple[int, int] | None = None
         self._latest: Reading | None = None
@@ -81,7 +84,7 @@ class JsonLines(Source):
             list(lines)  # are parts of it
             readings: Iterable[Reading | None] = [whole]
         else:
-            readings = map(_of_json, lines)
+            readings = (_of_json(line, self._wanted) for line in lines)
         for reading in filter(None, readings):
             # A line without a step counts, though it says the same as the one before.
             counts = whole is None and reading.step is None
@@ -98,7 +101,59 @@ class JsonLines(Source):
         if found.st_size > _CHUNK_BYTES or (written == self._written and not last):
             return None
         self._written = written
-        return _of_json(self._path.read_text(encoding="utf-8", errors="replace"))
+        return _of_json(self._path.read_text(encoding="utf-8", errors="replace"), self._wanted)
+
+
+class CsvRows(Source):
+    """Rows of numbers under a line of names, with commas, as loggers of Lightning and Keras write.
+
+    Cells are metrics, and a step, by the rules of `JsonLines`; those that are empty or no number
+    are left out. The file is read anew when it has changed: a logger writes it again whole when
+    there is another column, or each time.
+
+    Args:
+        path: What the command writes; it need not be there yet.
+        wanted: Metrics that are to be found under other spellings of their names, too.
+    """
+
+    def __init__(self, path: Path, wanted: Collection[str] = ()) -> None:
+        self._path, self._wanted = path, wanted
+        self._written: tuple[int, int] | None = None
+        self._n_read = 0
+
+    def read(self, *, last: bool) -> Iterator[Reading]:
+        """What stands in rows that are new."""
+        header, *rows = self._lines(last=last) or [""]
+        names = next(csv.reader([header]), [])
+        new = rows[self._n_read :]
+        self._n_read += len(new)
+        for cells in csv.reader(new):
+            found = {name: _of_cell(cell) for name, cell in zip(names, cells, strict=False) if name}
+            metrics = {name: value for name, value in found.items() if value is not None}
+            if reading := _reading(metrics, self._wanted):
+                yield reading
+
+    def _lines(self, *, last: bool) -> list[str]:
+        """All lines that are written to their end, and at the last the one that is not."""
+        if not self._path.exists():
+            return []
+        found = self._path.stat()
+        written = found.st_size, found.st_mtime_ns
+        if written == self._written and not last:
+            return []
+        self._written = written
+        text = self._path.read_text(encoding="utf-8-sig", errors="replace")
+        return (text if last else text[: text.rfind("\n") + 1]).splitlines()
+
+
+def in_file(path: Path, wanted: Collection[str]) -> Source:
+    """What reads a file of metrics, by the end of its name."""
+    return (CsvRows if is_csv(path.name) else JsonLines)(path, wanted)
+
+
+def is_csv(name: str) -> bool:
+    """Whether a file of that name has rows, and no JSON."""
+    return name.lower().endswith(".csv")
 
 
 class Patterns(Source):
@@ -209,19 +264,35 @@ class Tail:
                 yield chunk
 
 
-def _of_json(text: str) -> Reading | None:
+def _of_json(text: str, wanted: Collection[str]) -> Reading | None:
     """The numbers in a JSON object; None where there are none."""
     if not text.lstrip().startswith("{"):
         return None
     try:
-        values = json.loads(text)
+        metrics = dict(_numbers(json.loads(text)))
     except (ValueError, RecursionError):
         return None
-    metrics = {
-        name: _as_float(value)
-        for name, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
+    return _reading(metrics, wanted)
+
+
+def _numbers(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
+    """The numbers in a JSON object and in the objects in it, with their names."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{within}{name}/")
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield within + name, _as_float(value)
+
+
+def _of_cell(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _reading(metrics: dict[str, float], wanted: Collection[str]) -> Reading | None:
+    """What stands on one line, with its step, under names that are wanted; None of no metrics."""
     for name in ("step", "epoch"):
         step = _as_step(metrics.get(name))
         if step is not None:
@@ -229,7 +300,18 @@ def _of_json(text: str) -> Reading | None:
             break
     if metrics.pop("step", None) is not None:
         _say_that_steps_are_whole()
-    return Reading(step, metrics) if metrics else None
+    names = {name: name for name in metrics}
+    for metric in wanted:
+        alike = [name for name in metrics if _spelt(name) == _spelt(metric)]
+        if len(alike) == 1:  # of two nobody knows which is meant
+            names[alike[0]] = metric
+    found = {names[name]: value for name, value in metrics.items()}
+    return Reading(step, found) if found else None
+
+
+def _spelt(name: str) -> str:
+    """A metric's name without regard to how its part is set off: val_loss, val.loss, val/loss."""
+    return re.sub(r"[./]", "_", name)
 
 
 @cache

@@ -182,6 +182,6 @@ class _Lengths:
             return max(0, round(horizon) - self.run(trial))
         told = self.plan.epochs(trial.params)
         whole = round(told * self.stretch) if told else self.longest
-        if ends_early(self.plan):
+        if self.longest and ends_early(self.plan):
             whole = min(whole, self.longest)
         return max(0, whole - self.run(trial))

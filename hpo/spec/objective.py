@@ -39,7 +39,8 @@ class MetricsFrom(Strict):
 
     file: str | None = Field(
         None,
-        description="A file in the trial's folder with JSON lines, or one object written anew.",
+        description="A file in the trial's folder with JSON lines, or one object written anew; "
+        "or with rows, if its name ends in .csv.",
     )
     regex: dict[str, str] | None = Field(
         None, description="By metric, a pattern whose one group is its value; also for `step`."

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def test_a_line_that_is_nearly_a_metric_is_quoted(tmp_path: Path, code: str, lin
         ("print('loss ... .25 of 9')", "loss ... .25 of 9", 0.25),
         ("print('loss -> -0.3')", "loss -> -0.3", -0.3),
         ("print('train_loss 7 loss: 3e-1')", "train_loss 7 loss: 3e-1", 0.3),
-        ("import json; print(json.dumps({'m': {'loss': 0.5}}))", '{"m": {"loss": 0.5}}', 0.5),
+        ("import json; print(json.dumps([{'loss': 0.5}]))", '[{"loss": 0.5}]', 0.5),
         (
             "import logging; logging.basicConfig(level=20); logging.info('{\"loss\": 1}')",
             'INFO:root:{"loss": 1}',
@@ -181,7 +182,7 @@ FOLDER = "the trial's folder, which is {directory} and $HPO_TRIAL_DIRECTORY"
         (
             "import os; open(os.environ['HPO_TRIAL_DIRECTORY'] + '/m.csv', 'w').write('loss,1\\n')",
             {"file": "m.csv"},
-            'its m.csv says `loss,1`, and metrics are JSON lines: {"loss": 0.1}',
+            "its m.csv ends with `loss,1`, and metrics are rows of numbers below names, by commas",
         ),
         (
             f"import os\n{WRITE_PRETTY}",
@@ -307,11 +308,33 @@ with path.open("w") as file:
     steps = objective(tmp_path, script, metrics_from={"file": "metrics.json"})(job(tmp_path))
     for epoch in (1, 2, 3):
         report = next(steps)
-        assert (report.step, dict(report.metrics)) == (epoch, {"loss": 1 / epoch})
+        assert (report.step, dict(report.metrics)) == (
+            epoch,
+            {"loss": 1 / epoch, "by_class/loss": 7},
+        )
         (tmp_path / f"go{epoch}").touch()
     rest, metrics = ran(steps)
     assert rest == []
-    assert metrics == {"loss": 0.25, "size": 9}
+    assert metrics == {"loss": 0.25, "by_class/loss": 7, "size": 9}
+
+
+def test_a_csv_file_is_read_row_by_row(tmp_path: Path) -> None:
+    script = """
+import os, time
+from pathlib import Path
+path = Path(os.environ["HPO_TRIAL_DIRECTORY"]) / "metrics.csv"
+with path.open("w") as file:
+    print("epoch,loss", file=file)
+    for epoch in (1, 2):
+        print(f"{epoch},{1 / epoch}", file=file, flush=True)
+        while not Path(f"go{epoch}").exists(): time.sleep(0.01)
+"""
+    steps = objective(tmp_path, script, metrics_from={"file": "metrics.csv"})(job(tmp_path))
+    for epoch in (1, 2):
+        report = next(steps)
+        assert (report.step, dict(report.metrics)) == (epoch, {"loss": 1 / epoch})
+        (tmp_path / f"go{epoch}").touch()
+    assert ran(steps) == ([], {"loss": 0.5})
 
 
 def test_a_metrics_file_is_read_as_it_grows_and_an_earlier_attempts_is_put_aside(
@@ -736,3 +759,30 @@ def test_metrics_from_mlflow_need_mlflow(tmp_path: Path) -> None:
 
     with pytest.raises(ObjectiveError, match="tracking is off"):
         objectives.build(plan, "none")
+
+
+@pytest.mark.parametrize("called_in", ["", "tools"])
+def test_a_script_beside_the_study_files_folder_is_told_how_to_be_called(
+    folder: Folder, called_in: str
+) -> None:
+    for place in ("tools", "configs"):
+        (folder.path / place).mkdir()
+    script = folder.path / called_in / "train.py"
+    script.write_text("print('{\"loss\": 1}')\n", encoding="utf-8")
+    there = "../train.py" if not called_in else "../tools/train.py"
+    values = {
+        "objective": {"command": "python train.py", "metric": "loss"},
+        "space": {"x": {"float": [0, 1]}},
+        "tracking": "none",
+    }
+    (folder.path / "configs/s.yaml").write_text(json.dumps(values), encoding="utf-8")
+    at = replace(folder, path=folder.path / called_in)
+    file = str(folder.path / "configs/s.yaml")
+
+    told = at.hpo("check", file)
+    assert told.code == 1
+    assert f"; commands run in the study file's folder: write {there} for train.py" in told.err
+    assert at.hpo("check", file, "--set", f"objective.command=python {there}").code == 0
+
+    program = at.hpo("check", file, "--set", "objective.command=./train.py")
+    assert f"Write {there}, since commands run in the study file's folder" in program.err

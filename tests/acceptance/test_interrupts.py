@@ -174,6 +174,18 @@ def test_an_interrupted_study_is_shown_and_says_how_to_go_on(folder: Folder) -> 
     assert "interrupted" in folder.hpo("studies").out
 
 
+def test_the_seconds_of_a_trial_are_those_of_all_its_attempts(folder: Folder) -> None:
+    assert interrupt(folder, prepared(folder, study()), signal.SIGINT) == 130
+    first = folder.trials("s")[4]["wall_seconds"]
+    assert first > 0
+
+    folder.write("go", "")
+    assert folder.hpo("resume", "s").code == 0
+    trial = folder.trials("s")[4]
+    assert trial["wall_seconds"] > first
+    assert f", in {trial['wall_seconds']:.1f} s" in folder.hpo("why", "s", "4").out
+
+
 def test_an_interrupted_generator_is_closed_and_runs_its_finally(folder: Folder) -> None:
     file = prepared(folder, study(function="steps"))
 

@@ -132,9 +132,9 @@ def test_optunas_other_rules_stop_trials_and_say_why(
         values["run"] = {"workers": workers}
     done = folder.hpo("run", folder.study(values))
 
-    assert done.code == 0, done.err
     stopped = [trial for trial in folder.trials("s") if trial["state"] == "PRUNED"]
     assert stopped
+    assert done.code == (1 if len(stopped) == 8 else 0), done.err
     assert all(trial["stopped_by"].startswith(f"{rule['rule']} at step ") for trial in stopped)
     if not workers:
         (second,) = [trial for trial in stopped if trial["trial"] == 2]
@@ -169,3 +169,42 @@ def test_a_rule_judges_by_the_objectives_metric_alone(folder: Folder) -> None:
     folder.hpo("run", folder.study(study({"rule": "asha"}, "reports_another")))
 
     assert folder.states("s") == {"COMPLETE": 8}
+
+
+def test_a_study_whose_trials_were_all_stopped_says_why_there_is_no_best(folder: Folder) -> None:
+    values = study({"rule": "patience", "patience": 3}, "rises")
+    done = folder.hpo("run", folder.study(values))
+
+    assert done.code == 1
+    assert (
+        "No best trial: none of 8 trials is complete, as the best has to be: 8 were stopped, "
+        "trial 7 by patience at step 5: no better than 7.1 for 4 steps. Let others run to their "
+        "end: hpo resume s --set stopping.rule=none --set search.trials=16\n"
+    ) in done.err
+
+    more = ("--set", "stopping.rule=none", "--set", "search.trials=16")
+    assert folder.hpo("resume", "s", *more).code == 0
+    assert folder.states("s") == {"PRUNED": 8, "COMPLETE": 8}
+
+
+def test_trials_that_all_stopped_themselves_have_no_rule_to_change(folder: Folder) -> None:
+    done = folder.hpo("run", folder.study(study("none", "gives_up")))
+
+    assert done.code == 1
+    assert "8 were stopped, trial 7 by not worth it.\n" in done.err
+
+
+def test_early_stopping_of_a_trainer_is_its_own_field(folder: Folder) -> None:
+    values = study({"rule": "patience", "patience": 1})
+    values["objective"] = {
+        "trainer": "classifier", "data": "iris", "metric": "val_loss", "epochs": 30
+    }  # fmt: skip
+    values["space"] = {"learning_rate": 10.0, "patience": 20, "depth": [0, 1]}
+    values["search"] = {"sampler": "grid"}
+    done = folder.hpo("run", folder.study(values))
+
+    assert done.code == 1
+    advice = "Early stopping is the trainer's own field, `space: {patience: 5}`"
+    assert done.err.count(advice) == 2  # before the first trial, and at the end
+    saved = folder.hpo("show", "s", "--json").json["early_stopping"]
+    assert saved["steps_run"] + saved["steps_saved"] == 60  # though none has shown how long one is

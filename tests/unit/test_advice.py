@@ -216,3 +216,23 @@ def test_a_stopping_option_that_can_never_act_is_noted(
         assert found(stopping, None) == []
         # Own code may report iterations beside its epochs.
         assert advice({"function": "mine:train"}, {"epochs": [1, 2, 3]}, stopping=stopping) == []
+
+
+@pytest.mark.parametrize(
+    ("stopping", "objective", "n"),
+    [
+        ({"rule": "patience"}, {"trainer": "classifier", "data": "digits"}, 1),
+        ({"rule": "patience"}, {"function": "mine:train"}, 0),
+        ({"rule": "patience", "wrapped": "median"}, {"trainer": "classifier", "data": "digits"}, 0),
+        ({"rule": "median"}, {"trainer": "classifier", "data": "digits"}, 0),
+    ],
+)
+def test_a_trainers_trials_are_not_ended_by_a_rule_that_ends_all(
+    stopping: dict[str, Any], objective: dict[str, Any], n: int
+) -> None:
+    found = advice(
+        {"metric": "val_loss", "epochs": 30, **objective}, {"learning_rate": LR}, stopping=stopping
+    )
+
+    told = [each for each in found if "space: {patience: 5}" in each.message]
+    assert [(each.level, each.path) for each in told] == [("warning", "stopping.rule")] * n

@@ -19,6 +19,10 @@ PER_STEP = (
 )
 AT_END = "def train(trial):\n    return {'loss': 1.0, 'n_parameters': 17920.0}\n"
 SAYS_NOTHING = "def train(trial):\n    return {}\n"
+BATCHES_FIRST = (
+    "import json\nfor batch in range(6):\n    print(json.dumps({'step': batch, 'loss': 1.0}))\n"
+    "print(json.dumps({'epoch': 1, 'val_loss': 0.5}))\n"
+)
 STOPS = "import optuna\n\n\ndef train(trial):\n    raise optuna.TrialPruned\n"
 
 Checked = Callable[..., dict[str, Any]]
@@ -46,7 +50,10 @@ def checked(
     return run
 
 
-def test_a_metric_that_no_step_has_is_warned_of(checked: Checked) -> None:
+def test_a_metric_that_no_step_has_is_warned_of(
+    checked: Checked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.cli.tried._METRIC_SECONDS", 0.0)
     (found,) = checked(PER_STEP, metric="val_accuracy")["advice"]
 
     assert (found["level"], found["path"]) == ("warning", "objective.metric")
@@ -62,13 +69,30 @@ def test_so_is_one_of_the_gate_or_a_constraint(checked: Checked, key: str) -> No
     assert "no 'accuracy'" in found["message"]
 
 
-def test_one_of_a_command_is_too(checked: Checked) -> None:
+def test_one_of_a_command_is_too(checked: Checked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hpo.cli.tried._METRIC_SECONDS", 0.0)
     script = 'import json\nfor i in range(3):\n    print(json.dumps({"step": i, "val_acc": 1}))\n'
 
     (found,) = checked(script, metric="acc", command="python mine.py {x}")["advice"]
 
     assert found["path"] == "objective.metric"
     assert found["message"].endswith("'val_acc'?")
+
+
+def test_a_metric_that_comes_after_many_reports_is_waited_for(checked: Checked) -> None:
+    told = checked(BATCHES_FIRST, metric="val_loss", command="python mine.py {x}")
+
+    assert told["advice"] == []
+
+
+def test_one_that_never_comes_is_an_error_and_no_loss_of_training_is_meant(
+    checked: Checked,
+) -> None:
+    script = BATCHES_FIRST.replace("val_loss", "test_acc")
+    with pytest.raises(HpoError, match="no metric 'val_loss' was reported") as raised:
+        checked(script, metric="val_loss", command="python mine.py {x}")
+
+    assert raised.value.next_step == "Name one of them as objective.metric, or report it."
 
 
 def test_metrics_that_are_there_need_no_word(checked: Checked) -> None:
@@ -104,7 +128,9 @@ def test_what_keeps_it_waiting_is_told(checked: Checked, monkeypatch: pytest.Mon
     waits = "[t.join() for t in threading.enumerate() if isinstance(t, threading.Timer)]"
     checked(f"import threading\n\n\ndef train(trial):\n    {waits}\n    return {{'loss': 1.0}}\n")
 
-    assert said == ["Waiting for a trial's second report; Ctrl-C ends it, and --dry tries none."]
+    assert said == [
+        "Waiting for a trial's second report or its metric; Ctrl-C ends it, and --dry tries none."
+    ]
 
 
 def test_a_count_is_shown_as_one(checked: Checked) -> None:
@@ -191,3 +217,16 @@ def test_what_data_a_trainer_reads_is_told(trained: Checked) -> None:
 
 def test_what_data_own_code_reads_is_not_known(checked: Checked) -> None:
     assert checked(AT_END)["data"] is None
+
+
+def test_what_data_was_read_is_told_though_no_trial_can_begin(
+    trained: Checked, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = {"batch_size": 512, "learning_rate": {"float": [0.01, 0.02]}}
+    with pytest.raises(HpoError):
+        trained(space)
+    capsys.readouterr()
+
+    with pytest.raises(HpoError, match="a trial cannot begin"):
+        check(Path("s.yaml"))
+    assert "data       25 examples, 2 features" in capsys.readouterr().out

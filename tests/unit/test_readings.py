@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hpo.objectives import readings
-from hpo.objectives.readings import JsonLines, Patterns, Reading
+from hpo.objectives.readings import CsvRows, JsonLines, Patterns, Reading, in_file
 
 
 @pytest.mark.parametrize("step", ["1.5", "-1", "99999999999", "NaN"])
@@ -79,3 +79,62 @@ def test_of_two_streams_with_one_metric_each_counts_its_own(tmp_path: Path) -> N
     found = list(Patterns(patterns, [tmp_path / "out", tmp_path / "err"]).read(last=True))
 
     assert [reading.step for reading in found] == [1, 2, 1, 2]
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val.loss", "val/loss"])
+def test_numbers_in_an_object_are_metrics_in_the_spelling_that_is_wanted(
+    tmp_path: Path, metric: str
+) -> None:
+    (tmp_path / "out").write_text(
+        '{"epoch": 0, "train": {"loss": 2, "of": {"batch": [1], "n": 3}}, "val": {"loss": 1.0}}\n',
+        encoding="utf-8",
+    )
+
+    assert list(JsonLines(tmp_path / "out", [metric]).read(last=True)) == [
+        Reading(0, {"train/loss": 2.0, "train/of/n": 3.0, metric: 1.0})
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"val_loss": 3.0, "val": {"loss": 1.0}}', '{"val": {"loss": 1.0}, "val.loss": 3.0}'],
+)
+def test_a_metric_of_which_there_are_two_spellings_is_as_it_is_written(
+    tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "out").write_text(line, encoding="utf-8")
+
+    (found,) = JsonLines(tmp_path / "out", ["val_loss"]).read(last=True)
+    assert found.metrics["val/loss"] == 1.0
+    assert found.metrics.get("val_loss", 3.0) == 3.0
+
+
+def test_rows_of_a_csv_file_are_read_as_they_come_under_any_columns(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    source = CsvRows(file, ["val_loss"])
+    assert list(source.read(last=False)) == []
+
+    file.write_text("epoch,step,train_loss\n0,9,0.5\n0,19,0.", encoding="utf-8")
+    assert list(source.read(last=False)) == [Reading(9, {"epoch": 0.0, "train_loss": 0.5})]
+    assert list(source.read(last=False)) == []
+
+    # A column is new, so that all is written again.
+    rows = "epoch,step,val/loss,train_loss\n0,9,,0.5\n0,19,,0.25\n0,19,nan,\n1,,1,\n,29,,\n"
+    file.write_text(rows, encoding="utf-8")
+    first, second, third = source.read(last=True)
+    assert first == Reading(19, {"epoch": 0.0, "train_loss": 0.25})
+    assert (second.step, *map(str, second.metrics.values())) == (19, "0.0", "nan")
+    assert third == Reading(1, {"val_loss": 1.0})
+
+    file.write_text("epoch,step\n", encoding="utf-8")  # is about to be written again
+    assert list(source.read(last=False)) == []
+
+
+def test_a_csv_file_that_r_writes_has_quotes_and_numbered_rows(tmp_path: Path) -> None:
+    (tmp_path / "m.CSV").write_bytes(
+        b'"","epoch","loss","by"\r\n"1",1,0.5,"sgd"\r\n"2",2,NA,"sgd"\r\n"3",3,Inf,"sgd"'
+    )
+
+    found = in_file(tmp_path / "m.CSV", ["loss"]).read(last=True)
+
+    assert list(found) == [Reading(1, {"loss": 0.5}), Reading(3, {"loss": float("inf")})]

@@ -633,6 +633,23 @@ def test_what_is_wrong_in_a_folder_of_images_is_told(tmp_path: Path) -> None:
         load(source, seed=0)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.6])
+def test_of_several_images_that_cannot_be_read_all_are_counted(
+    tmp_path: Path, share: float
+) -> None:
+    """Those that are no images, and those of which only the beginning is there."""
+    source = gallery(tmp_path)
+    paths = sorted((tmp_path / "pictures").rglob("*.png"))
+    for path in paths[:4]:
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(DataError) as caught:
+        load(source, seed=0)
+    said = str(caught.value)
+    assert said.startswith("4 of 20 images are of no use: the image ")
+    assert [str(path) in said for path in paths[:4]] == [True, True, True, False]
+    assert said.endswith("; and so on.")
+
+
 RNG = np.random.default_rng(0)
 LABELS = RNG.permutation(60) % 3
 ARRAYS: dict[str, dict[str, Any]] = {

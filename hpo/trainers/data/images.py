@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 _QUARTER_TURNS = (5, 6, 7, 8)  # of EXIF's orientations
 _AT_ONCE = 256
+_NAMED = 3  # of images that cannot be read
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Images(Dataset[tuple[torch.Tensor]]):
@@ -74,7 +77,9 @@ def load_images(source: Source, seed: int) -> tuple[Data, ...]:
     n_bytes = 4 * len(paths) * channels * width * height * (source.folds or 1)
     examples: InMemory | OnDisk
     if n_bytes <= room(torch.device("cpu")):
-        examples = InMemory(np.stack([dataset[row][0] for row in range(len(paths))]), fit_array)
+        examples = InMemory(
+            np.stack(_each(lambda row: dataset[row][0], range(len(paths)))), fit_array
+        )
     else:
         examples = OnDisk(dataset, _fit_dataset)
     given = given_rows({part: len(pairs) for part, pairs in by_part.items()})
@@ -128,8 +133,7 @@ def _fit_dataset(dataset: Dataset[Any], rows: Rows) -> Channels:
 def _format(source: Source, paths: Sequence[Path]) -> tuple[int, int, int]:
     """The channels, width and height that all images are read as, by their first bytes."""
     channels, seen = 1, None
-    for path in paths:
-        mode, size = _header(path)
+    for path, (mode, size) in zip(paths, _each(_header, paths), strict=True):
         channels = channels if mode in _GREY else 3
         seen = seen or (path, size)
         if source.image_size is None and size != seen[1]:
@@ -140,6 +144,27 @@ def _format(source: Source, paths: Sequence[Path]) -> tuple[int, int, int]:
     _, (width, height) = seen or (None, (0, 0))
     side = source.image_size
     return channels, side or width, side or height
+
+
+def _each(read: Callable[[_T], _R], images: Sequence[_T]) -> list[_R]:
+    """What is read of every image.
+
+    Raises:
+        DataError: some cannot be read; it says how many, and names the first few.
+    """
+    found, broken = [], []
+    for image in images:
+        try:
+            found.append(read(image))
+        except DataError as error:
+            broken.append(error)
+    if len(broken) == 1:
+        raise broken[0]
+    if broken:
+        first = "; ".join(str(error).rstrip(".") for error in broken[:_NAMED])
+        more = "; and so on" if len(broken) > _NAMED else ""
+        raise DataError(f"{len(broken)} of {len(images)} images are of no use: {first}{more}.")
+    return found
 
 
 def _header(path: Path) -> tuple[str, tuple[int, int]]:
