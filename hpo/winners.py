@@ -292,7 +292,17 @@ class EstimatorWinner:
         reached, source = dict(trial.metrics), _source(study)
         made_by = str(objective.estimator)
         with _told(to, study):
-            export_estimator(to, estimator, job.config, data, reached, about, source, made_by)
+            export_estimator(
+                to,
+                estimator,
+                job.config,
+                data,
+                reached,
+                about,
+                source,
+                made_by,
+                self._objective.threshold(estimator, data),
+            )
 
 
 def _ended(steps: Steps) -> dict[str, float]:

@@ -123,20 +123,25 @@ class Training:
     def evaluate(self) -> dict[str, float]:
         """The metrics of the weights as they are."""
         names = self._goals.reported(self._data.task)
-        values = self._judged("val", names, self._data.val)
+        values = self._judged("val", names, self._data.val, self._goals)
         if not self._of_model:
             self._of_model = self._measure([name for name in names if name in goals_.OF_MODEL])
         return {**values, **self._of_model}
 
-    def _judged(self, part: str, names: Iterable[str], examples: Part) -> dict[str, float]:
+    def _judged(
+        self, part: str, names: Iterable[str], examples: Part, goals: Goals
+    ) -> dict[str, float]:
         """The metrics of one part of the data."""
-        self.model.eval()
-        at_once = self._stepper.at_once or self._evaluated_at_once
-        outputs, targets = metrics.predict(self._stepper.forward, examples, at_once)
+        outputs, targets = self._predicted(examples)
         of_part = [name for name in names if name.startswith(f"{part}_")]
-        values = metrics.evaluate(of_part, outputs, targets, self._data, self._goals, part)
+        values = metrics.evaluate(of_part, outputs, targets, self._data, goals, part)
         # An area that lacks a class is nothing to report.
         return {k: v for k, v in values.items() if k == f"{part}_loss" or not math.isnan(v)}
+
+    def _predicted(self, examples: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        self.model.eval()
+        at_once = self._stepper.at_once or self._evaluated_at_once
+        return metrics.predict(self._stepper.forward, examples, at_once)
 
     @property
     def _evaluated_at_once(self) -> int:
@@ -172,8 +177,16 @@ class Training:
         values = dict(self.reports[epoch - 1].metrics)
         if of_train := self._goals.at_end:
             with self.turn():
-                values |= self._judged("train", of_train, self._data.train)
+                goals = self._goals_of_train(of_train)
+                values |= self._judged("train", of_train, self._data.train, goals)
         return values
+
+    def _goals_of_train(self, names: Iterable[str]) -> Goals:
+        """The goals by which the training part is judged: validation decides what is answered."""
+        if not goals_.by_threshold(names):
+            return self._goals
+        predicted = self._predicted(self._data.val)
+        return self._goals.answering_from(metrics.threshold(*predicted, self._data, self._goals))
 
     def state(self) -> dict[str, Any]:
         """All that decides what comes next; tensors, numbers, text, lists and dicts."""

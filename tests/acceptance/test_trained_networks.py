@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_iris
+import torch
+from sklearn.datasets import load_breast_cancer, load_iris
 
+from hpo.trainers.data import Source, load_data
+from hpo.trainers.exports import load as load_export
 from tests.acceptance.harness import Folder, Study
 
 NETS = """
@@ -326,6 +329,47 @@ def test_an_export_answers_by_what_mistakes_cost_and_reads_what_was_trained_on(
     ).stdout.split()
     # To miss one who leaves costs so much that a network of one epoch says so of all.
     assert answers == ["True"] * 200
+
+
+def test_a_threshold_of_validation_decides_what_a_network_answers(folder: Folder) -> None:
+    values = study(objective__data="breast_cancer", objective__metric="val_coverage")
+    values["objective"] |= {"required_accuracy": 0.995, "epochs": 10}
+    values["objective"]["report"] = ["train_coverage"]
+    values["space"] = {"width": [24], "learning_rate": [0.003]}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    assert folder.hpo("export", "net").code == 0
+    best = folder.hpo("best", "net", "--test", "--json").json
+
+    model = load_export(folder.path / "net-model")
+    (data,) = load_data(Source("breast_cancer"), seed=0)
+    shares = {}
+    for name in ("train", "val", "test"):
+        part = getattr(data, name)
+        ((x, y),) = part.batches([len(part)])
+        with torch.inference_mode():
+            p, answers = model.network(x).double().softmax(dim=1).max(dim=1)
+        answered = p >= model.threshold
+        shares[name] = answered.double().mean().item()
+        accuracy = (answers == y)[answered].double().mean().item()
+    assert best["best"]["metrics"]["val_coverage"] == pytest.approx(shares["val"])
+    assert best["best"]["metrics"]["train_coverage"] == pytest.approx(shares["train"])
+    assert best["test"]["test_coverage"] == pytest.approx(shares["test"])
+    assert best["test"]["test_accuracy_answered"] == pytest.approx(accuracy)
+    assert 0 < shares["test"] < 1
+
+    raw, _ = load_breast_cancer(return_X_y=True)
+    np.save(folder.path / "x.npy", raw)
+    said = subprocess.run(
+        [sys.executable, folder.path / "net-model" / "predict.py", "x.npy"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert {*said} == {"malignant", "benign", ""}
+    sizes = {name: len(getattr(data, name)) for name in shares}
+    expected = sum(shares[name] * sizes[name] for name in shares)
+    assert sum(map(bool, said)) == pytest.approx(expected)
 
 
 def test_data_that_has_changed_is_refused(folder: Folder) -> None:
