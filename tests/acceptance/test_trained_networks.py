@@ -463,6 +463,8 @@ def test_code_that_has_changed_before_a_trial_is_trained_again_is_told(folder: F
     done = folder.hpo("export", "net")
     assert "trained again, trial 0 has val_loss" in done.err
     assert "or code that has changed" in done.err
+    said = json.loads((folder.path / "net-model" / "config.json").read_text())["metrics"]
+    assert f"has val_loss {said['val_loss']:.6g} and not" in " ".join(done.err.split())
 
 
 def test_the_code_of_a_users_own_model_comes_along(folder: Folder, tmp_path: Path) -> None:

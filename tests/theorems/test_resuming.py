@@ -3,9 +3,11 @@
 On a GPU that is so in deterministic mode.
 """
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,11 +53,27 @@ OWN = {
     "deterministic": DETERMINISTIC,
 }
 NETS = """
+import random
+
+import numpy as np
+import torch
 from torch import nn
 
 def make(config):
     (n,) = config.shape
     return nn.Sequential(nn.Linear(n, config.units), nn.Dropout(0.5), nn.Linear(config.units, 3))
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return y * random.choice([1, 2]) + np.random.normal() if self.training else y
+
+def make_noisy(config):
+    net = Noisy(*config.shape, 3)
+    with torch.no_grad():
+        net.weight[:] = torch.from_numpy(np.random.normal(0, 0.1, net.weight.shape))
+        net.bias[:] = random.random()
+    return net
 """
 
 
@@ -87,6 +105,7 @@ def stopped_after(epochs: int, fit_: Fit) -> None:
         {**RICH, "precision": "bf16"},
         {**RICH, "precision": "fp16"},
         OWN,
+        {**OWN, "model": "nets:make_noisy"},
     ],
     ids=lambda config: "-".join(
         str(config.get(k, "")) for k in ("model", "optimizer", "precision")
@@ -105,8 +124,11 @@ def test_resumed_training_equals_uninterrupted_training(
     expected = run(start(whole))
     stopped = Checkpoints(tmp_path / "stopped", every_epochs=2)
     stopped_after(3, start(stopped))  # one epoch after its checkpoint, which is lost
-    torch.rand(5)  # whatever else goes on meanwhile
+    # Whatever else goes on meanwhile.
+    torch.rand(5), np.random.rand(5), random.random()
+    state = repr((random.getstate(), np.random.get_state()))
     assert run(start(stopped)) == expected
+    assert repr((random.getstate(), np.random.get_state())) == state
     weights = [(folder.directory / WEIGHTS).read_bytes() for folder in (whole, stopped)]
     assert weights[0] == weights[1]
     assert expected == run(start(None))  # and checkpoints change nothing
