@@ -57,6 +57,7 @@ CONFIG, TRANSFORMER, ESTIMATOR, SCRIPT, ONNX = (
 _ONNX_TOLERANCE = 1e-4
 _ARRAYS = (".npy", *ARRAYS)
 _AT_ONCE = 1024
+_OF_MODULES = "Set PYTHONPATH to where it lies."
 
 _SCRIPT = '''\
 """Answers with the exported model: python predict.py FILE."""
@@ -405,7 +406,8 @@ def load(folder: Path) -> Exported:
     A transformer and an estimator are pickles: load them only from where you trust.
 
     Raises:
-        CodeError: the user's own code that it is made of cannot be imported.
+        CodeError: code that it is made of, the user's own or of another version, cannot be
+            imported.
     """
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     shape, classes = tuple(said["shape"]), tuple(said["classes"])
@@ -414,12 +416,18 @@ def load(folder: Path) -> Exported:
     if (folder / ESTIMATOR).exists():
         targets = len(classes), said["target_mean"], said["target_deviation"]
         scores = threshold is not None
-        network = Estimator(_unpickled(folder / ESTIMATOR), *targets, scores=scores).eval()
+        estimator = _unpickled(folder / ESTIMATOR, "the estimator", _OF_MODULES)
+        network = Estimator(estimator, *targets, scores=scores).eval()
     else:
         seed = said.get("seed", 0)  # which exports of an earlier day lack
         parts = shape, len(classes) or 1, folder / WEIGHTS, folder
         network = restore(said["config"], *parts, seed=seed)
-    transformer = folder / TRANSFORMER
+    transformer = None
+    if (folder / TRANSFORMER).exists():
+        again = (
+            f"It is of another version of hpo or scikit-learn; again: hpo export {said['study']}"
+        )
+        transformer = _unpickled(folder / TRANSFORMER, "the transformer", again)
     return Exported(
         network,
         said["config"],
@@ -428,7 +436,7 @@ def load(folder: Path) -> Exported:
         classes,
         said["target_mean"],
         said["target_deviation"],
-        joblib.load(transformer) if transformer.exists() else None,
+        transformer,
         said["costs"],
         said["metrics"],
         **said["data"],
@@ -436,14 +444,18 @@ def load(folder: Path) -> Exported:
     )
 
 
-def _unpickled(file: Path) -> Any:
-    """What a pickle holds, perhaps of classes whose modules came along."""
+def _unpickled(file: Path, what: str, next_step: str) -> Any:
+    """What a pickle holds, perhaps of classes whose modules came along.
+
+    Raises:
+        CodeError: it is made of what cannot be imported; with the next step.
+    """
     sys.path.insert(0, str(file.parent))
     try:
         return joblib.load(file)
     except (ImportError, AttributeError) as error:
-        what = f"what the estimator is made of cannot be imported: {error}."
-        raise CodeError(what, "Set PYTHONPATH to where it lies.") from error
+        sentence = f"what {what} is made of cannot be imported: {error}."
+        raise CodeError(sentence, next_step) from error
     finally:
         sys.path.remove(str(file.parent))
 

@@ -14,14 +14,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpo.trainers.data import standardise
 from hpo.trainers.data.examples import InMemory, assemble
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source, chosen, features_of, unreadable
 from hpo.trainers.data.splits import Rows
-from hpo.trainers.data.standardise import fit_array
 from hpo.trainers.data.stored import Stored, mapped
 from hpo.trainers.errors import DataError
+
+# Exports of an earlier day have pickled it under this module's name.
+Channels = standardise.Channels
 
 _HOST = torch.device("cpu")
 _CHECKED = 2**24  # numbers, of which there may be more than fit into memory
@@ -49,7 +52,7 @@ def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
     if n_bytes > room(_HOST):
         return Stored(xs, stays)
     x = xs[0] if len(xs) == 1 else np.concatenate(xs)
-    return InMemory(x.astype(np.int64, copy=False)) if stays else InMemory(x, fit_array)
+    return InMemory(x.astype(np.int64, copy=False)) if stays else InMemory(x, standardise.fit_array)
 
 
 def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
