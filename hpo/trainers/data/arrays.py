@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import struct
 import zipfile
@@ -27,7 +28,13 @@ from hpo.trainers.errors import DataError
 Channels = standardise.Channels
 
 _HOST = torch.device("cpu")
+_AS_IT_IS = (
+    "Series and the like arrive as they are from a Dataset of your own, `data: "
+    "package.module:make`."
+)
 _CHECKED = 2**24  # numbers, of which there may be more than fit into memory
+
+_log = logging.getLogger(__name__)
 
 
 def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
@@ -39,9 +46,20 @@ def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
         if len(shapes := dict.fromkeys(x.shape[1:] for x in arrays)) > 1:
             both = " and ".join(map(str, shapes))
             raise DataError(f"the {what} in the parts of {source.name!r} differ in shape: {both}.")
+    _warn_of_series(source.name, xs[0])
     examples = _examples(source, xs)
     given = given_rows(lengths)
     return assemble(source, examples, np.concatenate(ys), seed=seed, given=given)
+
+
+def _warn_of_series(name: str, x: NDArray[Any]) -> None:
+    """Warns of what may be series of several values, and is taken for images."""
+    if x.ndim == 3 and x.dtype.kind == "f" and x.shape[1] != x.shape[2]:
+        _log.warning(
+            "the examples of %r, floats of shape %s, are taken for greyscale images, standardised "
+            "by one mean and deviation. %s",
+            name, x.shape[1:], _AS_IT_IS,
+        )  # fmt: skip
 
 
 def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
@@ -171,7 +189,7 @@ def _features(source: Source, name: str, x: NDArray[Any]) -> NDArray[Any]:
     if x.ndim > 4 or 0 in x.shape:
         raise DataError(
             f"{what} has the shape {x.shape}; it must be (n, columns), (n, height, width), "
-            "(n, channels, height, width) or (n, height, width, channels)."
+            f"(n, channels, height, width) or (n, height, width, channels). {_AS_IT_IS}"
         )
     return _numbers(what, x)
 
