@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch
 
 from hpo.trainers import goals as goals_
 from hpo.trainers import metrics, models
+from hpo.trainers.code_files import digests
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.subsets import cut
@@ -71,6 +72,7 @@ class Training:
         self.model = models.build(config, data.shape, data.n_outputs, generator, folder)
         if is_code(config.model):
             models.try_out(config, self.model, self._data.sample(2), data.n_outputs, seed)
+        self._code = dict(digests(config.model, folder)) if is_code(config.model) else {}
         _refuse_newton(config, metrics.n_parameters(self.model))
         weights = _class_weights(config, self._data, device)
         config = settled(config, device, len(self._data.train), self._operations)
@@ -199,6 +201,7 @@ class Training:
             "best": self._best,
             "at_once": self._stepper.at_once,
             "of_model": self._of_model,
+            "code": self._code,
             "reports": [[r.step, dict(r.metrics), r.wall_seconds] for r in self.reports],
         }
 
@@ -209,6 +212,7 @@ class Training:
         if state["of"] != self._of():
             _log.warning("a checkpoint is of another configuration, model or data; starting again")
             return
+        self._warn_of_other_code(state.get("code", {}))  # which states of an earlier day lack
         self.model.load_state_dict(state["model"])
         self._stepper.optimizer.load_state_dict(state["optimizer"])
         self._stepper.scaler.load_state_dict(state["scaler"])
@@ -217,6 +221,16 @@ class Training:
         self._stepper.at_once = state["at_once"]
         self._of_model = state["of_model"]
         self.reports = [Report(*each) for each in state["reports"]]
+
+    def _warn_of_other_code(self, before: Mapping[str, str]) -> None:
+        changed = [name for name in before if self._code.get(name, before[name]) != before[name]]
+        if changed:
+            _log.warning(
+                "a checkpoint is of other code: %s has changed since. The trial goes on with the "
+                "code as it is now, and what it learned before; to begin anew, run the study under "
+                "another name",
+                " and ".join(sorted(changed)),
+            )
 
     def _of(self) -> dict[str, Any]:
         """What must be the same for a state to be this fit's."""

@@ -239,6 +239,7 @@ def test_a_trial_goes_on_from_its_checkpoint_and_ends_as_if_never_stopped(
     assert len(steps_before) == 6
     resumed = folder.hpo("run", file)
     assert resumed.code == 0, resumed.err
+    assert "other code" not in resumed.err
     (done,) = folder.trials("net")
     assert (done["state"], done["attempts"], done["n_steps"]) == ("COMPLETE", 2, 12)
 
@@ -256,6 +257,27 @@ def test_a_trial_goes_on_from_its_checkpoint_and_ends_as_if_never_stopped(
         for name in ("net", "whole")
     ]
     assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_a_trial_that_goes_on_with_other_code_says_so(folder: Folder) -> None:
+    folder.write("nets.py", NETS)
+    folder.write("unasked.py", "")
+    values = study(objective__epochs=12, run__checkpoint_every=2)
+    values["space"] = {"model": "nets:make", "units": [8], "batch_size": 16, "learning_rate": 0.05}
+    file = folder.study(values)
+    running = folder.start("run", file)
+    running.wait_for("", folder.path / "waiting")  # in its 7th epoch
+    running.signal(signal.SIGKILL)
+    running.done()
+    folder.write("nets.py", NETS.replace("0.2", "0.3"))
+    folder.write("unasked.py", "# changed\n")
+    folder.write("go", "")
+    resumed = folder.hpo("run", file)
+    assert resumed.code == 0
+    told = " ".join(resumed.err.split())
+    assert "a checkpoint is of other code: nets.py has changed since. The trial goes on" in told
+    (done,) = folder.trials("net")
+    assert (done["state"], done["attempts"], done["n_steps"]) == ("COMPLETE", 2, 12)
 
 
 def test_precision_over_recall_is_drawn_and_goes_to_mlflow(folder: Folder) -> None:
