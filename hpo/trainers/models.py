@@ -19,7 +19,7 @@ from hpo.trainers.checkpoints import unwritable
 from hpo.trainers.code import find
 from hpo.trainers.config import FIELDS, TrainerConfig
 from hpo.trainers.dense import Dense
-from hpo.trainers.errors import ConfigError, Problem, did_you_mean
+from hpo.trainers.errors import ConfigError, Problem, called, did_you_mean
 from hpo.trainers.initialise import initialised
 from hpo.trainers.randomness import kept, seed_all
 
@@ -354,11 +354,13 @@ def try_out(
     wanted = f"it must give a tensor ({len(x)}, {n_outputs})"
     sentence = None
     if not isinstance(outputs, torch.Tensor):
-        sentence = f"{config.model!r} gives a {type(outputs).__name__}"
+        sentence = f"{config.model!r} gives {called(outputs)}"
     elif outputs.shape != (len(x), n_outputs):
         sentence = f"{config.model!r} gives {tuple(outputs.shape)}"
     if sentence is not None:
         sentence += f" for {len(x)} examples; {wanted}, and finds {n_outputs} in `n_outputs`."
+        if hasattr(outputs, "logits"):
+            sentence += " Return outputs.logits."
     elif not any(p.requires_grad for p in model.parameters()):
         sentence = f"{config.model!r} has no parameters to train."
     elif (what := unwritable(model)) is not None:

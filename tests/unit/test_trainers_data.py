@@ -350,6 +350,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
     (tmp_path / "latin.csv").write_bytes(b"gr\xf6\xdfe,x\n")
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(50)))
+    (tmp_path / "spaces.csv").write_text("a b c\n1 2 3\n")
     (tmp_path / "report.xlsx").write_text("")
     np.savez(tmp_path / "arrays.npz", x=np.zeros(3), labels=np.zeros(3))
     np.savez(tmp_path / "capital.npz", X_train=np.zeros(3), Y_train=np.zeros(3))
@@ -398,6 +399,8 @@ def folder(tmp_path: Path) -> Path:
          "'data/people.csv' has no column 'incme'. Did you mean 'income'?"),
         (Source("german.csv", target="town"), "target",
          "'german.csv' has no column 'town'. Known: age, city."),
+        (Source("spaces.csv", target="b"), "target", ("'spaces.csv' has no column 'b'. It has one, "
+         "'a b c'. Columns are separated by commas, semicolons, tabs or |.")),
         (Source("german.tsv.gz", target="ages"), "target",
          "'german.tsv.gz' has no column 'ages'. Did you mean 'age'?"),
         (Source("wide.csv"), "target", "name the column of 'wide.csv' to predict. Its columns: "

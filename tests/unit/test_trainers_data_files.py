@@ -171,6 +171,16 @@ def test_a_german_table_and_question_marks_are_understood(tmp_path: Path) -> Non
     assert data.classes == ("0", "1")
 
 
+def test_columns_between_bars_are_read(tmp_path: Path) -> None:
+    frame = people()
+    frame.to_csv(tmp_path / "bars.csv", sep="|", index=False)
+    frame.to_csv(tmp_path / "commas.csv", index=False)
+    bars, commas = (
+        one(Source(f"{name}.csv", target="buys", folder=tmp_path)) for name in ("bars", "commas")
+    )
+    assert torch.equal(tensors(bars.train).x, tensors(commas.train).x)
+
+
 def test_decimal_commas_between_semicolons_are_numbers(tmp_path: Path) -> None:
     rows = [f"{i},5;{'' if i % 4 else f'-0,{i:02}'};{i % 3};{i},25" for i in range(40)]
     (tmp_path / "a.csv").write_text("\n".join(["a;b;c;y", *rows]))
@@ -774,6 +784,9 @@ class Payload:
         ({"x": np.zeros((39, 2)), "y": LABELS}, "'x' of 'a.npz' has 39 examples, and 40 targets."),
         ({"x": np.zeros((40, 2)), "y": np.zeros((40, 2))},
          "the target of 'a.npz' has the shape (40, 2); it must have one value for each example."),
+        ({"x": np.zeros((40, 2)), "y": np.eye(3)[LABELS]},
+         ("the target of 'a.npz' has the shape (40, 3); it must have one value for each example. "
+         "Of one-hot rows, save y.argmax(axis=1).")),
         ({"x": np.full((40, 2), "a"), "y": LABELS},
          "'x' of 'a.npz' is of type <U1; features must be numbers."),
         ({"x": np.zeros((40, 1, 2, 3, 4)), "y": LABELS},
@@ -804,8 +817,14 @@ def test_what_is_wrong_in_arrays_is_told(
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        (torch.zeros(3), ("'a.pt' cannot be read: it holds a Tensor; it must hold two tensors, x "
-         "and y, or a dict of tensors.")),
+        (torch.zeros(3), ("'a.pt' cannot be read: it holds a Tensor of shape (3,); it must hold "
+         "two tensors, x and y, or a dict of tensors.")),
+        (([[1.0], [2.0]], [0, 1]), ("'a.pt' cannot be read: it holds a tuple of 2, among them a "
+         "list of 2; it must hold two tensors")),
+        ({"x": torch.zeros(3), "y": "no"}, ("'a.pt' cannot be read: it holds a dict of x, y, among "
+         "them a str; it must hold two tensors")),
+        (torch.utils.data.TensorDataset(torch.zeros(3)), ("'a.pt' cannot be read: it holds a "
+         "TensorDataset; save its tensors: torch.save(dataset.tensors, 'a.pt').")),
         (Payload(),
          "'a.pt' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x": torch.zeros(3)}, "'a.pt' has no array 'y'. Known: x."),

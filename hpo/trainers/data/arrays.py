@@ -22,7 +22,7 @@ from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source, chosen, features_of, unreadable
 from hpo.trainers.data.splits import Rows
 from hpo.trainers.data.stored import Stored, mapped
-from hpo.trainers.errors import DataError
+from hpo.trainers.errors import DataError, called
 
 # Exports of an earlier day have pickled it under this module's name.
 Channels = standardise.Channels
@@ -144,15 +144,18 @@ def _is_large(path: Path) -> bool:
 
 
 def _pt(source: Source, *, alone: bool) -> dict[str, NDArray[Any]]:
-    found = _torch_load(source.path)
-    if isinstance(found, tuple | list) and len(found) == 2:
-        found = {"x": found[0], source.target or "y": found[1]}
-    if alone and torch.is_tensor(found):
-        found = {"x": found}
+    found = held = _torch_load(source.path)
+    if isinstance(held, tuple | list) and len(held) == 2:
+        found = {"x": held[0], source.target or "y": held[1]}
+    if alone and torch.is_tensor(held):
+        found = {"x": held}
     if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
+        what = called(held)
+        if isinstance(found, dict):
+            other = next(each for each in found.values() if not torch.is_tensor(each))
+            what += f", among them {called(other)}"
         raise ValueError(
-            f"it holds a {type(found).__name__}; it must hold two tensors, x and y, or a dict of "
-            "tensors"
+            f"it holds {what}; it must hold two tensors, x and y, or a dict of tensors"
         )
     return {str(name): np.atleast_1d(_as_numpy(each)) for name, each in found.items()}
 
@@ -171,6 +174,9 @@ def _torch_load(path: Path) -> object:
     except OSError:
         raise
     except (pickle.UnpicklingError, *DAMAGED) as error:
+        if "TensorDataset" in str(error):
+            hint = f"torch.save(dataset.tensors, {path.name!r})"
+            raise ValueError(f"it holds a TensorDataset; save its tensors: {hint}") from error
         foreign = "Unsupported global" in str(error)
         raise ValueError(_OBJECTS if foreign else "torch.save has not written it so") from error
 

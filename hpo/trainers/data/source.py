@@ -263,8 +263,12 @@ def open_text(path: Path) -> IO[str]:
 
 
 def delimiter(first: str) -> str:
-    """What separates the columns of a first line: comma, semicolon or tab, the most frequent."""
-    return max(",;\t", key=first.count)
+    """What separates the columns of a first line: comma, semicolon or tab, the most frequent.
+
+    Where there is none of these, it is the bar.
+    """
+    found = max(",;\t", key=first.count)
+    return found if found in first or "|" not in first else "|"
 
 
 def target_of(source: Source, columns: Collection[str]) -> str:
@@ -281,7 +285,9 @@ def target_of(source: Source, columns: Collection[str]) -> str:
             f"name the column of {source.name!r} to predict. Its columns: {', '.join(shown)}."
         )
     guess = did_you_mean(source.target, columns)
-    if guess.startswith("Known"):
+    if len(columns) == 1 and source.path.suffix.lower() != ".parquet":
+        guess = f"It has one, {shown[0]!r}. Columns are separated by commas, semicolons, tabs or |."
+    elif guess.startswith("Known"):
         guess = did_you_mean("", shown)
     raise TargetError(f"{source.name!r} has no column {source.target!r}. {guess}")
 
