@@ -357,7 +357,8 @@ def folder(tmp_path: Path) -> Path:
     np.savez(tmp_path / "strange.npz", a=np.zeros(3), b=np.zeros(3))
     np.savez(tmp_path / "unclear.npz", a=np.zeros(3), b=np.zeros(3), y=np.zeros(3))
     for name in ("empty", "flat", "hollow/cat", "images/cat", "parts/train", ".git/cat",
-                 "twice/train/cat", "twice/Training/cat", "called/TRAIN"):  # fmt: skip
+                 "twice/train/cat", "twice/Training/cat", "called/TRAIN", "spark.parquet",
+                 "dask.csv"):  # fmt: skip
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "flat" / "a.png").touch()
     (tmp_path / "images" / "cat" / "a.PNG").touch()
@@ -425,6 +426,11 @@ def folder(tmp_path: Path) -> Path:
         (Source("parts"), "data", "'parts/train' has no folders, one of images for each class."),
         (Source("twice"), "data", ("'twice' has two folders of one part, 'Training' and 'train'. "
          "Put them together.")),
+        (Source("spark.parquet/", target="y"), "data", ("'spark.parquet/' is a folder, perhaps of "
+         "a table's parts. Make one file of them: pandas.read_parquet('spark.parquet/').to_parquet("
+         "'table.parquet').")),
+        (Source("dask.csv", target="y"), "data",
+         "'dask.csv' is a folder, perhaps of a table's parts. Make one file of them."),
         (Source("called"), "data", "the folder 'called/TRAIN' has no images. Known: .bmp, "),
         (Source("hollow"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
         (Source("hollow/"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
