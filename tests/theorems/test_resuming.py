@@ -6,6 +6,7 @@ On a GPU that is so in deterministic mode.
 import random
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -142,6 +143,22 @@ def test_folds_resume_as_one(tmp_path: Path) -> None:
     stopped_after(2, fit_folds(config, folds, seed=0, device=DEVICE, checkpoints=checkpoints))
     assert run(fit_folds(config, folds, seed=0, device=DEVICE, checkpoints=checkpoints)) == expected
     assert {path.parent.name for path in tmp_path.rglob(WEIGHTS)} == {"fold-1", "fold-2", "fold-3"}
+
+
+def test_folds_together_take_the_time_that_passes(tmp_path: Path) -> None:
+    folds = load(Source("iris", folds=5), seed=0)
+    checkpoints = Checkpoints(tmp_path, every_epochs=1)
+    start = perf_counter()
+    first = fit_folds(RICH, folds, seed=0, device=DEVICE, checkpoints=checkpoints)
+    seconds = [next(first).wall_seconds for _ in range(3)]
+    between = perf_counter()
+    first.close()
+    assert 0 < seconds[0] < seconds[1] < seconds[2] <= between - start
+    again = fit_folds(RICH, folds, seed=0, device=DEVICE, checkpoints=checkpoints)
+    resumed = [report.wall_seconds for report in again]
+    assert resumed[:3] == seconds
+    assert sorted(resumed) == resumed
+    assert resumed[-1] <= perf_counter() - start
 
 
 def test_another_configuration_does_not_go_on_from_it(tmp_path: Path) -> None:
