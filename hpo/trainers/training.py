@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,11 @@ class Training:
         if state["of"] != self._of():
             _log.warning("a checkpoint is of another configuration, model or data; starting again")
             return
-        self._warn_of_other_code(state.get("code", {}))  # which states of an earlier day lack
+        before = state.get("code", {})  # which states of an earlier day lack
+        if changed := [
+            name for name in before if self._code.get(name, before[name]) != before[name]
+        ]:
+            _warn_of_other_code(*sorted(changed))
         self.model.load_state_dict(state["model"])
         self._stepper.optimizer.load_state_dict(state["optimizer"])
         self._stepper.scaler.load_state_dict(state["scaler"])
@@ -221,16 +226,6 @@ class Training:
         self._stepper.at_once = state["at_once"]
         self._of_model = state["of_model"]
         self.reports = [Report(*each) for each in state["reports"]]
-
-    def _warn_of_other_code(self, before: Mapping[str, str]) -> None:
-        changed = [name for name in before if self._code.get(name, before[name]) != before[name]]
-        if changed:
-            _log.warning(
-                "a checkpoint is of other code: %s has changed since. The trial goes on with the "
-                "code as it is now, and what it learned before; to begin anew, run the study under "
-                "another name",
-                " and ".join(sorted(changed)),
-            )
 
     def _of(self) -> dict[str, Any]:
         """What must be the same for a state to be this fit's."""
@@ -263,6 +258,16 @@ class Training:
         sign = -1.0 if known is not None and known.direction == "maximize" else 1.0
         worst = sign * math.inf
         return min(self.reports, key=lambda report: sign * report.metrics.get(name, worst)).step
+
+
+@cache
+def _warn_of_other_code(*changed: str) -> None:
+    """Warns once of the same files: all folds and trials that go on have the same to say."""
+    _log.warning(
+        "a checkpoint is of other code: %s has changed since. The trial goes on with the code as "
+        "it is now, and what it learned before; to begin anew, run the study under another name",
+        " and ".join(changed),
+    )
 
 
 def batch_sizes(config: TrainerConfig, n: int) -> list[int]:
