@@ -81,7 +81,7 @@ class Winner:
 
         from hpo.trainers.exports import judge
 
-        networks = self._networks()
+        networks, _ = self._networks()
         judged = [
             judge(network, data.to(torch.device("cpu")), self._trainer.goals)
             for network, data in zip(networks, self._folds, strict=True)
@@ -104,9 +104,9 @@ class Winner:
             raise HpoError("precision and recall are of classifiers.")
         cpu = torch.device("cpu")
         folds = [data.to(cpu) for data in self._folds]
+        networks, _ = self._networks()
         predicted = [
-            predict(network, data.val)
-            for network, data in zip(self._networks(), folds, strict=True)
+            predict(network, data.val) for network, data in zip(networks, folds, strict=True)
         ]
         outputs, targets = map(torch.cat, zip(*predicted, strict=True))
         precision, recall, _ = precision_recall(outputs, targets, folds[0], self._trainer.goals)
@@ -131,10 +131,11 @@ class Winner:
 
         _make_room(to, self._study)  # before a network is trained for it
         _say_which(self._say, len(self._folds), "network")
-        network, data = self._networks()[0], self._folds[0]
+        (network, *_), reached = self._networks()
+        data = self._folds[0]
         seed = job_of(self._study, self._trial).seed
         about = {"study": self._study.name, "trial": self._trial.number, "seed": seed}
-        reached, source = dict(self._trial.metrics), _source(self._study)
+        source = _source(self._study)
         with _told(to, self._study):
             export(to, self._config, network, data, self._trainer.goals, reached, about, source)
         if not onnx:
@@ -158,11 +159,14 @@ class Winner:
         """Whether the trial's weights were kept."""
         return all(file.exists() for file in self._files(self._directory))
 
-    def _networks(self) -> list[nn.Module]:
-        """One network for each fold; trained again where their weights were not kept."""
+    def _networks(self) -> tuple[list[nn.Module], dict[str, float]]:
+        """One network for each fold, and what they reached in the mean.
+
+        They are trained again where their weights were not kept.
+        """
         number, recorded = self._trial.number, self._trial.metrics
         if self.has_weights:
-            return self._as_recorded(self._restored(self._directory), recorded)
+            return self._as_recorded(self._restored(self._directory), recorded), dict(recorded)
         self._say(f"the weights of trial {number} were not kept; it is trained again.")
         with tempfile.TemporaryDirectory() as folder:
             job = replace(job_of(self._study, self._trial), directory=Path(folder))
@@ -173,7 +177,7 @@ class Winner:
                 f"trained again, trial {number} has {_LOSS} {reached[_LOSS]:.6g} and not "
                 f"{recorded[_LOSS]:.6g}: another device, or code that has changed."
             )
-        return networks
+        return networks, reached
 
     def _as_recorded(
         self, networks: list[nn.Module], recorded: Mapping[str, float]
@@ -287,12 +291,23 @@ class EstimatorWinner:
         estimator, data, judged = next(folds)
         all_judged = [judged, *(each for _, _, each in folds)]
         _say_which(self._say, len(all_judged), "estimator")
-        _demand_same(study, trial, means_of(all_judged))
+        again = means_of(all_judged)
+        _demand_same(study, trial, again)
         about = {"study": study.name, "trial": trial.number, "estimator": objective.estimator}
-        reached, source = dict(trial.metrics), _source(study)
+        reached, source = {**trial.metrics, **again}, _source(study)
         made_by = str(objective.estimator)
         with _told(to, study):
-            export_estimator(to, estimator, job.config, data, reached, about, source, made_by)
+            export_estimator(
+                to,
+                estimator,
+                job.config,
+                data,
+                reached,
+                about,
+                source,
+                made_by,
+                self._objective.threshold(estimator, data),
+            )
 
 
 def _ended(steps: Steps) -> dict[str, float]:

@@ -37,15 +37,15 @@ from hpo.trainers.data import load_data
 from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.subsets import nested_rows, size_of
 from hpo.trainers.errors import did_you_mean
-from hpo.trainers.goals import Goals, Task
+from hpo.trainers.estimators import logits
+from hpo.trainers.goals import BY_THRESHOLD, Goals, Task, by_threshold
 from hpo.trial import Job
 
 Floats = NDArray[np.float64]
 
 _SAMPLES = 20  # configurations by which a space's names are checked
-_OF_SCORES = ("loss", "log_loss", "pr_auc", "roc_auc", "cost", "coverage")
+_OF_SCORES = ("loss", "log_loss", "pr_auc", "roc_auc", "cost", *BY_THRESHOLD)
 _OF_THE_LAST_CLASS = {"positive_likelihood_ratio", "neg_negative_likelihood_ratio"}
-_LEAST_SHARE = np.finfo(np.float64).eps  # for the log of a share; scikit-learn's log_loss clips so
 
 _log = logging.getLogger(__name__)
 
@@ -161,6 +161,15 @@ class EstimatorObjective:
         fold = _cut(whole, fraction, job.seed)
         estimator = _seeded(make(self._factory, config), job.seed, config)
         return estimator.fit(fold.x.copy(), fold.y.copy()), fold
+
+    def threshold(self, estimator: Any, data: Data) -> float | None:
+        """How sure of a class an estimator must be to answer as accurately as is required.
+
+        None where no accuracy is required.
+        """
+        if self._goals.required_accuracy is None or not data.classes:
+            return None
+        return _threshold(estimator, data, self._goals)
 
     @property
     def folds(self) -> list[Data]:
@@ -357,7 +366,8 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
     judged = _of_part(of_val, estimator, fold.val_x, fold.val_y, fold.data, wanted, "val")
     # Only what is asked for: predictions of the training part can be dear.
     if of_train := [name for name in wanted.names if name.startswith("train_")]:
-        judged |= _of_part(of_train, estimator, fold.x, fold.y, fold.data, wanted, "train")
+        goals_ = _with_threshold(wanted, of_train, estimator, fold.data)
+        judged |= _of_part(of_train, estimator, fold.x, fold.y, fold.data, goals_, "train")
     for name in scorers:
         judged[name] = _scored(name, estimator, fold.val_x, fold.val_y, fold.data, wanted)
     if "latency_ms" in names:
@@ -373,11 +383,26 @@ def _judged(estimator: Any, fold: _Fold, wanted: Goals, scorers: Sequence[str]) 
 def _tested(estimator: Any, data: Data, wanted: Goals, scorers: Sequence[str]) -> dict[str, float]:
     """The metrics of the validation part, of the test part: `test_error`, `test_f1_macro`."""
     x, y = _arrays(data, "test")
-    names = [name for name in wanted.reported(data.task) if name.startswith("val_")]
-    judged = _of_part(names, estimator, x, y, data, wanted, "test")
+    names = wanted.tested(data.task)
+    goals_ = _with_threshold(wanted, names, estimator, data)
+    judged = _of_part(names, estimator, x, y, data, goals_, "test")
     return judged | {
         f"test_{name}": _scored(name, estimator, x, y, data, wanted) for name in scorers
     }
+
+
+def _with_threshold(wanted: Goals, names: Sequence[str], estimator: Any, data: Data) -> Goals:
+    """The goals with the validation part's threshold, where some metrics depend on it."""
+    if not by_threshold(names):
+        return wanted
+    return wanted.answering_from(_threshold(estimator, data, wanted))
+
+
+def _threshold(estimator: Any, data: Data, wanted: Goals) -> float:
+    """How sure it must be to answer, by the validation part."""
+    x, y = _arrays(data, "val")
+    outputs = torch.from_numpy(logits(estimator, x, len(data.classes)))
+    return metrics.threshold(outputs, torch.from_numpy(y), data, wanted)
 
 
 def _scored(
@@ -432,27 +457,10 @@ def _of_part(
     of_answers = [name for name in names if name not in of_scores]
     judged: dict[str, float] = {}
     answered = Goals(positive=wanted.positive)  # what it predicts is its answer, whatever it costs
-    for some, logits, goals_ in (
+    for some, of_classes, goals_ in (
         (of_answers, sure, answered),
-        (of_scores, _logits(estimator, x, sure), wanted),
+        (of_scores, logits(estimator, x, len(data.classes)), wanted),
     ):
-        outputs, targets = torch.from_numpy(logits), torch.from_numpy(y)
+        outputs, targets = torch.from_numpy(of_classes), torch.from_numpy(y)
         judged |= metrics.evaluate(some, outputs, targets, data, goals_, part)
     return judged
-
-
-def _logits(estimator: Any, x: Floats, sure: Floats) -> Floats:
-    """How sure a classifier is of each class: (n, n_classes), up to a constant in each row."""
-    if hasattr(estimator, "predict_proba"):
-        shares = np.zeros_like(sure)
-        shares[:, estimator.classes_] = estimator.predict_proba(x.copy())  # those it was fitted on
-    elif hasattr(estimator, "decision_function"):
-        scores = np.asarray(estimator.decision_function(x.copy()), dtype=float)
-        if scores.ndim == 1:  # of two classes, how much more of the second
-            return np.column_stack([np.zeros(len(x)), scores])
-        if scores.shape == sure.shape:
-            return scores
-        shares = sure  # such as votes between pairs of classes
-    else:
-        shares = sure
-    return np.log(np.clip(shares, _LEAST_SHARE, None))

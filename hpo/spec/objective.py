@@ -100,7 +100,9 @@ class ObjectiveSpec(Strict):
         None, description="The cost of each answer (column) for each truth (row), for `val_cost`."
     )
     required_accuracy: Annotated[float, Field(gt=0, le=1, strict=False)] | None = Field(
-        None, description="What `val_coverage` demands of the answers that are given."
+        None,
+        description="What `val_coverage` demands of the answers that are given, and what an "
+        "export's answers are to reach.",
     )
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Length of a trial; reaches the trial as `epochs`."

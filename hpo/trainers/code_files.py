@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -37,6 +39,34 @@ def code_files(name: str, folder: Path) -> dict[str, Path]:
     package, place = module.partition(".")[0], _place_of(module)
     if place is None:
         return {}
+    found = _imported(package, place, folder)
+    if (place / package).is_dir():
+        small = {each.relative_to(place).as_posix(): each for each in _small(place / package)}
+        found = small | found  # what was imported rather than what lies where it would be
+    return found
+
+
+@cache
+def digests(name: str, folder: Path) -> Mapping[str, str]:
+    """What tells the user's own modules that were imported from what they may become.
+
+    It stays what it was in this process, as Python stays with what it has imported.
+
+    Args:
+        name: As in `code_files`, and so is `folder`.
+        folder: The study's.
+
+    Returns:
+        The SHA-256 of files, in hexadecimal, by their path as in `code_files`.
+    """
+    module = _module_of(name)
+    place = _place_of(module)
+    files = {} if place is None else _imported(module.partition(".")[0], place, folder)
+    return {there: sha256(file.read_bytes()).hexdigest() for there, file in files.items()}
+
+
+def _imported(package: str, place: Path, folder: Path) -> dict[str, Path]:
+    """The files of modules that were imported: a package's, and others from there or `folder`."""
     near = (place.resolve(), folder.resolve())
     found = {}
     for each, file in _own_modules():
@@ -48,9 +78,6 @@ def code_files(name: str, folder: Path) -> dict[str, Path]:
         of_package = each.partition(".")[0] == package
         if of_package or any(path.is_relative_to(base) for path in lies for base in near):
             found[there.as_posix()] = file
-    if (place / package).is_dir():
-        small = {each.relative_to(place).as_posix(): each for each in _small(place / package)}
-        found = small | found  # what was imported rather than what lies where it would be
     return found
 
 

@@ -9,9 +9,11 @@ ArithmeticError
   Diverged         a loss became NaN or infinite
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+
+_SHOWN = 10  # keys of a collection
 
 # What other libraries call our fields.
 _ELSEWHERE = {
@@ -95,6 +97,22 @@ class Diverged(ArithmeticError):  # noqa: N818 - what happened to the trial, not
             f"{self.metric} became {self.value} in epoch {self.epoch}. "
             "A smaller learning_rate may keep it finite."
         )
+
+
+def called(value: object) -> str:
+    """A value in a sentence: its type, and its shape, or what it has if it is a collection."""
+    shape = getattr(value, "shape", None)
+    if shape is not None:
+        return f"{kind(value)} of shape {tuple(shape)}"
+    if isinstance(value, Mapping) and value:
+        return f"{kind(value)} of {', '.join(map(str, [*value][:_SHOWN]))}"
+    return f"{kind(value)} of {len(value)}" if isinstance(value, tuple | list) else kind(value)
+
+
+def kind(value: object) -> str:
+    """The type of a value with its article."""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

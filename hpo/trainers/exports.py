@@ -41,6 +41,7 @@ from hpo.trainers.data.source import ARRAYS, IMAGES, TABLES, Form, Source
 from hpo.trainers.data.standardise import Channels, images
 from hpo.trainers.data.tables import read_rows
 from hpo.trainers.errors import CodeError, DataError
+from hpo.trainers.estimators import logits
 from hpo.trainers.fields import is_code
 from hpo.trainers.fit_files import WEIGHTS
 from hpo.trainers.goals import Goals
@@ -56,6 +57,7 @@ CONFIG, TRANSFORMER, ESTIMATOR, SCRIPT, ONNX = (
 _ONNX_TOLERANCE = 1e-4
 _ARRAYS = (".npy", *ARRAYS)
 _AT_ONCE = 1024
+_OF_MODULES = "Set PYTHONPATH to where it lies."
 
 _SCRIPT = '''\
 """Answers with the exported model: python predict.py FILE."""
@@ -99,6 +101,7 @@ class Exported:
         form: Of the data it was trained on: table, images, arrays, built-in or code.
         target: The array of targets in such npz and pt files; None is `y`.
         image_size: The pixels that images get on each side; None leaves them.
+        threshold: The confidence from which it answers; None where it answers always.
     """
 
     network: nn.Module
@@ -114,6 +117,7 @@ class Exported:
     form: Form
     target: str | None
     image_size: int | None
+    threshold: float | None = None
 
     def read(self, path: Path) -> Iterator[Any]:
         """Raw examples for `features`, some at a time: of a file, or of a folder of images.
@@ -162,19 +166,25 @@ class Exported:
         if not self.dtype.is_floating_point and x.dtype.kind not in "iu":
             raise DataError(f"an example is of {x.dtype}; the model was trained on integers.")
 
-    def answers(self, outputs: torch.Tensor) -> list[str] | list[float]:
+    def answers(self, outputs: torch.Tensor) -> list[str | None] | list[float]:
         """The class of each output, or in regression the number in the target's unit.
 
-        Where there are costs, it is the class that costs least by the probabilities.
+        Where there are costs, it is the class that costs least by the probabilities; where there
+        is a threshold, None where the likeliest is less likely.
         """
+        if not self.classes:
+            numbers: list[float] = (
+                outputs.squeeze(1) * self.target_deviation + self.target_mean
+            ).tolist()
+            return numbers
+        answered = [True] * len(outputs)
+        if self.threshold is not None:
+            answered = (metrics.confidence(outputs) >= self.threshold).tolist()
         if self.costs:
             outputs = -(outputs.double().softmax(dim=1) @ torch.tensor(self.costs).double())
-        if self.classes:
-            return [self.classes[i] for i in outputs.argmax(dim=1).tolist()]
-        numbers: list[float] = (
-            outputs.squeeze(1) * self.target_deviation + self.target_mean
-        ).tolist()
-        return numbers
+        likeliest = outputs.argmax(dim=1).tolist()
+        pairs = zip(likeliest, answered, strict=True)
+        return [self.classes[i] if is_answered else None for i, is_answered in pairs]
 
 
 class Estimator(nn.Module):
@@ -185,16 +195,25 @@ class Estimator(nn.Module):
         n_classes: How many there are; 0 in regression.
         mean: Of the targets it was fitted on; a network's outputs are without.
         deviation: Of the same.
+        scores: Whether its outputs are to tell how sure it is of each class.
     """
 
-    def __init__(self, estimator: Any, n_classes: int, mean: float, deviation: float) -> None:
+    def __init__(
+        self, estimator: Any, n_classes: int, mean: float, deviation: float, *, scores: bool = False
+    ) -> None:
         super().__init__()
         self.estimator = estimator
         self._n_classes, self._mean, self._deviation = n_classes, mean, deviation
+        self._scores = scores
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Maps (n, *shape) to a 1 at the class it answers with, or to its number, (n, 1)."""
+        """Maps (n, *shape) to a 1 at the class it answers with, or to its number, (n, 1).
+
+        With scores it is (n, n_classes), as `estimators.logits` has them.
+        """
         rows = x.reshape(len(x), -1).double().numpy()
+        if self._scores:
+            return torch.from_numpy(logits(self.estimator, rows, self._n_classes))
         answers = torch.from_numpy(np.asarray(self.estimator.predict(rows)))
         if self._n_classes:
             return nn.functional.one_hot(answers.long(), self._n_classes).float()
@@ -210,6 +229,7 @@ def export_estimator(
     about: dict[str, Any],
     source: Source,
     made_by: str,
+    threshold: float | None = None,
 ) -> None:
     """Writes a fitted estimator as `export` writes a network.
 
@@ -223,6 +243,7 @@ def export_estimator(
         source: What `data` was made of.
         made_by: The class or function that made it, `package.module.name`. Code of the user's own
             comes along.
+        threshold: How sure of a class the estimator must be to answer; None lets it answer always.
 
     Raises:
         DataError: as `check_free`; the estimator cannot be pickled.
@@ -238,7 +259,7 @@ def export_estimator(
             f"the estimator cannot be pickled: {error}. Define what it is made of at the top level "
             "of a module."
         ) from error
-    with _written(to, data, None, reached, about, source, code):
+    with _written(to, data, None, threshold, reached, about, source, code):
         write(to / ESTIMATOR, pickled.getvalue())
 
 
@@ -259,7 +280,8 @@ def export(
         config: What the network was trained with.
         network: The network.
         data: What it was trained on.
-        goals: What it was judged by; an export answers by their costs, too.
+        goals: What it was judged by; an export answers by their costs and as accurately as they
+            require, too.
         reached: Its metrics.
         about: What else is to stand in the configuration's file.
         source: What `data` was made of. Its folder is where a model of the user's own was found,
@@ -273,7 +295,8 @@ def export(
     said = dataclasses.asdict(config)
     own = said.pop("own")
     about = {**about, "config": {**said, **own}, "torch": torch.__version__}
-    with _written(to, data, goals.costs, reached, about, source, code):
+    threshold = _with_threshold(goals, network, data.to(torch.device("cpu"))).threshold
+    with _written(to, data, goals.costs, threshold, reached, about, source, code):
         write(to / WEIGHTS, weights_of(network, data.digest))
 
 
@@ -282,6 +305,7 @@ def _written(
     to: Path,
     data: Data,
     costs: Sequence[Sequence[float]] | None,
+    threshold: float | None,
     reached: dict[str, float],
     about: dict[str, Any],
     source: Source,
@@ -301,6 +325,7 @@ def _written(
         "target_mean": data.target_mean,
         "target_deviation": data.target_deviation,
         "costs": costs,
+        "threshold": threshold,
         "metrics": reached,
         "data": {
             "form": source.form,
@@ -381,19 +406,28 @@ def load(folder: Path) -> Exported:
     A transformer and an estimator are pickles: load them only from where you trust.
 
     Raises:
-        CodeError: the user's own code that it is made of cannot be imported.
+        CodeError: code that it is made of, the user's own or of another version, cannot be
+            imported.
     """
     said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     shape, classes = tuple(said["shape"]), tuple(said["classes"])
+    threshold = said.get("threshold")  # which exports of an earlier day lack
     network: nn.Module
     if (folder / ESTIMATOR).exists():
         targets = len(classes), said["target_mean"], said["target_deviation"]
-        network = Estimator(_unpickled(folder / ESTIMATOR), *targets).eval()
+        scores = threshold is not None
+        estimator = _unpickled(folder / ESTIMATOR, "the estimator", _OF_MODULES)
+        network = Estimator(estimator, *targets, scores=scores).eval()
     else:
         seed = said.get("seed", 0)  # which exports of an earlier day lack
         parts = shape, len(classes) or 1, folder / WEIGHTS, folder
         network = restore(said["config"], *parts, seed=seed)
-    transformer = folder / TRANSFORMER
+    transformer = None
+    if (folder / TRANSFORMER).exists():
+        again = (
+            f"It is of another version of hpo or scikit-learn; again: hpo export {said['study']}"
+        )
+        transformer = _unpickled(folder / TRANSFORMER, "the transformer", again)
     return Exported(
         network,
         said["config"],
@@ -402,21 +436,26 @@ def load(folder: Path) -> Exported:
         classes,
         said["target_mean"],
         said["target_deviation"],
-        joblib.load(transformer) if transformer.exists() else None,
+        transformer,
         said["costs"],
         said["metrics"],
         **said["data"],
+        threshold=threshold,
     )
 
 
-def _unpickled(file: Path) -> Any:
-    """What a pickle holds, perhaps of classes whose modules came along."""
+def _unpickled(file: Path, what: str, next_step: str) -> Any:
+    """What a pickle holds, perhaps of classes whose modules came along.
+
+    Raises:
+        CodeError: it is made of what cannot be imported; with the next step.
+    """
     sys.path.insert(0, str(file.parent))
     try:
         return joblib.load(file)
     except (ImportError, AttributeError) as error:
-        what = f"what the estimator is made of cannot be imported: {error}."
-        raise CodeError(what, "Set PYTHONPATH to where it lies.") from error
+        sentence = f"what {what} is made of cannot be imported: {error}."
+        raise CodeError(sentence, next_step) from error
     finally:
         sys.path.remove(str(file.parent))
 
@@ -466,8 +505,9 @@ def trained_on(weights: Path) -> str | None:
 def main(predict: Callable[[Any], Iterable[object]], exported: Exported) -> None:
     """The command of an export: prints an answer for each example of a file, one a line.
 
-    An image of a folder has its path in front, and a tab. What is wrong with the file is one line
-    on stderr and exit code 1; what is wrong with the command is exit code 2.
+    Where it is not sure enough to answer, the line is empty. An image of a folder has its path in
+    front, and a tab. What is wrong with the file is one line on stderr and exit code 1; what is
+    wrong with the command is exit code 2.
 
     Args:
         predict: From raw examples, as `exported.read` gives them, to answers.
@@ -481,7 +521,8 @@ def main(predict: Callable[[Any], Iterable[object]], exported: Exported) -> None
         answers = (answer for examples in exported.read(path) for answer in predict(examples))
         names = images_at(path) if path.is_dir() else ()
         for answer, name in zip_longest(answers, names):
-            print(answer if name is None else f"{name}\t{answer}")  # noqa: T201 - its whole purpose
+            said = "" if answer is None else answer
+            print(said if name is None else f"{name}\t{said}")  # noqa: T201 - its whole purpose
         sys.stdout.flush()
     except DataError as error:
         sys.exit(f"error: {error}")
@@ -563,10 +604,20 @@ def _write_onnx(file: Path, network: nn.Module, x: torch.Tensor) -> None:
 
 
 def judge(network: nn.Module, data: Data, goals: Goals) -> dict[str, float]:
-    """The metrics of a network on the test part, which nothing else looks at: `test_error`, ..."""
+    """The metrics of a network on the test part, which nothing else looks at: `test_error`, ...
+
+    From what confidence on it answers, validation decides.
+    """
     outputs, targets = predict(network, data.test)
-    names = [name for name in goals.reported(data.task) if name.startswith("val_")]
-    return metrics.evaluate(names, outputs, targets, data, goals, part="test")
+    goals = _with_threshold(goals, network, data)
+    return metrics.evaluate(goals.tested(data.task), outputs, targets, data, goals, part="test")
+
+
+def _with_threshold(goals: Goals, network: nn.Module, data: Data) -> Goals:
+    """The goals with the threshold that the validation part gives, where accuracy is required."""
+    if goals.required_accuracy is None or not data.classes:
+        return goals
+    return goals.answering_from(metrics.threshold(*predict(network, data.val), data, goals))
 
 
 def predict(network: nn.Module, part: Part) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,10 +5,12 @@ of the training part, is known at the end of a fit. Others, such as `latency_ms`
 model. `hpo.trainers.metrics` computes them; this module imports nothing.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -116,6 +118,13 @@ OF_PART: Mapping[str, Metric] = MappingProxyType(
             _C,
             bounds=_SHARE,
         ),
+        "accuracy_answered": Metric(
+            "maximize",
+            "the share of right ones among the answers that are sure enough for the "
+            "`required_accuracy`",
+            _C,
+            bounds=_SHARE,
+        ),
         "rmse": Metric(
             "minimize",
             "the root of the mean squared error, in the target's unit",
@@ -146,6 +155,9 @@ OF_MODEL: Mapping[str, Metric] = MappingProxyType(
     }
 )
 """Metrics of the model alone."""
+
+BY_THRESHOLD = ("coverage", "accuracy_answered")
+"""Metrics of a part of the data that depend on which answers are given at all."""
 
 ALWAYS: Mapping[Task, tuple[str, ...]] = MappingProxyType(
     {
@@ -205,6 +217,8 @@ class Goals:
         required_accuracy: What `val_coverage` demands of the answers that are given.
         positive: The class that precision, recall, F, and the areas are about where there are
             two; None is the last. With more classes they are means over all classes.
+        threshold: The confidence from which answers are given; None takes the least that is enough
+            for the `required_accuracy` on the very examples that are judged.
     """
 
     names: tuple[str, ...] = ()
@@ -212,10 +226,23 @@ class Goals:
     costs: tuple[tuple[float, ...], ...] | None = None
     required_accuracy: float | None = None
     positive: str | None = None
+    threshold: float | None = None
 
     def reported(self, task: Task) -> tuple[str, ...]:
         """All metrics of a report."""
         return tuple(dict.fromkeys((*ALWAYS[task], *self.names, self.watched)))
+
+    def tested(self, task: Task) -> tuple[str, ...]:
+        """The metrics of a report that the test part has, too, as those of validation.
+
+        Beside a coverage stands how accurate the answers were, perhaps less than is required.
+        """
+        of_val = [name for name in self.reported(task) if name.startswith("val_")]
+        return tuple(dict.fromkeys(of_val + ["val_accuracy_answered"] * ("val_coverage" in of_val)))
+
+    def answering_from(self, threshold: float) -> Goals:
+        """The same, but that answers are given from this confidence on."""
+        return replace(self, threshold=threshold)
 
     @property
     def at_end(self) -> tuple[str, ...]:
@@ -224,8 +251,13 @@ class Goals:
         return tuple(name for name in of_train if name != "train_loss")
 
 
+def by_threshold(names: Iterable[str]) -> bool:
+    """Whether some of these metrics depend on which answers are given at all."""
+    return any(name.partition("_")[2] in BY_THRESHOLD for name in names)
+
+
 def needs(names: Iterable[str]) -> Sequence[str]:
     """The settings without which some of these metrics cannot be computed."""
     bases = {name.partition("_")[2] for name in names}
-    settings = {"cost": "costs", "coverage": "required_accuracy"}
-    return [setting for base, setting in settings.items() if base in bases]
+    settings = {"cost": "costs", **dict.fromkeys(BY_THRESHOLD, "required_accuracy")}
+    return [*dict.fromkeys(setting for base, setting in settings.items() if base in bases)]

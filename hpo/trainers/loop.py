@@ -32,6 +32,7 @@ def fit(
     goals: Goals = Goals(),  # noqa: B008 - frozen
     checkpoints: Checkpoints | None = None,
     folder: Path = Path(),
+    start: float | None = None,
 ) -> Fit:
     """Trains a network by gradient descent on the cross entropy or the squared error.
 
@@ -52,6 +53,7 @@ def fit(
         goals: What to report besides what always is.
         checkpoints: Where to go on from, and where weights are left; None writes nothing.
         folder: Where a model of the user's own is looked for first.
+        start: What `wall_seconds` count from, by `time.perf_counter`; None is now.
 
     Yields:
         One report per epoch. `train_loss` is the mean over the epoch's examples as they were
@@ -67,7 +69,7 @@ def fit(
         CodeError: the user's own model cannot be found.
         Diverged: a loss is no longer finite, after the report of the epoch before.
     """
-    start = time.perf_counter()
+    start = time.perf_counter() if start is None else start
     training = begin(config, data, seed=seed, device=device, goals=goals, folder=folder)
     if checkpoints is not None:
         training.go_on_from(checkpoints.load())
@@ -132,11 +134,12 @@ def fit_folds(
     `patience` stays at its last report. Arguments and errors are those of `fit`.
 
     Yields:
-        One report per epoch, the mean of each metric over the folds.
+        One report per epoch, the mean of each metric over the folds, at the end of the last one's.
 
     Returns:
         The means of what the folds return.
     """
+    start = time.perf_counter()
     fits = [
         fit(
             config,
@@ -146,6 +149,7 @@ def fit_folds(
             goals=goals,
             checkpoints=checkpoints.of_fold(i) if checkpoints else None,
             folder=folder,
+            start=start,
         )
         for i, data in enumerate(folds, start=1)
     ]
@@ -161,7 +165,7 @@ def fit_folds(
                 latest[i] = end.value
                 del running[i]
         if reports:
-            seconds = sum(report.wall_seconds for report in reports)
+            seconds = max(report.wall_seconds for report in reports)
             yield Report(reports[0].step, _means(latest), seconds)
     return _means(latest)
 

@@ -95,9 +95,7 @@ def evaluate(
     bases = list(dict.fromkeys(base for head, _, base in split if head in ("val", part)))
     if found := list(problems(goals, data, (f"val_{base}" for base in bases))):
         raise ConfigError(found)
-    # What autocast left in half precision is too coarse for a mean.
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-    judged = _JUDGES[data.task](outputs, targets, data, goals)
+    judged = _JUDGES[data.task](_wide(outputs), targets, data, goals)
     scalars = [judged.metric(base) for base in bases]
     # The one wait for the device.
     values = torch.stack(scalars).tolist() if scalars else []
@@ -228,19 +226,46 @@ class _Answers:
         return self._costs[self.targets, self._answers].mean()
 
     def coverage(self) -> Tensor:
-        """The greatest share, most confident first, that is right as often as required; or 0.
+        """The share that is answered: those at least as confident as the threshold."""
+        return self._is_answered.to(self._p.dtype).mean()
 
-        Right is the likeliest class, whatever answers cost.
-        Equally confident examples are answered together. Confidence is the greatest p, as in
-        Y. Geifman, R. El-Yaniv (2017), Selective classification for deep neural networks.
+    def accuracy_answered(self) -> Tensor:
+        """The share of the answered that is right, which is the likeliest class, whatever it costs.
+
+        Of none it is 0.
         """
-        confidence, order = self._p.amax(dim=1).sort(descending=True)
+        right = self._is_answered & (self.outputs.argmax(dim=1) == self.targets)
+        return right.sum().to(self._p.dtype) / self._is_answered.sum().clamp(min=1)
+
+    def threshold(self) -> Tensor:
+        """The confidence from which most examples are answered and as accurately as required.
+
+        It lies in the middle between the last that is answered and the first that is not, so that
+        rounding makes no odds: at most 0 where all are answered, above 1 where none is. Confidence
+        is the greatest p, and equally confident examples are answered together, as in Y. Geifman,
+        R. El-Yaniv (2017), Selective classification for deep neural networks.
+        """
+        confidence, order = self._confidence.sort(descending=True)
         right = (self.outputs.argmax(dim=1) == self.targets)[order].cumsum(dim=0)
         k = torch.arange(1, len(right) + 1, device=right.device)
         last_of_equals = confidence != confidence.roll(-1)
         last_of_equals[-1] = True
         enough = right.to(self._p.dtype) / k >= cast("float", self.goals.required_accuracy)
-        return (k * (enough & last_of_equals)).amax().to(self._p.dtype) / len(k)
+        n_answered = (k * (enough & last_of_equals)).amax()
+        # One above all and one below all, where none is answered or all are.
+        padded = pad(pad(confidence, (1, 0), value=3.0), (0, 1), value=-1.0)
+        last, first_not = padded[torch.stack([n_answered, n_answered + 1])]
+        middle = (last + first_not) / 2
+        return torch.where(middle > first_not, middle, last)  # neighbours have none between them
+
+    @cached_property
+    def _is_answered(self) -> Tensor:
+        given = self.goals.threshold
+        return self._confidence >= (self.threshold() if given is None else given)
+
+    @cached_property
+    def _confidence(self) -> Tensor:
+        return confidence(self.outputs)
 
     @cached_property
     def _answers(self) -> Tensor:
@@ -351,6 +376,28 @@ def probabilities(logits: Tensor) -> Tensor:
     return logits.to(_dtype(logits)).softmax(dim=1)
 
 
+def confidence(logits: Tensor) -> Tensor:
+    """The probability of the likeliest class, (n,), of logits (n, n_classes)."""
+    return probabilities(logits).amax(dim=1)
+
+
+@torch.no_grad()
+def threshold(outputs: Tensor, targets: Tensor, data: Data, goals: Goals) -> float:
+    """The confidence from which a classifier is to answer, by the examples of one part.
+
+    Args:
+        outputs: (n, n_classes).
+        targets: (n,), on the same device.
+        data: What was predicted.
+        goals: The required accuracy.
+
+    Returns:
+        0 if it answers all; more than 1 if none.
+    """
+    outputs = _wide(outputs)
+    return max(float(_Answers(outputs, targets, data, goals).threshold()), 0.0)
+
+
 @torch.no_grad()
 def precision_recall(
     outputs: Tensor, targets: Tensor, data: Data, goals: Goals
@@ -419,6 +466,11 @@ def model_bytes(model: nn.Module, data: str | None = None) -> int:
         data: The digest that is noted in the file.
     """
     return len(weights_of(model, data))
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    """What autocast left in half precision is too coarse for a mean."""
+    return outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def _to_eval_mode(forward: Forward) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.random import fork_rng
 
 from hpo.trainers.checkpoints import unwritable
 from hpo.trainers.code import find
 from hpo.trainers.config import FIELDS, TrainerConfig
 from hpo.trainers.dense import Dense
-from hpo.trainers.errors import ConfigError, Problem, did_you_mean
+from hpo.trainers.errors import ConfigError, Problem, called, did_you_mean
 from hpo.trainers.initialise import initialised
+from hpo.trainers.randomness import kept, seed_all
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
     {"relu": nn.ReLU, "tanh": nn.Tanh, "gelu": nn.GELU}
@@ -316,8 +316,8 @@ def _own(
 ) -> nn.Module:
     """What the user's own code returns for this configuration, its weights as it left them.
 
-    It draws from PyTorch's global generators, which are seeded by ours for it, on all devices, and
-    are afterwards as they were before.
+    It draws from the global generators of PyTorch, on all devices, of Python and of NumPy, which
+    are seeded by ours for it, and are afterwards as they were before.
     """
     make = find(config.model, folder)
     fields = {name: getattr(config, name) for name in FIELDS}
@@ -354,11 +354,13 @@ def try_out(
     wanted = f"it must give a tensor ({len(x)}, {n_outputs})"
     sentence = None
     if not isinstance(outputs, torch.Tensor):
-        sentence = f"{config.model!r} gives a {type(outputs).__name__}"
+        sentence = f"{config.model!r} gives {called(outputs)}"
     elif outputs.shape != (len(x), n_outputs):
         sentence = f"{config.model!r} gives {tuple(outputs.shape)}"
     if sentence is not None:
         sentence += f" for {len(x)} examples; {wanted}, and finds {n_outputs} in `n_outputs`."
+        if hasattr(outputs, "logits"):
+            sentence += " Return outputs.logits."
     elif not any(p.requires_grad for p in model.parameters()):
         sentence = f"{config.model!r} has no parameters to train."
     elif (what := unwritable(model)) is not None:
@@ -399,11 +401,11 @@ def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """A context in which own code draws by this seed; PyTorch's generators are as before then."""
+    """A context in which own code draws by this seed; the global generators are as before then."""
     accelerator = torch.accelerator.current_accelerator()
     devices = range(torch.accelerator.device_count())
-    with fork_rng(devices, device_type=accelerator.type if accelerator else "cuda"):
-        torch.manual_seed(seed)
+    with kept(devices, accelerator.type if accelerator else "cuda"):
+        seed_all(seed)
         yield
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 
 from hpo.trainers import goals as goals_
 from hpo.trainers import metrics, models
+from hpo.trainers.code_files import digests
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.data.parts import Data, Part
 from hpo.trainers.data.subsets import cut
@@ -71,6 +73,7 @@ class Training:
         self.model = models.build(config, data.shape, data.n_outputs, generator, folder)
         if is_code(config.model):
             models.try_out(config, self.model, self._data.sample(2), data.n_outputs, seed)
+        self._code = dict(digests(config.model, folder)) if is_code(config.model) else {}
         _refuse_newton(config, metrics.n_parameters(self.model))
         weights = _class_weights(config, self._data, device)
         config = settled(config, device, len(self._data.train), self._operations)
@@ -123,20 +126,25 @@ class Training:
     def evaluate(self) -> dict[str, float]:
         """The metrics of the weights as they are."""
         names = self._goals.reported(self._data.task)
-        values = self._judged("val", names, self._data.val)
+        values = self._judged("val", names, self._data.val, self._goals)
         if not self._of_model:
             self._of_model = self._measure([name for name in names if name in goals_.OF_MODEL])
         return {**values, **self._of_model}
 
-    def _judged(self, part: str, names: Iterable[str], examples: Part) -> dict[str, float]:
+    def _judged(
+        self, part: str, names: Iterable[str], examples: Part, goals: Goals
+    ) -> dict[str, float]:
         """The metrics of one part of the data."""
-        self.model.eval()
-        at_once = self._stepper.at_once or self._evaluated_at_once
-        outputs, targets = metrics.predict(self._stepper.forward, examples, at_once)
+        outputs, targets = self._predicted(examples)
         of_part = [name for name in names if name.startswith(f"{part}_")]
-        values = metrics.evaluate(of_part, outputs, targets, self._data, self._goals, part)
+        values = metrics.evaluate(of_part, outputs, targets, self._data, goals, part)
         # An area that lacks a class is nothing to report.
         return {k: v for k, v in values.items() if k == f"{part}_loss" or not math.isnan(v)}
+
+    def _predicted(self, examples: Part) -> tuple[torch.Tensor, torch.Tensor]:
+        self.model.eval()
+        at_once = self._stepper.at_once or self._evaluated_at_once
+        return metrics.predict(self._stepper.forward, examples, at_once)
 
     @property
     def _evaluated_at_once(self) -> int:
@@ -172,8 +180,16 @@ class Training:
         values = dict(self.reports[epoch - 1].metrics)
         if of_train := self._goals.at_end:
             with self.turn():
-                values |= self._judged("train", of_train, self._data.train)
+                goals = self._goals_of_train(of_train)
+                values |= self._judged("train", of_train, self._data.train, goals)
         return values
+
+    def _goals_of_train(self, names: Iterable[str]) -> Goals:
+        """The goals by which the training part is judged: validation decides what is answered."""
+        if not goals_.by_threshold(names):
+            return self._goals
+        predicted = self._predicted(self._data.val)
+        return self._goals.answering_from(metrics.threshold(*predicted, self._data, self._goals))
 
     def state(self) -> dict[str, Any]:
         """All that decides what comes next; tensors, numbers, text, lists and dicts."""
@@ -186,6 +202,7 @@ class Training:
             "best": self._best,
             "at_once": self._stepper.at_once,
             "of_model": self._of_model,
+            "code": self._code,
             "reports": [[r.step, dict(r.metrics), r.wall_seconds] for r in self.reports],
         }
 
@@ -196,6 +213,11 @@ class Training:
         if state["of"] != self._of():
             _log.warning("a checkpoint is of another configuration, model or data; starting again")
             return
+        before = state.get("code", {})  # which states of an earlier day lack
+        if changed := [
+            name for name in before if self._code.get(name, before[name]) != before[name]
+        ]:
+            _warn_of_other_code(*sorted(changed))
         self.model.load_state_dict(state["model"])
         self._stepper.optimizer.load_state_dict(state["optimizer"])
         self._stepper.scaler.load_state_dict(state["scaler"])
@@ -236,6 +258,16 @@ class Training:
         sign = -1.0 if known is not None and known.direction == "maximize" else 1.0
         worst = sign * math.inf
         return min(self.reports, key=lambda report: sign * report.metrics.get(name, worst)).step
+
+
+@cache
+def _warn_of_other_code(*changed: str) -> None:
+    """Warns once of the same files: all folds and trials that go on have the same to say."""
+    _log.warning(
+        "a checkpoint is of other code: %s has changed since. The trial goes on with the code as "
+        "it is now, and what it learned before; to begin anew, run the study under another name",
+        " and ".join(changed),
+    )
 
 
 def batch_sizes(config: TrainerConfig, n: int) -> list[int]:

@@ -22,6 +22,7 @@ from hpo.jobs import job_of
 from hpo.spec import source_of
 from hpo.trainers import Report
 from hpo.trainers.data import Source, load_data
+from hpo.trainers.exports import load as load_export
 from hpo.trial import Job
 from tests.acceptance.harness import Folder, Study
 
@@ -48,6 +49,10 @@ def either(kind):
 
 def reluctant():
     return FixedThresholdClassifier(LogisticRegression(), threshold=0.99)
+
+
+def sure_of_itself(C):
+    return SVC(C=C, probability=True)
 
 
 def in_place(copy):
@@ -337,6 +342,38 @@ def test_an_export_answers_by_itself_as_the_trial_did(folder: Folder) -> None:
     answers = answers_of(folder, "s-model", "x.npy")
     assert answers == [f"class_{number}" for number in expected]
     assert np.mean(expected == y) > 0.9
+
+
+@pytest.mark.parametrize("estimator", ["sklearn.svm.SVC", "estimators:sure_of_itself"])
+def test_an_export_leaves_unanswered_what_validation_says(folder: Folder, estimator: str) -> None:
+    report = ["val_accuracy_answered", "train_coverage"]
+    values = study(estimator, {"C": [0.1]}, metric="val_coverage", report=report)
+    values["objective"] |= {"data": "breast_cancer", "required_accuracy": 0.995}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    assert folder.hpo("export", "s").code == 0
+    best = folder.hpo("best", "s", "--test", "--json").json
+
+    model = load_export(folder.path / "s-model")
+    (data,) = load_data(Source("breast_cancer"), seed=0)
+    shares, accuracies = {}, {}
+    for name in ("train", "val", "test"):
+        part = getattr(data, name)
+        ((x, y),) = part.batches([len(part)])
+        answers = model.answers(model.network(x))
+        right = [
+            data.classes[k] == answer
+            for k, answer in zip(y.tolist(), answers, strict=True)
+            if answer is not None
+        ]
+        shares[name], accuracies[name] = len(right) / len(answers), np.mean(right)
+    metrics = best["best"]["metrics"]
+    assert metrics["val_coverage"] == pytest.approx(shares["val"])
+    assert metrics["val_accuracy_answered"] == pytest.approx(accuracies["val"])
+    assert accuracies["val"] >= 0.995
+    assert metrics["train_coverage"] == pytest.approx(shares["train"])
+    assert best["test"]["test_coverage"] == pytest.approx(shares["test"])
+    assert best["test"]["test_accuracy_answered"] == pytest.approx(accuracies["test"])
+    assert 0 < shares["test"] < 1
 
 
 def done_best(folder: Folder) -> Mapping[str, Any]:

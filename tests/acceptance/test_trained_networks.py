@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_iris
+import torch
+from sklearn.datasets import load_breast_cancer, load_iris
 
+from hpo.trainers.data import Source, load_data
+from hpo.trainers.exports import load as load_export
 from tests.acceptance.harness import Folder, Study
 
 NETS = """
@@ -236,6 +239,7 @@ def test_a_trial_goes_on_from_its_checkpoint_and_ends_as_if_never_stopped(
     assert len(steps_before) == 6
     resumed = folder.hpo("run", file)
     assert resumed.code == 0, resumed.err
+    assert "other code" not in resumed.err
     (done,) = folder.trials("net")
     assert (done["state"], done["attempts"], done["n_steps"]) == ("COMPLETE", 2, 12)
 
@@ -253,6 +257,27 @@ def test_a_trial_goes_on_from_its_checkpoint_and_ends_as_if_never_stopped(
         for name in ("net", "whole")
     ]
     assert kept[0].read_bytes() == kept[1].read_bytes()
+
+
+def test_a_trial_that_goes_on_with_other_code_says_so(folder: Folder) -> None:
+    folder.write("nets.py", NETS)
+    folder.write("unasked.py", "")
+    values = study(objective__epochs=12, run__checkpoint_every=2)
+    values["space"] = {"model": "nets:make", "units": [8], "batch_size": 16, "learning_rate": 0.05}
+    file = folder.study(values)
+    running = folder.start("run", file)
+    running.wait_for("", folder.path / "waiting")  # in its 7th epoch
+    running.signal(signal.SIGKILL)
+    running.done()
+    folder.write("nets.py", NETS.replace("0.2", "0.3"))
+    folder.write("unasked.py", "# changed\n")
+    folder.write("go", "")
+    resumed = folder.hpo("run", file)
+    assert resumed.code == 0
+    told = " ".join(resumed.err.split())
+    assert "a checkpoint is of other code: nets.py has changed since. The trial goes on" in told
+    (done,) = folder.trials("net")
+    assert (done["state"], done["attempts"], done["n_steps"]) == ("COMPLETE", 2, 12)
 
 
 def test_precision_over_recall_is_drawn_and_goes_to_mlflow(folder: Folder) -> None:
@@ -326,6 +351,47 @@ def test_an_export_answers_by_what_mistakes_cost_and_reads_what_was_trained_on(
     ).stdout.split()
     # To miss one who leaves costs so much that a network of one epoch says so of all.
     assert answers == ["True"] * 200
+
+
+def test_a_threshold_of_validation_decides_what_a_network_answers(folder: Folder) -> None:
+    values = study(objective__data="breast_cancer", objective__metric="val_coverage")
+    values["objective"] |= {"required_accuracy": 0.995, "epochs": 10}
+    values["objective"]["report"] = ["train_coverage"]
+    values["space"] = {"width": [24], "learning_rate": [0.003]}
+    assert folder.hpo("run", folder.study(values)).code == 0
+    assert folder.hpo("export", "net").code == 0
+    best = folder.hpo("best", "net", "--test", "--json").json
+
+    model = load_export(folder.path / "net-model")
+    (data,) = load_data(Source("breast_cancer"), seed=0)
+    shares = {}
+    for name in ("train", "val", "test"):
+        part = getattr(data, name)
+        ((x, y),) = part.batches([len(part)])
+        with torch.inference_mode():
+            p, answers = model.network(x).double().softmax(dim=1).max(dim=1)
+        answered = p >= model.threshold
+        shares[name] = answered.double().mean().item()
+        accuracy = (answers == y)[answered].double().mean().item()
+    assert best["best"]["metrics"]["val_coverage"] == pytest.approx(shares["val"])
+    assert best["best"]["metrics"]["train_coverage"] == pytest.approx(shares["train"])
+    assert best["test"]["test_coverage"] == pytest.approx(shares["test"])
+    assert best["test"]["test_accuracy_answered"] == pytest.approx(accuracy)
+    assert 0 < shares["test"] < 1
+
+    raw, _ = load_breast_cancer(return_X_y=True)
+    np.save(folder.path / "x.npy", raw)
+    said = subprocess.run(
+        [sys.executable, folder.path / "net-model" / "predict.py", "x.npy"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    assert {*said} == {"malignant", "benign", ""}
+    sizes = {name: len(getattr(data, name)) for name in shares}
+    expected = sum(shares[name] * sizes[name] for name in shares)
+    assert sum(map(bool, said)) == pytest.approx(expected)
 
 
 def test_data_that_has_changed_is_refused(folder: Folder) -> None:
@@ -419,6 +485,8 @@ def test_code_that_has_changed_before_a_trial_is_trained_again_is_told(folder: F
     done = folder.hpo("export", "net")
     assert "trained again, trial 0 has val_loss" in done.err
     assert "or code that has changed" in done.err
+    said = json.loads((folder.path / "net-model" / "config.json").read_text())["metrics"]
+    assert f"has val_loss {said['val_loss']:.6g} and not" in " ".join(done.err.split())
 
 
 def test_the_code_of_a_users_own_model_comes_along(folder: Folder, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.nn.functional import one_hot
 
 from hpo.trainers import Goals
 from hpo.trainers.data.parts import Data, Tensors
-from hpo.trainers.metrics import evaluate, probabilities
+from hpo.trainers.metrics import evaluate, probabilities, threshold
 
 NOTHING = Tensors(torch.zeros(0, 1), torch.zeros(0))
 
@@ -41,8 +41,9 @@ def judged(
     *names: str,
     costs: tuple[tuple[float, ...], ...] | None = None,
     required_accuracy: float | None = None,
+    threshold: float | None = None,
 ) -> tuple[float, ...]:
-    goals = Goals(costs=costs, required_accuracy=required_accuracy)
+    goals = Goals(costs=costs, required_accuracy=required_accuracy, threshold=threshold)
     return tuple(evaluate(names, outputs, truth, classes(outputs.shape[1]), goals).values())
 
 
@@ -147,12 +148,41 @@ def test_coverage_is_the_best_of_all_thresholds(
     logits, truth = drawn
     confidence, right = probabilities(logits).amax(dim=1), logits.argmax(dim=1) == truth
     shares = [0.0]
-    for threshold in confidence:
-        answered = confidence >= threshold
+    for least in confidence:
+        answered = confidence >= least
         if right[answered].double().mean() >= required:
             shares.append(answered.double().mean().item())
     (coverage,) = judged(logits, truth, "val_coverage", required_accuracy=required)
     assert coverage == pytest.approx(max(shares))
+
+
+@given(answers(), st.sampled_from([0.3, 0.5, 2 / 3, 0.75, 0.9, 1.0]))
+def test_a_threshold_answers_the_examples_it_was_chosen_on_as_required(
+    drawn: tuple[Tensor, Tensor], required: float
+) -> None:
+    logits, truth = drawn
+    names = ("val_coverage", "val_accuracy_answered")
+    chosen = threshold(logits, truth, classes(logits.shape[1]), Goals(required_accuracy=required))
+    coverage, accuracy = judged(logits, truth, *names, required_accuracy=required)
+    assert judged(logits, truth, *names, threshold=chosen, required_accuracy=1.0) == (
+        coverage,
+        accuracy,
+    )
+    assert accuracy >= required or (coverage, accuracy) == (0, 0)
+
+
+def test_a_threshold_answers_others_whether_they_are_right_or_not() -> None:
+    sure, unsure, right = [3.0, 0.0], [1.0, 0.0], torch.tensor([0, 0, 0, 1])
+    logits = torch.tensor([sure, sure, unsure, unsure])
+    chosen = threshold(logits, right, classes(2), Goals(required_accuracy=0.9))
+    least, most = (probabilities(torch.tensor([row])).max().item() for row in (unsure, sure))
+    assert chosen == pytest.approx((least + most) / 2)
+    others = torch.tensor([sure, sure, sure, unsure])
+    names = ("val_coverage", "val_accuracy_answered")
+    found = judged(
+        others, torch.tensor([0, 1, 1, 0]), *names, required_accuracy=0.9, threshold=chosen
+    )
+    assert found == pytest.approx((3 / 4, 1 / 3))
 
 
 def test_a_classifier_that_is_accurate_enough_answers_all() -> None:

@@ -3,9 +3,12 @@
 On a GPU that is so in deterministic mode.
 """
 
+import random
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 
+import numpy as np
 import pytest
 import torch
 
@@ -51,11 +54,27 @@ OWN = {
     "deterministic": DETERMINISTIC,
 }
 NETS = """
+import random
+
+import numpy as np
+import torch
 from torch import nn
 
 def make(config):
     (n,) = config.shape
     return nn.Sequential(nn.Linear(n, config.units), nn.Dropout(0.5), nn.Linear(config.units, 3))
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return y * random.choice([1, 2]) + np.random.normal() if self.training else y
+
+def make_noisy(config):
+    net = Noisy(*config.shape, 3)
+    with torch.no_grad():
+        net.weight[:] = torch.from_numpy(np.random.normal(0, 0.1, net.weight.shape))
+        net.bias[:] = random.random()
+    return net
 """
 
 
@@ -87,6 +106,7 @@ def stopped_after(epochs: int, fit_: Fit) -> None:
         {**RICH, "precision": "bf16"},
         {**RICH, "precision": "fp16"},
         OWN,
+        {**OWN, "model": "nets:make_noisy"},
     ],
     ids=lambda config: "-".join(
         str(config.get(k, "")) for k in ("model", "optimizer", "precision")
@@ -105,8 +125,11 @@ def test_resumed_training_equals_uninterrupted_training(
     expected = run(start(whole))
     stopped = Checkpoints(tmp_path / "stopped", every_epochs=2)
     stopped_after(3, start(stopped))  # one epoch after its checkpoint, which is lost
-    torch.rand(5)  # whatever else goes on meanwhile
+    # Whatever else goes on meanwhile.
+    torch.rand(5), np.random.rand(5), random.random()
+    state = repr((random.getstate(), np.random.get_state()))
     assert run(start(stopped)) == expected
+    assert repr((random.getstate(), np.random.get_state())) == state
     weights = [(folder.directory / WEIGHTS).read_bytes() for folder in (whole, stopped)]
     assert weights[0] == weights[1]
     assert expected == run(start(None))  # and checkpoints change nothing
@@ -120,6 +143,22 @@ def test_folds_resume_as_one(tmp_path: Path) -> None:
     stopped_after(2, fit_folds(config, folds, seed=0, device=DEVICE, checkpoints=checkpoints))
     assert run(fit_folds(config, folds, seed=0, device=DEVICE, checkpoints=checkpoints)) == expected
     assert {path.parent.name for path in tmp_path.rglob(WEIGHTS)} == {"fold-1", "fold-2", "fold-3"}
+
+
+def test_folds_together_take_the_time_that_passes(tmp_path: Path) -> None:
+    folds = load(Source("iris", folds=5), seed=0)
+    checkpoints = Checkpoints(tmp_path, every_epochs=1)
+    start = perf_counter()
+    first = fit_folds(RICH, folds, seed=0, device=DEVICE, checkpoints=checkpoints)
+    seconds = [next(first).wall_seconds for _ in range(3)]
+    between = perf_counter()
+    first.close()
+    assert 0 < seconds[0] < seconds[1] < seconds[2] <= between - start
+    again = fit_folds(RICH, folds, seed=0, device=DEVICE, checkpoints=checkpoints)
+    resumed = [report.wall_seconds for report in again]
+    assert resumed[:3] == seconds
+    assert sorted(resumed) == resumed
+    assert resumed[-1] <= perf_counter() - start
 
 
 def test_another_configuration_does_not_go_on_from_it(tmp_path: Path) -> None:

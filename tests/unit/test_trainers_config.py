@@ -305,6 +305,7 @@ def test_metrics_say_which_way_is_better() -> None:
     assert larger == {
         "val_accuracy", "val_balanced_accuracy", "val_precision", "val_recall", "val_f1",
         "val_f0.5", "val_pr_auc", "val_roc_auc", "val_coverage", "val_r2",
+        "val_accuracy_answered",
     }  # fmt: skip
 
 
@@ -333,6 +334,7 @@ def test_every_metric_can_be_had_in_its_task() -> None:
             goals.names(task)
         )
     assert goals.needs(["val_cost", "val_coverage", "val_f1"]) == ["costs", "required_accuracy"]
+    assert goals.needs(["val_coverage", "val_accuracy_answered"]) == ["required_accuracy"]
 
 
 def test_checking_a_file_needs_no_heavy_import() -> None:

@@ -350,13 +350,15 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "broken.parquet").write_bytes(b"no parquet")
     (tmp_path / "latin.csv").write_bytes(b"gr\xf6\xdfe,x\n")
     (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(50)))
+    (tmp_path / "spaces.csv").write_text("a b c\n1 2 3\n")
     (tmp_path / "report.xlsx").write_text("")
     np.savez(tmp_path / "arrays.npz", x=np.zeros(3), labels=np.zeros(3))
     np.savez(tmp_path / "capital.npz", X_train=np.zeros(3), Y_train=np.zeros(3))
     np.savez(tmp_path / "strange.npz", a=np.zeros(3), b=np.zeros(3))
     np.savez(tmp_path / "unclear.npz", a=np.zeros(3), b=np.zeros(3), y=np.zeros(3))
     for name in ("empty", "flat", "hollow/cat", "images/cat", "parts/train", ".git/cat",
-                 "twice/train/cat", "twice/Training/cat", "called/TRAIN"):  # fmt: skip
+                 "twice/train/cat", "twice/Training/cat", "called/TRAIN", "spark.parquet",
+                 "dask.csv"):  # fmt: skip
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "flat" / "a.png").touch()
     (tmp_path / "images" / "cat" / "a.PNG").touch()
@@ -398,6 +400,8 @@ def folder(tmp_path: Path) -> Path:
          "'data/people.csv' has no column 'incme'. Did you mean 'income'?"),
         (Source("german.csv", target="town"), "target",
          "'german.csv' has no column 'town'. Known: age, city."),
+        (Source("spaces.csv", target="b"), "target", ("'spaces.csv' has no column 'b'. It has one, "
+         "'a b c'. Columns are separated by commas, semicolons, tabs or |.")),
         (Source("german.tsv.gz", target="ages"), "target",
          "'german.tsv.gz' has no column 'ages'. Did you mean 'age'?"),
         (Source("wide.csv"), "target", "name the column of 'wide.csv' to predict. Its columns: "
@@ -422,6 +426,11 @@ def folder(tmp_path: Path) -> Path:
         (Source("parts"), "data", "'parts/train' has no folders, one of images for each class."),
         (Source("twice"), "data", ("'twice' has two folders of one part, 'Training' and 'train'. "
          "Put them together.")),
+        (Source("spark.parquet/", target="y"), "data", ("'spark.parquet/' is a folder, perhaps of "
+         "a table's parts. Make one file of them: pandas.read_parquet('spark.parquet/').to_parquet("
+         "'table.parquet').")),
+        (Source("dask.csv", target="y"), "data",
+         "'dask.csv' is a folder, perhaps of a table's parts. Make one file of them."),
         (Source("called"), "data", "the folder 'called/TRAIN' has no images. Known: .bmp, "),
         (Source("hollow"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),
         (Source("hollow/"), "data", "the folder 'hollow/cat' has no images. Known: .bmp, "),

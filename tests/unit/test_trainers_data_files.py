@@ -171,6 +171,16 @@ def test_a_german_table_and_question_marks_are_understood(tmp_path: Path) -> Non
     assert data.classes == ("0", "1")
 
 
+def test_columns_between_bars_are_read(tmp_path: Path) -> None:
+    frame = people()
+    frame.to_csv(tmp_path / "bars.csv", sep="|", index=False)
+    frame.to_csv(tmp_path / "commas.csv", index=False)
+    bars, commas = (
+        one(Source(f"{name}.csv", target="buys", folder=tmp_path)) for name in ("bars", "commas")
+    )
+    assert torch.equal(tensors(bars.train).x, tensors(commas.train).x)
+
+
 def test_decimal_commas_between_semicolons_are_numbers(tmp_path: Path) -> None:
     rows = [f"{i},5;{'' if i % 4 else f'-0,{i:02}'};{i % 3};{i},25" for i in range(40)]
     (tmp_path / "a.csv").write_text("\n".join(["a;b;c;y", *rows]))
@@ -671,6 +681,29 @@ def test_arrays_are_tables_or_images(
     assert np.allclose(again, train)
 
 
+@pytest.mark.parametrize(
+    ("x", "n_warnings"),
+    [
+        (np.arange(480.0).reshape(40, 6, 2), 1),
+        (np.arange(480.0).reshape(40, 2, 6), 1),
+        (np.arange(360.0).reshape(40, 3, 3), 0),
+        (PHOTOS[..., 0], 0),  # bytes are pixels
+        (PHOTOS / 255, 0),  # three channels
+    ],
+)
+def test_floats_that_may_be_series_are_warned_of(
+    tmp_path: Path, x: Any, n_warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path / "a.npz", x=x, y=LABELS)
+    load(Source("a.npz", folds=2, folder=tmp_path), seed=0)
+    told = (
+        f"the examples of 'a.npz', floats of shape {x.shape[1:]}, are taken for greyscale images, "
+        "standardised by one mean and deviation. Series and the like arrive as they are from a "
+        "Dataset of your own, `data: package.module:make`."
+    )
+    assert caplog.messages == [told] * n_warnings
+
+
 def test_the_channels_of_an_image_are_where_they_were(tmp_path: Path) -> None:
     save(tmp_path / "last.npz", x=PHOTOS, y=LABELS)
     save(tmp_path / "first.npz", x=PHOTOS.transpose(0, 3, 1, 2), y=LABELS)
@@ -746,16 +779,20 @@ class Payload:
     ("arrays", "message"),
     [
         ({"x": np.where(np.arange(80).reshape(40, 2) == 7, np.nan, 1.0), "y": LABELS},
-         ("'x' of 'a.npz' is NaN or infinite in 1 places, the first of them [3, 1]. Fill them in: "
+         ("'x' of 'a.npz' is NaN or infinite in 1 place, the first of them [3, 1]. Fill them in: "
          "only tables in files are filled in here.")),
         ({"x": np.zeros((39, 2)), "y": LABELS}, "'x' of 'a.npz' has 39 examples, and 40 targets."),
         ({"x": np.zeros((40, 2)), "y": np.zeros((40, 2))},
          "the target of 'a.npz' has the shape (40, 2); it must have one value for each example."),
+        ({"x": np.zeros((40, 2)), "y": np.eye(3)[LABELS]},
+         ("the target of 'a.npz' has the shape (40, 3); it must have one value for each example. "
+         "Of one-hot rows, save y.argmax(axis=1).")),
         ({"x": np.full((40, 2), "a"), "y": LABELS},
          "'x' of 'a.npz' is of type <U1; features must be numbers."),
         ({"x": np.zeros((40, 1, 2, 3, 4)), "y": LABELS},
          ("'x' of 'a.npz' has the shape (40, 1, 2, 3, 4); it must be (n, columns), (n, height, "
-         "width), (n, channels, height, width) or (n, height, width, channels).")),
+         "width), (n, channels, height, width) or (n, height, width, channels). Series and the "
+         "like arrive as they are from a Dataset of your own, `data: package.module:make`.")),
         ({"x": np.array([Payload()] * 40), "y": LABELS},
          "'a.npz' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x_train": np.zeros((40, 2)), "y_train": LABELS, "x_test": np.zeros((40, 3)),
@@ -780,8 +817,14 @@ def test_what_is_wrong_in_arrays_is_told(
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        (torch.zeros(3), ("'a.pt' cannot be read: it holds a Tensor; it must hold two tensors, x "
-         "and y, or a dict of tensors.")),
+        (torch.zeros(3), ("'a.pt' cannot be read: it holds a Tensor of shape (3,); it must hold "
+         "two tensors, x and y, or a dict of tensors.")),
+        (([[1.0], [2.0]], [0, 1]), ("'a.pt' cannot be read: it holds a tuple of 2, among them a "
+         "list of 2; it must hold two tensors")),
+        ({"x": torch.zeros(3), "y": "no"}, ("'a.pt' cannot be read: it holds a dict of x, y, among "
+         "them a str; it must hold two tensors")),
+        (torch.utils.data.TensorDataset(torch.zeros(3)), ("'a.pt' cannot be read: it holds a "
+         "TensorDataset; save its tensors: torch.save(dataset.tensors, 'a.pt').")),
         (Payload(),
          "'a.pt' cannot be read: it holds other objects than tensors, numbers and text."),
         ({"x": torch.zeros(3)}, "'a.pt' has no array 'y'. Known: x."),

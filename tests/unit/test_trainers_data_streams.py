@@ -152,7 +152,7 @@ def own(tmp_path: Path, body: str, **settings: Any) -> Source:
     """A source whose code is `body`, in a module that no test has imported before."""
     module = f"own_data_{next(_numbers)}"
     (tmp_path / f"{module}.py").write_text(
-        "import numpy as np\nimport torch\nfrom torch.utils.data import *\n"
+        "import numpy as np\nimport torch\nfrom PIL import Image\nfrom torch.utils.data import *\n"
         "x, y = torch.arange(180.0).reshape(60, 3), torch.arange(60) % 4\n"
         + textwrap.dedent(body)
     )  # fmt: skip
@@ -195,7 +195,7 @@ def test_parts_as_random_split_gives_them_are_parts(tmp_path: Path) -> None:
     split = "def make():\n return random_split(TensorDataset(x, y), [{}])"
     (data,) = load(own(tmp_path, split.format("40, 10, 10")), seed=0)
     assert (len(data.train), len(data.val), len(data.test)) == (40, 10, 10)
-    with pytest.raises(DataError, match="returns a list; it must return a torch"):
+    with pytest.raises(DataError, match="returns a list of 4; it must return a torch"):
         load(own(tmp_path, split.format("30, 10, 10, 10")), seed=0)
 
 
@@ -347,9 +347,10 @@ FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return {'x': x}", ("returns a dict; it must return a torch.utils.data.Dataset, or a "
-         "tuple of them: train, val, and test if there is one.")),
-        ("return 3", ("returns a int; it must return a torch.utils.data.Dataset, or a tuple of "
+        ("return {'train': TensorDataset(x, y), 'val': [(x, y)]}", ("returns a dict of train, val; "
+         "it must return a torch.utils.data.Dataset, or a tuple of them: train, val, and test if "
+         "there is one. Return the datasets of a dict as such a tuple.")),
+        ("return 3", ("returns an int; it must return a torch.utils.data.Dataset, or a tuple of "
          "them: train, val, and test if there is one.")),
         ("return (i for i in range(3))", ("returns a generator; it must return a torch.utils.data."
          "Dataset, or a tuple of them: train, val, and test if there is one.")),
@@ -362,10 +363,16 @@ FLOW = "class Flow(IterableDataset):\n        __iter__ = None\n    return Flow()
         ("return x, y.numpy()", ("returns a tuple of arrays; of x and y, return torch.utils.data."
          "TensorDataset(x, y), made of tensors.")),
         ("return []", "returns a list of no length; len() must give how many examples it has."),
-        ("return TensorDataset(x)", "gives a tuple; an example is a pair (x, y)."),
+        ("return TensorDataset(x)", "gives a tuple of 1; an example is a pair (x, y)."),
+        ("return TensorDataset(x, y, y)", "gives a tuple of 3; an example is a pair (x, y)."),
+        ("return [{'image': i, 'label': 1} for i in x]", ("gives a dict of image, label; an "
+         "example is a pair (x, y). Return two of its values as a tuple.")),
+        ("return [(Image.new('RGB', (8, 8)), 1)] * 9", ("x is an Image; it must be a tensor or an "
+         "array of numbers. Return torchvision's ToTensor()(x), or np.asarray(x).")),
         ("return [('red', 1)] * 9", "x is a str; it must be a tensor or an array of numbers."),
         ("return TensorDataset(x, x)",
-         "y is a Tensor of shape (3,); it must be one number or text."),
+         ("y is a Tensor of shape (3,); it must be one number or text. Of a one-hot y, return "
+          "y.argmax().")),
         ("return [(x[:i + 1], i % 2) for i in range(40)]", ("example 1 has the shape (2, 3), and "
          "example 0 (1, 3); all must have one.")),
         ("return TensorDataset(x / 0, y)", ("is NaN or infinite in 180 places, the first of them "

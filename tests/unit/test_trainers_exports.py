@@ -5,8 +5,10 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import joblib
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,8 @@ from torch.nn.functional import cross_entropy
 from hpo.trainers import Goals, TrainerConfig, models
 from hpo.trainers.code_files import code_files
 from hpo.trainers.data import Source, load
-from hpo.trainers.errors import DataError
+from hpo.trainers.data.standardise import Channels
+from hpo.trainers.errors import CodeError, DataError
 from hpo.trainers.exports import Exported, example, export, export_onnx, judge, main
 from hpo.trainers.exports import load as load_export
 from hpo.trainers.goals import Task
@@ -74,6 +77,30 @@ def test_an_image_or_a_folder_of_them_is_read_as_in_training(tmp_path: Path) -> 
     assert every == 10 * [every[0]] + 10 * [every[-1]]  # sorted by path
     np.save(tmp_path / "x.npy", np.full((2, 8, 8, 3), 255, dtype=np.uint8))
     assert answers(model, tmp_path / "x.npy") == 2 * [every[-1]]
+
+
+def test_a_transformer_of_an_earlier_day_is_found_under_its_old_name(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((20, 4, 4)), y=np.arange(20) % 2)
+    exported(Source("a.npz", folder=tmp_path))
+    file = tmp_path / "model" / "transformer.joblib"
+
+    def write_as_of(module: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Channels, "__module__", module)
+            patch.setitem(sys.modules, module, SimpleNamespace(Channels=Channels))
+            joblib.dump(transformer, file)
+
+    transformer = joblib.load(file)
+    write_as_of("hpo.trainers.data.arrays")
+    assert load_export(tmp_path / "model").transformer.mean_.shape == (1, 1, 1)
+    write_as_of("hpo.trainers.data.nowhere")
+    with pytest.raises(CodeError) as caught:
+        load_export(tmp_path / "model")
+    assert str(caught.value) == (
+        "what the transformer is made of cannot be imported: No module named "
+        "'hpo.trainers.data.nowhere'. It is of another version of hpo or scikit-learn; again: hpo "
+        "export s"
+    )
 
 
 def test_images_of_another_size_are_told(tmp_path: Path) -> None:

@@ -505,6 +505,17 @@ def flat(config):
 def two(config):
     return Two(4, 3)
 
+class Outputs:
+    def __init__(self, logits):
+        self.logits = logits
+
+class Wrapped(nn.Linear):
+    def forward(self, x):
+        return Outputs(super().forward(x))
+
+def wrapped(config):
+    return Wrapped(4, 3)
+
 def frozen(config):
     return nn.Linear(4, 3).requires_grad_(False)
 
@@ -542,7 +553,11 @@ def lazy(config):
             r"'odd_nets:few' gives \(2, 2\) for 2 examples; it must give a tensor \(2, 3\), and",
         ),
         ("flat", r"'odd_nets:flat' gives \(2,\) for 2 examples; it must give a tensor \(2, 3\)"),
-        ("two", "'odd_nets:two' gives a tuple for 2 examples; it must give a tensor"),
+        ("two", "'odd_nets:two' gives a tuple of 2 for 2 examples; it must give a tensor"),
+        (
+            "wrapped",
+            r"gives an Outputs for 2 examples; it must give .* Return outputs\.logits\.$",
+        ),
         ("frozen", "'odd_nets:frozen' has no parameters to train"),
         ("extra", "has among its weights what cannot be written: '_extra_state', a dict. They"),
         ("double_complex", "what cannot be written: 'kept', of torch.complex128. They must be"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import struct
 import zipfile
@@ -14,17 +15,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hpo.trainers.data import standardise
 from hpo.trainers.data.examples import InMemory, assemble
 from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source, chosen, features_of, unreadable
 from hpo.trainers.data.splits import Rows
-from hpo.trainers.data.standardise import fit_array
 from hpo.trainers.data.stored import Stored, mapped
-from hpo.trainers.errors import DataError
+from hpo.trainers.errors import DataError, called
+
+# Exports of an earlier day have pickled it under this module's name.
+Channels = standardise.Channels
 
 _HOST = torch.device("cpu")
+_AS_IT_IS = (
+    "Series and the like arrive as they are from a Dataset of your own, `data: "
+    "package.module:make`."
+)
 _CHECKED = 2**24  # numbers, of which there may be more than fit into memory
+
+_log = logging.getLogger(__name__)
 
 
 def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
@@ -36,9 +46,20 @@ def load_arrays(source: Source, seed: int) -> tuple[Data, ...]:
         if len(shapes := dict.fromkeys(x.shape[1:] for x in arrays)) > 1:
             both = " and ".join(map(str, shapes))
             raise DataError(f"the {what} in the parts of {source.name!r} differ in shape: {both}.")
+    _warn_of_series(source.name, xs[0])
     examples = _examples(source, xs)
     given = given_rows(lengths)
     return assemble(source, examples, np.concatenate(ys), seed=seed, given=given)
+
+
+def _warn_of_series(name: str, x: NDArray[Any]) -> None:
+    """Warns of what may be series of several values, and is taken for images."""
+    if x.ndim == 3 and x.dtype.kind == "f" and x.shape[1] != x.shape[2]:
+        _log.warning(
+            "the examples of %r, floats of shape %s, are taken for greyscale images, standardised "
+            "by one mean and deviation. %s",
+            name, x.shape[1:], _AS_IT_IS,
+        )  # fmt: skip
 
 
 def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
@@ -49,7 +70,7 @@ def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
     if n_bytes > room(_HOST):
         return Stored(xs, stays)
     x = xs[0] if len(xs) == 1 else np.concatenate(xs)
-    return InMemory(x.astype(np.int64, copy=False)) if stays else InMemory(x, fit_array)
+    return InMemory(x.astype(np.int64, copy=False)) if stays else InMemory(x, standardise.fit_array)
 
 
 def given_rows(lengths: Mapping[str, int]) -> dict[str, Rows]:
@@ -123,15 +144,18 @@ def _is_large(path: Path) -> bool:
 
 
 def _pt(source: Source, *, alone: bool) -> dict[str, NDArray[Any]]:
-    found = _torch_load(source.path)
-    if isinstance(found, tuple | list) and len(found) == 2:
-        found = {"x": found[0], source.target or "y": found[1]}
-    if alone and torch.is_tensor(found):
-        found = {"x": found}
+    found = held = _torch_load(source.path)
+    if isinstance(held, tuple | list) and len(held) == 2:
+        found = {"x": held[0], source.target or "y": held[1]}
+    if alone and torch.is_tensor(held):
+        found = {"x": held}
     if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
+        what = called(held)
+        if isinstance(found, dict):
+            other = next(each for each in found.values() if not torch.is_tensor(each))
+            what += f", among them {called(other)}"
         raise ValueError(
-            f"it holds a {type(found).__name__}; it must hold two tensors, x and y, or a dict of "
-            "tensors"
+            f"it holds {what}; it must hold two tensors, x and y, or a dict of tensors"
         )
     return {str(name): np.atleast_1d(_as_numpy(each)) for name, each in found.items()}
 
@@ -150,6 +174,9 @@ def _torch_load(path: Path) -> object:
     except OSError:
         raise
     except (pickle.UnpicklingError, *DAMAGED) as error:
+        if "TensorDataset" in str(error):
+            hint = f"torch.save(dataset.tensors, {path.name!r})"
+            raise ValueError(f"it holds a TensorDataset; save its tensors: {hint}") from error
         foreign = "Unsupported global" in str(error)
         raise ValueError(_OBJECTS if foreign else "torch.save has not written it so") from error
 
@@ -168,7 +195,7 @@ def _features(source: Source, name: str, x: NDArray[Any]) -> NDArray[Any]:
     if x.ndim > 4 or 0 in x.shape:
         raise DataError(
             f"{what} has the shape {x.shape}; it must be (n, columns), (n, height, width), "
-            "(n, channels, height, width) or (n, height, width, channels)."
+            f"(n, channels, height, width) or (n, height, width, channels). {_AS_IT_IS}"
         )
     return _numbers(what, x)
 

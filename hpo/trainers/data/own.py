@@ -19,7 +19,7 @@ from hpo.trainers.data.memory import room
 from hpo.trainers.data.parts import Data, is_integer
 from hpo.trainers.data.source import PARTS, Source
 from hpo.trainers.data.stream import ignore_interrupts, read, workers_for
-from hpo.trainers.errors import CodeError, DataError
+from hpo.trainers.errors import CodeError, DataError, called, kind
 
 _AT_ONCE = 256
 _TRIED, _TIMES = 10, 3
@@ -88,20 +88,21 @@ def _datasets(source: Source) -> dict[str, Dataset[Any]]:
             "torch.utils.data.TensorDataset(x, y), made of tensors."
         )
     if not 1 <= len(parts) <= 3 or not all(map(_is_dataset, parts)):
+        of_dict = " Return the datasets of a dict as such a tuple." * isinstance(made, Mapping)
         raise DataError(
-            f"{source.name!r} returns {_called(made)}; it must return a torch.utils.data.Dataset, "
-            "or a tuple of them: train, val, and test if there is one."
+            f"{source.name!r} returns {called(made)}; it must return a torch.utils.data.Dataset, "
+            f"or a tuple of them: train, val, and test if there is one.{of_dict}"
         )
     for part in parts:
         if isinstance(part, IterableDataset):
             raise DataError(
-                f"{source.name!r} returns {_called(part)}, an IterableDataset, whose examples "
+                f"{source.name!r} returns {kind(part)}, an IterableDataset, whose examples "
                 "cannot be split by their places. Return list(dataset) if it fits into memory, "
                 "else a Dataset with __getitem__ and __len__."
             )
         if not getattr(part, "__len__", int)():
             raise DataError(
-                f"{source.name!r} returns {_called(part)} of no length; len() must give how many "
+                f"{source.name!r} returns {kind(part)} of no length; len() must give how many "
                 "examples it has."
             )
     return dict(zip(PARTS, parts, strict=False))
@@ -154,7 +155,8 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
         if isinstance(y, torch.Tensor | np.ndarray | np.generic) and tuple(y.shape) in ((), (1,)):
             y = y.item()
         if not isinstance(y, bool | int | float | str):
-            raise DataError(f"{self.name!r}: y is {_called(y)}; it must be one number or text.")
+            sentence = f"y is {called(y)}; it must be one number or text."
+            raise DataError(f"{self.name!r}: {sentence}{_to_return(y)}")
         return x.reshape(x.shape or (1,)), y
 
     def of_shape(self, row: int, shape: tuple[int, ...]) -> tuple[torch.Tensor, Any]:
@@ -178,7 +180,9 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
             cause = f"{type(error).__name__}: {error}".rstrip(": ")
             raise CodeError(f"{self.name!r} fails at example {row}: {cause}.") from error
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise DataError(f"{self.name!r} gives {_called(pair)}; an example is a pair (x, y).")
+            of_dict = " Return two of its values as a tuple." * isinstance(pair, Mapping)
+            sentence = f"gives {called(pair)}; an example is a pair (x, y).{of_dict}"
+            raise DataError(f"{self.name!r} {sentence}")
         x, y = pair
         return x, y
 
@@ -198,8 +202,10 @@ class _Pairs(Dataset[tuple[torch.Tensor, Any]]):
             found = torch.as_tensor(x, dtype=dtype).detach().cpu()
             return found if found.layout is torch.strided else found.to_dense()
         except (TypeError, ValueError, RuntimeError) as error:
-            message = f"x is {_called(x)}; it must be a tensor or an array of numbers"
-            raise DataError(f"{self.name!r}: {message}.") from error
+            sentence = f"x is {called(x)}; it must be a tensor or an array of numbers."
+            if _is_picture(x):
+                sentence += " Return torchvision's ToTensor()(x), or np.asarray(x)."
+            raise DataError(f"{self.name!r}: {sentence}") from error
 
 
 def _read(pairs: _Pairs, shape: tuple[int, ...]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -239,7 +245,10 @@ class _Checked(Dataset[Any]):
         return y
 
 
-def _called(value: object) -> str:
-    """A value in a sentence: its type, and its shape if it has one."""
-    shape = getattr(value, "shape", None)
-    return f"a {type(value).__name__}" + (f" of shape {tuple(shape)}" if shape is not None else "")
+def _to_return(y: Any) -> str:
+    """What to return in place of a y that is none."""
+    return " Of a one-hot y, return y.argmax()." if len(getattr(y, "shape", ())) == 1 else ""
+
+
+def _is_picture(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] == "PIL"

@@ -106,10 +106,10 @@ class Source:
             return "built-in"
         if is_code(self.name):
             return "code"
-        if self.path.is_dir():
+        lower = self.name.lower().rstrip("/")
+        if self.path.is_dir() and not lower.endswith(TABLES):
             return "images" if self.name else None
         forms: dict[Form, tuple[str, ...]] = {"table": TABLES, "arrays": ARRAYS}
-        lower = self.name.lower()
         return next((form for form, ends in forms.items() if lower.endswith(ends)), None)
 
 
@@ -142,6 +142,9 @@ def mistakes_of(source: Source) -> Iterator[Problem]:
     if form is None:
         known = ", ".join((*TABLES, *ARRAYS))
         yield Problem(("data",), f"{name!r} is neither a folder of images nor one of {known}.")
+        return
+    if form == "table" and source.path.is_dir():
+        yield Problem(("data",), _in_parts(name))
         return
     if source.target is not None and form not in ("table", "arrays"):
         message = f"{name!r} has its own targets; `target` is for tables and arrays. Remove it."
@@ -200,6 +203,14 @@ def _not_there(source: Source) -> str:
     if guess.startswith("Known"):
         guess = f"{did_you_mean('', BUILT_IN)} Others are given by their path."
     return f"there is no data set {source.name!r}. {guess}"
+
+
+def _in_parts(name: str) -> str:
+    """The sentence about a folder of a table's parts, as Spark and Dask write them."""
+    how = ""
+    if name.lower().rstrip("/").endswith(".parquet"):
+        how = f": pandas.read_parquet({name!r}).to_parquet('table.parquet')"
+    return f"{name!r} is a folder, perhaps of a table's parts. Make one file of them{how}."
 
 
 def header(source: Source) -> list[str]:
@@ -263,8 +274,12 @@ def open_text(path: Path) -> IO[str]:
 
 
 def delimiter(first: str) -> str:
-    """What separates the columns of a first line: comma, semicolon or tab, the most frequent."""
-    return max(",;\t", key=first.count)
+    """What separates the columns of a first line: comma, semicolon or tab, the most frequent.
+
+    Where there is none of these, it is the bar.
+    """
+    found = max(",;\t", key=first.count)
+    return found if found in first or "|" not in first else "|"
 
 
 def target_of(source: Source, columns: Collection[str]) -> str:
@@ -281,7 +296,9 @@ def target_of(source: Source, columns: Collection[str]) -> str:
             f"name the column of {source.name!r} to predict. Its columns: {', '.join(shown)}."
         )
     guess = did_you_mean(source.target, columns)
-    if guess.startswith("Known"):
+    if len(columns) == 1 and source.path.suffix.lower() != ".parquet":
+        guess = f"It has one, {shown[0]!r}. Columns are separated by commas, semicolons, tabs or |."
+    elif guess.startswith("Known"):
         guess = did_you_mean("", shown)
     raise TargetError(f"{source.name!r} has no column {source.target!r}. {guess}")
 

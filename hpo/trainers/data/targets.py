@@ -41,7 +41,10 @@ def encode(
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
-        raise DataError(f"{what} has the shape {y.shape}; it must have one value for each example.")
+        hint = " Of one-hot rows, save y.argmax(axis=1)." if _is_one_hot(y) else ""
+        raise DataError(
+            f"{what} has the shape {y.shape}; it must have one value for each example.{hint}"
+        )
     if y.dtype == object:
         y = np.array([*map(str, y)] if len({*map(type, y)}) > 1 else y.tolist())
     if y.dtype.kind == "f" and (n_missing := int((~np.isfinite(y)).sum())):
@@ -56,6 +59,11 @@ def encode(
         raise DataError(f"positive: there is no class {source.positive!r}. {guess}")
     _warn_of_alike(names, what)
     return numbers, names
+
+
+def _is_one_hot(y: NDArray[Any]) -> bool:
+    is_1 = y == 1
+    return y.ndim == 2 and bool((is_1 | (y == 0)).all() and (is_1.sum(axis=1) == 1).all())
 
 
 def _warn_of_alike(names: Sequence[str], what: str) -> None:
