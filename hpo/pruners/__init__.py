@@ -2,7 +2,8 @@
 
 - `base`: what they share: they say why.
 - `optunas`: Optuna's own.
-- `forecast`: ours, by forecasts of learning curves; `decisions` is its core, on arrays.
+- `forecast`: ours, by forecasts of learning curves; `decisions` is its core, on arrays; what it
+  learns from finished trials about the others: their `lengths`, and what they `returned`.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
+from hpo.pruners.lengths import Lengths
+from hpo.pruners.returned import Returned
 from hpo.trial import FORECAST, STOPPED_BY
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
@@ -41,7 +43,15 @@ _TOO_LONG = (
     "no finished trial reported a step beyond %.2g%% of its horizon (of a study file, `epochs`): "
     "what trials have yet to gain is thought more than it is. Name the last step, or none."
 )
-_SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
+_UNKNOWN = (
+    "finished trials differ in length, and no parameter is their last step: no trial is stopped "
+    "whose length is unknown. Tell it by `epochs` in a study file, by `horizon=` in plain Optuna, "
+    "and there by `ends_early=True` that trials end by themselves."
+)
+_CONTRARY = (
+    "finished trials that report more return less: while it is so, no trial is stopped. Report "
+    "what is returned, or with its sign turned what is better the other way."
+)
 
 
 _log = logging.getLogger(__name__)
@@ -56,7 +66,8 @@ class ForecastPruner(Rule):
     Reports are compared with reports: the number that a trial returns may be another, such as that
     of its best step, and counts only where a trial reported nothing. What samplers learn is a
     value: for them the forecast's mean is moved by the median of what finished trials returned
-    above their last reports.
+    above their last reports. Where that is not 0, no trial is stopped unless the ranks of values
+    and last reports of at least five finished trials correlate.
 
     The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
     of the first ten reports, and then after every tenth more, but not in the last tenth of the
@@ -82,11 +93,13 @@ class ForecastPruner(Rule):
         audit: The share of condemned trials that are run to the end.
         startup_trials: Finished trials before any is stopped.
         min_steps: Reports of a trial before it may be stopped.
-        horizon: The last step of a trial, or what tells it of a trial; where that is None, the last
-            step of the longest finished trial. Where finished trials went beyond theirs, as when
-            steps are minibatches and the horizon counts epochs, it is so many times as far.
+        horizon: The last step of a trial, or what tells it of a trial. Where that is None, it is
+            what finished trials tell: all went as far, or their last step was a parameter of
+            theirs (`Lengths`); where they tell nothing, no trial is stopped. Where finished trials
+            went beyond theirs, as when steps are minibatches and the horizon counts epochs, it is
+            so many times as far.
         ends_early: Whether trials may end by themselves before their horizon. It is then no
-            farther than the longest of those that have finished went.
+            farther than the longest of those that have finished went, and so far where it is None.
         bounds: Lowest and highest value of the metric, where they are known; infinity where one is
             not.
         seed: Chooses the audited trials, with their numbers.
@@ -133,7 +146,7 @@ class ForecastPruner(Rule):
         self._horizon = horizon
         self._ends_early = ends_early
         self._unit = unit
-        self._has_doubted = False
+        self._warned: set[str] = set()
         # Threads may share these. By study and finished trials:
         self._known: tuple[tuple[object, ...], _Known] | None = None
         self._judged: dict[tuple[str, int], int] = {}  # by study and trial, after how many reports
@@ -188,24 +201,39 @@ class ForecastPruner(Rule):
     def outlook(self, study: Study, trial: FrozenTrial) -> Decision | None:
         """What is expected of a trial as it is now; None where nothing can be said, or need be."""
         known = self._know(study)
-        told = self._horizon_of(trial)
-        horizon = known.longest if told is None else told * known.stretch
-        if self._ends_early and known.longest:
-            horizon = min(horizon, known.longest)
+        horizon = self._last_step(trial, known)
+        if horizon is None or not known.returned.agree:
+            return None
         rule = ForecastRule(direction_of(study), **self._settings)
         return rule.decide([curve(trial)], horizon, known.past)[0]
 
-    def _doubt_horizons(self, known: _Known) -> None:
-        """Warns once where finished trials ended far from their horizons, beyond or before."""
+    def _last_step(self, trial: FrozenTrial, known: _Known) -> float | None:
+        """Where a trial will end, if it is run to the end; None where that is unknown."""
+        told, longest = self._horizon_of(trial), known.lengths.longest
+        if self._ends_early and longest:
+            return longest if told is None else min(told * known.stretch, longest)
+        if told is not None:
+            return told * known.stretch
+        if known.lengths.are_unknown:
+            self._warn_once(_UNKNOWN)
+        return known.lengths.of(trial)
+
+    def _warn_once(self, text: str, *numbers: float) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning(text, *numbers)
+
+    def _doubt(self, known: _Known) -> None:
+        """Warns where finished trials ended far from their horizons, or return the contrary."""
+        if known.returned.are_contrary:
+            self._warn_once(_CONTRARY)
         enough = known.past.n_finished >= STARTUP_TRIALS and not self._ends_early
-        if self._has_doubted or not enough or known.reach is None:
+        if not enough or known.reach is None:
             return
         if known.stretch > 1:
-            self._has_doubted = True
-            _log.warning(_TOO_SHORT, known.stretch)
+            self._warn_once(_TOO_SHORT, known.stretch)
         elif known.reach < _TOO_EARLY:
-            self._has_doubted = True
-            _log.warning(_TOO_LONG, 100 * known.reach)
+            self._warn_once(_TOO_LONG, 100 * known.reach)
 
     def _horizon_of(self, trial: FrozenTrial) -> float | None:
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
@@ -227,7 +255,7 @@ class ForecastPruner(Rule):
         key, known = (study.study_name, len(finished), last), self._known
         if known is None or known[0] != key:
             found = _Known.of(finished, direction_of(study), self._horizon_of)
-            self._doubt_horizons(found)
+            self._doubt(found)
             known = self._known = key, found
         return known[1]
 
@@ -238,13 +266,15 @@ class _Known:
 
     Args:
         past: Of where a trial is going.
-        longest: The last step of the longest.
+        lengths: Of where it ends, if nobody tells.
+        returned: What they returned, and reported last.
         stretch: How many times as far as their horizons they went, typically; at least 1.
         reach: The farthest that one went as a share of its horizon; None where that is not told.
     """
 
     past: Past
-    longest: float
+    lengths: Lengths
+    returned: Returned
     stretch: float
     reach: float | None
 
@@ -259,16 +289,16 @@ class _Known:
         better = max if direction == "maximize" else min
         ends = [end(t) for t in finished if _is_feasible(t)]
         told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
+        returned = Returned.of((t.value, end(t)) for t in finished if t.intermediate_values)
         past = Past(
             n_finished=len(finished),
             incumbent=better((v for v in ends if math.isfinite(v)), default=None),
             history=[curve(trial) for trial in _spread(told)],
             audits=list(audits(finished)),
-            surplus=_surplus(finished),
+            surplus=returned.surplus,
         )
-        longest = max((float(max(t.intermediate_values)) for t in told), default=0.0)
         reach = max(_shares(told, horizon_of), default=None)
-        return cls(past, longest, stretch(told, horizon_of), reach)
+        return cls(past, Lengths.told_by(told), returned, stretch(told, horizon_of), reach)
 
 
 def stretch(
@@ -333,15 +363,6 @@ def _has_diverged(trial: FrozenTrial) -> bool:
     """Whether its last two reports are not finite, or all of them."""
     values = trial.intermediate_values
     return not any(math.isfinite(values[step]) for step in sorted(values)[-2:])
-
-
-def _surplus(finished: Iterable[FrozenTrial]) -> float:
-    """The median of value - last report; 0 where these are the same in all trials."""
-    both = [(t.value, end(t)) for t in finished if t.value is not None and t.intermediate_values]
-    known = [(value, last) for value, last in both if math.isfinite(value) and math.isfinite(last)]
-    if all(math.isclose(value, last, rel_tol=_SAME) for value, last in known):
-        return 0.0
-    return median(value - last for value, last in known)
 
 
 def is_audit(trial: FrozenTrial) -> bool:

@@ -177,11 +177,13 @@ class _Lengths:
 
     def saved(self, trial: FrozenTrial) -> int:
         """Steps that it was stopped before."""
-        if self.plan is None:
-            horizon = Decision.from_json(trial.system_attrs[FORECAST]).horizon
-            return max(0, round(horizon) - self.run(trial))
-        told = self.plan.epochs(trial.params)
-        whole = round(told * self.stretch) if told else self.longest
-        if ends_early(self.plan):
+        told = None if self.plan is None else self.plan.epochs(trial.params)
+        if told:
+            whole = round(told * self.stretch)
+        elif FORECAST in trial.system_attrs:
+            whole = round(Decision.from_json(trial.system_attrs[FORECAST]).horizon)
+        else:
+            whole = self.longest
+        if self.plan is not None and ends_early(self.plan):
             whole = min(whole, self.longest)
         return max(0, whole - self.run(trial))

@@ -63,6 +63,14 @@ def waits(trial):
     return {"loss": loss(trial, 12)}
 
 
+def as_long_as_it_says(trial):
+    \"\"\"A loss that falls until the trial's own last step.\"\"\"
+    for step in range(1, trial.n_steps + 1):
+        left = 1 - step / trial.n_steps
+        trial.report(step, loss=0.1 + (trial.number >= 5) * 0.7 + left)
+    return {"loss": 0.1 + (trial.number >= 5) * 0.7}
+
+
 def pauses(trial):
     \"\"\"Trial 3, which is as good as others, waits at its sixth step.\"\"\"
     for step in range(1, 13):
@@ -246,6 +254,21 @@ def test_where_nothing_says_epochs_steps_are_called_steps(folder: Folder) -> Non
     ]
     why = " ".join(folder.hpo("why", "s", str(audited["trial"])).out.split())
     assert "audited condemned at step " in why
+
+
+def test_a_trial_is_as_long_as_its_own_parameter_says(folder: Folder) -> None:
+    values = study("as_long_as_it_says", audit=0.0)
+    del values["objective"]["epochs"]
+    values["space"] = {"n_steps": {"int": [8, 100], "log": True}}
+
+    done = folder.hpo("run", folder.study(values), "--json")
+
+    stopped = condemned(folder.trials("s"))
+    assert len(stopped) > N / 3
+    left = [trial["params"]["n_steps"] - trial["n_steps"] for trial in stopped]
+    for trial in stopped:
+        assert trial["forecast"]["horizon"] == trial["params"]["n_steps"]
+    assert done.json["early_stopping"]["steps_saved"] == sum(left)
 
 
 def test_a_baseline_is_never_stopped(folder: Folder) -> None:

@@ -309,6 +309,76 @@ def test_a_trial_that_may_end_early_ends_no_later_than_the_longest_did() -> None
     assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS
 
 
+def searching_lengths(
+    pruner: ForecastPruner, *, first: int = 1, every: int = 1, name: str = "n_steps"
+) -> optuna.Study:
+    """Trials as long as a parameter says, which get good towards their own ends."""
+    study = optuna.create_study(pruner=pruner)
+    lengths = [10, 14, 20, 30, 12, 15, *[100, 20, 16, 40, 80]]
+    levels = [0.5, 0.45, 0.4, 0.35, 0.45, 0.5, *[0.05, 0.9, 0.95, 0.85, 0.9]]
+
+    def objective(trial: optuna.Trial) -> float:
+        n, level = lengths[trial.number], levels[trial.number]
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("is_wide", [True, False])
+        if name == "n_steps":
+            trial.suggest_int(name, 1, 1000)
+        ended = math.nan
+        for step in range(1, n + 1):
+            ended = level + (1 - level) * (1 - step / n)
+            if step % every == 0:
+                trial.report(ended, step - 1 + first)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+        return ended
+
+    for n in lengths:
+        study.enqueue_trial({name: n})
+    study.optimize(objective, n_trials=len(lengths))
+    return study
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_parameter_that_is_the_last_step_tells_how_long_a_trial_will_be(
+    first: int, every: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0), first=first, every=every)
+
+    stopped = [trial for trial in study.trials if trial.state is TrialState.PRUNED]
+    assert study.trials[6].state is TrialState.COMPLETE  # the longest, and the best
+    assert {trial.number for trial in stopped} >= {7, 9, 10}
+    for trial in stopped:
+        assert trial.system_attrs[FORECAST]["horizon"] == trial.params["n_steps"] - 1 + first
+    assert not caplog.records
+
+
+def test_where_nothing_tells_how_long_a_trial_will_be_none_is_stopped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0), name="hidden")
+
+    assert states(study) == "C" * 11
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("finished trials differ in length, and no parameter is their last step")
+    assert "`epochs`" in said
+    assert "`horizon=`" in said
+
+
+def test_trials_that_may_end_early_differ_in_length_and_are_stopped_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0, ends_early=True), name="hidden")
+
+    assert "P" in states(study)
+    for trial in study.trials:
+        finished = [t for t in study.trials[: trial.number] if t.state is TrialState.COMPLETE]
+        if trial.state is TrialState.PRUNED:
+            longest = max(t.last_step or 0 for t in finished)
+            assert trial.system_attrs[FORECAST]["horizon"] == longest
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("patience", "ends_early"), [(4, True), ({"int": [1, 9]}, True), (None, False)]
 )
@@ -449,7 +519,7 @@ def test_a_trial_is_judged_however_rarely_it_asks(every: int) -> None:
     study = optuna.create_study(pruner=ForecastPruner(horizon=100, audit=0.0))
     for level in (0.1, 0.12, 0.14, 0.16):
         curve = {step: level + 2 / step for step in range(1, 101)}
-        study.add_trial(optuna.trial.create_trial(value=level, intermediate_values=curve))
+        study.add_trial(optuna.trial.create_trial(value=curve[100], intermediate_values=curve))
     trial = study.ask()
     asked = []
     for step in range(1, 91):
@@ -524,6 +594,50 @@ def test_reports_are_compared_with_reports_whatever_trials_return(surplus: float
     assert kept["incumbent"] == value(GOOD[-1], STEPS, 1.0)
     # Samplers learn values: the mean is where such a trial's value would have been.
     assert kept["low"] < kept["mean"] - surplus < kept["high"]
+
+
+def reporting_losses(noise: float, n: int) -> tuple[optuna.Study, dict[int, float]]:
+    """Trials that report a loss and return an accuracy, and all these accuracies."""
+    study = optuna.create_study(
+        direction="maximize",
+        pruner=ForecastPruner(horizon=STEPS, audit=0.0),
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    rng, accuracies = np.random.default_rng(0), {}
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        accuracies[trial.number] = 0.9 - 0.5 * x + noise * float(rng.normal())
+        for step in range(1, STEPS + 1):
+            trial.report(value(x, step, 1.0), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return accuracies[trial.number]
+
+    study.optimize(objective, n_trials=n)
+    return study, accuracies
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_reports_that_point_the_other_way_stop_nothing(
+    noise: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, accuracies = reporting_losses(noise, n=20)
+
+    assert states(study) == "C" * 20
+    assert study.best_value == max(accuracies.values())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("finished trials that report more return less")
+
+
+def test_returning_another_number_waits_for_five_trials_that_agree() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    returning(study, [0.2, 0.3, 0.25, 0.9, 0.95, 0.8, 0.85], surplus=0.5)
+    same = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    returning(same, [0.2, 0.3, 0.25, 0.9, 0.95, 0.8, 0.85], surplus=0.0)
+
+    assert states(study) == "CCCCCPP"
+    assert states(same) == "CCCPPPP"
 
 
 def test_a_trial_that_reported_nothing_counts_by_its_value() -> None:
