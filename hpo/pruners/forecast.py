@@ -73,15 +73,16 @@ class ForecastPruner(Rule):
     of the first ten reports, and then after every tenth more, but not in the last tenth of the
     steps: what is left to save there is worth less than an exact value. A share of the trials that
     would be stopped is run to the end all the same. When more of these beat the incumbent than was
-    stated, the threshold is divided by how many times as many.
+    stated, the threshold is divided by how many times as many. Trials whose code does not heed the
+    verdict, and that finish, count as these do.
 
     A trial has diverged, and is stopped, when its last two reports are not finite, or nothing that
     it reported is; one alone was not measured, and nothing is decided by it. A trial whose last
     report is finite and beyond 1e100 is not judged where that is good, or all that it reported is
     so.
 
-    Of every trial that it condemns, it notes what was expected in the system attribute
-    ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
+    Of every trial that it condemns, it notes what was expected when it first did so in the system
+    attribute ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
 
     It works in any Optuna study with one objective:
 
@@ -173,8 +174,10 @@ class ForecastPruner(Rule):
         if decision is None or not decision.condemns:
             return False
         audited = is_audited(self.seed, trial.number, self.audit)
-        kept = {**decision.as_json(), "audited": audited}
-        study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
+        # The first holds of a trial that runs on: later ones depend on what it did meanwhile.
+        if FORECAST not in trial.system_attrs:
+            kept = {**decision.as_json(), "audited": audited}
+            study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
         if not audited:
             study._storage.set_trial_system_attr(trial._trial_id, STOPPED_BY, self._words(decision))
         return not audited
@@ -188,12 +191,12 @@ class ForecastPruner(Rule):
         return due
 
     def reason(self, study: Study, trial: FrozenTrial) -> str:
-        kept = study._storage.get_trial(trial._trial_id).system_attrs.get(FORECAST)
-        if kept is None:
+        said = study._storage.get_trial(trial._trial_id).system_attrs.get(STOPPED_BY)
+        if said is None or not math.isfinite(end(trial)):
             step = max(trial.intermediate_values)
             value = trial.intermediate_values[step]
             return f"forecast at {self._unit} {step}: it has diverged, to {value}"
-        return self._words(Decision.from_json(kept))
+        return str(said)
 
     def _words(self, decision: Decision) -> str:
         return f"forecast at {decision.sentence(self._unit)}"
@@ -346,9 +349,12 @@ def _spread(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
-    """What was expected of trials that were condemned and run on, and how they ended."""
+    """What was expected of trials that were condemned and run on, and how they ended.
+
+    As an audit, or because their code did not heed the verdict.
+    """
     for trial in finished:
-        if is_audit(trial) and trial.state is TrialState.COMPLETE:
+        if trial.state is TrialState.COMPLETE and FORECAST in trial.system_attrs:
             yield Decision.from_json(trial.system_attrs[FORECAST]), end(trial)
 
 

@@ -663,6 +663,54 @@ def test_an_audit_is_judged_by_what_it_reported_last() -> None:
     assert ended == 0.9
 
 
+def test_a_condemned_trial_that_runs_on_counts_as_an_audit_of_what_was_first_expected(
+    tmp_path: Path,
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/theirs.db")
+    pruner = ForecastPruner(horizon=STEPS, audit=0.0)
+    study = optuna.create_study(storage=storage, pruner=pruner)
+    search(study, GOOD)
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    condemned_at = []
+    for step in range(1, STEPS + 1):  # hopeless up to the last step, and then the best
+        trial.report(value(0.9, step, 1.0) if step < STEPS else 0.0, step)
+        if trial.should_prune():
+            condemned_at.append(step)
+    study.tell(trial, 0.0)
+
+    assert len(condemned_at) > 1
+    ((expected, ended),) = pruners.audits(study.trials)
+    assert (expected.step, ended) == (condemned_at[0], 0.0)
+    assert pruner._know(study).past.audits == [(expected, 0.0)]
+    record = catalog.find(storage, study.study_name)
+    told = stopping.early_stopping(record)
+    assert told is not None
+    assert (told["stopped"], told["audited"], told["unheeded"]) == (0, 1, 1)
+    assert told["wrongly_condemned"] == 1
+    said = "; of 1 run on although condemned, 1 by their own code, 1 beat the incumbent ("
+    assert said in stopping.sentence(record)
+
+
+def test_a_trial_that_is_stopped_later_says_why_it_was_then() -> None:
+    pruner = ForecastPruner(horizon=STEPS, audit=0.0)
+    study = optuna.create_study(pruner=pruner)
+    search(study, GOOD)
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    condemned_at = []
+    for step in range(1, 11):
+        trial.report(value(0.9, step, 1.0), step)
+        if trial.should_prune():
+            condemned_at.append(step)
+
+    frozen = study.trials[-1]
+    assert frozen.system_attrs[FORECAST]["step"] == condemned_at[0] < condemned_at[-1]
+    assert pruner.reason(study, frozen).startswith(f"forecast at step {condemned_at[-1]} of 20: ")
+    trial.report(math.nan, 11)
+    trial.report(math.nan, 12)
+    assert trial.should_prune()
+    assert "it has diverged" in pruner.reason(study, study.trials[-1])
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_the_search_in_the_readme_keeps_its_best_trial(
     seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
