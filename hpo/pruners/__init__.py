@@ -2,7 +2,8 @@
 
 - `base`: what they share: they say why.
 - `optunas`: Optuna's own.
-- `forecast`: ours, by forecasts of learning curves; `decisions` is its core, on arrays.
+- `forecast`: ours, by forecasts of learning curves; `decisions` is its core, on arrays; what it
+  learns from finished trials about the others: their `lengths`, and what they `returned`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
-from hpo.pruners.forecast import ForecastPruner, audits, curve, stretch
+from hpo.pruners.forecast import ForecastPruner, audits, curve, is_audit, stretch
 from hpo.search_spaces import Fixed
 from hpo.spec import Plan, StoppingSpec
 
@@ -37,6 +38,7 @@ __all__ = [
     "curve",
     "ends_early",
     "forecaster",
+    "is_audit",
     "is_audited",
     "is_due",
     "stretch",

@@ -28,6 +28,8 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
+from hpo.pruners.lengths import Lengths
+from hpo.pruners.returned import Returned
 from hpo.trial import FORECAST, STOPPED_BY
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
@@ -41,7 +43,15 @@ _TOO_LONG = (
     "no finished trial reported a step beyond %.2g%% of its horizon (of a study file, `epochs`): "
     "what trials have yet to gain is thought more than it is. Name the last step, or none."
 )
-_SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
+_UNKNOWN = (
+    "finished trials differ in length, and no parameter is their last step: no trial is stopped "
+    "whose length is unknown. Tell it by `epochs` in a study file, by `horizon=` in plain Optuna, "
+    "and there by `ends_early=True` that trials end by themselves."
+)
+_CONTRARY = (
+    "finished trials that report more return less: while it is so, no trial is stopped. Report "
+    "what is returned, or with its sign turned what is better the other way."
+)
 
 
 _log = logging.getLogger(__name__)
@@ -56,21 +66,23 @@ class ForecastPruner(Rule):
     Reports are compared with reports: the number that a trial returns may be another, such as that
     of its best step, and counts only where a trial reported nothing. What samplers learn is a
     value: for them the forecast's mean is moved by the median of what finished trials returned
-    above their last reports.
+    above their last reports. Where that is not 0, no trial is stopped unless the ranks of values
+    and last reports of at least five finished trials correlate.
 
     The curve is forecast by `hpo.curves`, which learns from the study's finished trials, after each
     of the first ten reports, and then after every tenth more, but not in the last tenth of the
     steps: what is left to save there is worth less than an exact value. A share of the trials that
     would be stopped is run to the end all the same. When more of these beat the incumbent than was
-    stated, the threshold is divided by how many times as many.
+    stated, the threshold is divided by how many times as many. Trials whose code does not heed the
+    verdict, and that finish, count as these do.
 
     A trial has diverged, and is stopped, when its last two reports are not finite, or nothing that
     it reported is; one alone was not measured, and nothing is decided by it. A trial whose last
     report is finite and beyond 1e100 is not judged where that is good, or all that it reported is
     so.
 
-    Of every trial that it condemns, it notes what was expected in the system attribute
-    ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
+    Of every trial that it condemns, it notes what was expected when it first did so in the system
+    attribute ``hpo:forecast``: the fields of `Decision`, and whether the trial is `audited`.
 
     It works in any Optuna study with one objective:
 
@@ -82,11 +94,13 @@ class ForecastPruner(Rule):
         audit: The share of condemned trials that are run to the end.
         startup_trials: Finished trials before any is stopped.
         min_steps: Reports of a trial before it may be stopped.
-        horizon: The last step of a trial, or what tells it of a trial; where that is None, the last
-            step of the longest finished trial. Where finished trials went beyond theirs, as when
-            steps are minibatches and the horizon counts epochs, it is so many times as far.
+        horizon: The last step of a trial, or what tells it of a trial. Where that is None, it is
+            what finished trials tell: all went as far, or their last step was a parameter of
+            theirs (`Lengths`); where they tell nothing, no trial is stopped. Where finished trials
+            went beyond theirs, as when steps are minibatches and the horizon counts epochs, it is
+            so many times as far.
         ends_early: Whether trials may end by themselves before their horizon. It is then no
-            farther than the longest of those that have finished went.
+            farther than the longest of those that have finished went, and so far where it is None.
         bounds: Lowest and highest value of the metric, where they are known; infinity where one is
             not.
         seed: Chooses the audited trials, with their numbers.
@@ -133,7 +147,7 @@ class ForecastPruner(Rule):
         self._horizon = horizon
         self._ends_early = ends_early
         self._unit = unit
-        self._has_doubted = False
+        self._warned: set[str] = set()
         # Threads may share these. By study and finished trials:
         self._known: tuple[tuple[object, ...], _Known] | None = None
         self._judged: dict[tuple[str, int], int] = {}  # by study and trial, after how many reports
@@ -160,8 +174,10 @@ class ForecastPruner(Rule):
         if decision is None or not decision.condemns:
             return False
         audited = is_audited(self.seed, trial.number, self.audit)
-        kept = {**decision.as_json(), "audited": audited}
-        study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
+        # The first holds of a trial that runs on: later ones depend on what it did meanwhile.
+        if FORECAST not in trial.system_attrs:
+            kept = {**decision.as_json(), "audited": audited}
+            study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
         if not audited:
             study._storage.set_trial_system_attr(trial._trial_id, STOPPED_BY, self._words(decision))
         return not audited
@@ -175,12 +191,12 @@ class ForecastPruner(Rule):
         return due
 
     def reason(self, study: Study, trial: FrozenTrial) -> str:
-        kept = study._storage.get_trial(trial._trial_id).system_attrs.get(FORECAST)
-        if kept is None:
+        said = study._storage.get_trial(trial._trial_id).system_attrs.get(STOPPED_BY)
+        if said is None or not math.isfinite(end(trial)):
             step = max(trial.intermediate_values)
             value = trial.intermediate_values[step]
             return f"forecast at {self._unit} {step}: it has diverged, to {value}"
-        return self._words(Decision.from_json(kept))
+        return str(said)
 
     def _words(self, decision: Decision) -> str:
         return f"forecast at {decision.sentence(self._unit)}"
@@ -188,24 +204,39 @@ class ForecastPruner(Rule):
     def outlook(self, study: Study, trial: FrozenTrial) -> Decision | None:
         """What is expected of a trial as it is now; None where nothing can be said, or need be."""
         known = self._know(study)
-        told = self._horizon_of(trial)
-        horizon = known.longest if told is None else told * known.stretch
-        if self._ends_early and known.longest:
-            horizon = min(horizon, known.longest)
+        horizon = self._last_step(trial, known)
+        if horizon is None or not known.returned.agree:
+            return None
         rule = ForecastRule(direction_of(study), **self._settings)
         return rule.decide([curve(trial)], horizon, known.past)[0]
 
-    def _doubt_horizons(self, known: _Known) -> None:
-        """Warns once where finished trials ended far from their horizons, beyond or before."""
+    def _last_step(self, trial: FrozenTrial, known: _Known) -> float | None:
+        """Where a trial will end, if it is run to the end; None where that is unknown."""
+        told, longest = self._horizon_of(trial), known.lengths.longest
+        if self._ends_early and longest:
+            return longest if told is None else min(told * known.stretch, longest)
+        if told is not None:
+            return told * known.stretch
+        if known.lengths.are_unknown:
+            self._warn_once(_UNKNOWN)
+        return known.lengths.of(trial)
+
+    def _warn_once(self, text: str, *numbers: float) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warning(text, *numbers)
+
+    def _doubt(self, known: _Known) -> None:
+        """Warns where finished trials ended far from their horizons, or return the contrary."""
+        if known.returned.are_contrary:
+            self._warn_once(_CONTRARY)
         enough = known.past.n_finished >= STARTUP_TRIALS and not self._ends_early
-        if self._has_doubted or not enough or known.reach is None:
+        if not enough or known.reach is None:
             return
         if known.stretch > 1:
-            self._has_doubted = True
-            _log.warning(_TOO_SHORT, known.stretch)
+            self._warn_once(_TOO_SHORT, known.stretch)
         elif known.reach < _TOO_EARLY:
-            self._has_doubted = True
-            _log.warning(_TOO_LONG, 100 * known.reach)
+            self._warn_once(_TOO_LONG, 100 * known.reach)
 
     def _horizon_of(self, trial: FrozenTrial) -> float | None:
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
@@ -227,7 +258,7 @@ class ForecastPruner(Rule):
         key, known = (study.study_name, len(finished), last), self._known
         if known is None or known[0] != key:
             found = _Known.of(finished, direction_of(study), self._horizon_of)
-            self._doubt_horizons(found)
+            self._doubt(found)
             known = self._known = key, found
         return known[1]
 
@@ -238,13 +269,15 @@ class _Known:
 
     Args:
         past: Of where a trial is going.
-        longest: The last step of the longest.
+        lengths: Of where it ends, if nobody tells.
+        returned: What they returned, and reported last.
         stretch: How many times as far as their horizons they went, typically; at least 1.
         reach: The farthest that one went as a share of its horizon; None where that is not told.
     """
 
     past: Past
-    longest: float
+    lengths: Lengths
+    returned: Returned
     stretch: float
     reach: float | None
 
@@ -260,16 +293,16 @@ class _Known:
         ends = [end(t) for t in finished if _is_feasible(t)]
         told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
         incumbent = better((v for v in ends if math.isfinite(v)), default=None)
+        returned = Returned.of((t.value, end(t)) for t in finished if t.intermediate_values)
         past = Past(
             n_finished=len(finished),
             incumbent=incumbent,
             history=[curve(trial) for trial in _spread(told, incumbent)],
             audits=list(audits(finished)),
-            surplus=_surplus(finished),
+            surplus=returned.surplus,
         )
-        longest = max((float(max(t.intermediate_values)) for t in told), default=0.0)
         reach = max(_shares(told, horizon_of), default=None)
-        return cls(past, longest, stretch(told, horizon_of), reach)
+        return cls(past, Lengths.told_by(told), returned, stretch(told, horizon_of), reach)
 
 
 def stretch(
@@ -317,9 +350,12 @@ def _spread(trials: Sequence[FrozenTrial], incumbent: float | None) -> list[Froz
 
 
 def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
-    """What was expected of trials that were condemned and run on, and how they ended."""
+    """What was expected of trials that were condemned and run on, and how they ended.
+
+    As an audit, or because their code did not heed the verdict.
+    """
     for trial in finished:
-        if is_audit(trial) and trial.state is TrialState.COMPLETE:
+        if trial.state is TrialState.COMPLETE and FORECAST in trial.system_attrs:
             yield Decision.from_json(trial.system_attrs[FORECAST]), end(trial)
 
 
@@ -334,15 +370,6 @@ def _has_diverged(trial: FrozenTrial) -> bool:
     """Whether its last two reports are not finite, or all of them."""
     values = trial.intermediate_values
     return not any(math.isfinite(values[step]) for step in sorted(values)[-2:])
-
-
-def _surplus(finished: Iterable[FrozenTrial]) -> float:
-    """The median of value - last report; 0 where these are the same in all trials."""
-    both = [(t.value, end(t)) for t in finished if t.value is not None and t.intermediate_values]
-    known = [(value, last) for value, last in both if math.isfinite(value) and math.isfinite(last)]
-    if all(math.isclose(value, last, rel_tol=_SAME) for value, last in known):
-        return 0.0
-    return median(value - last for value, last in known)
 
 
 def is_audit(trial: FrozenTrial) -> bool:

@@ -22,6 +22,7 @@ from hpo.pruners import (
     audits,
     curve,
     ends_early,
+    is_audit,
     stretch,
     unit,
 )
@@ -41,10 +42,11 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
 
     Its keys: `rule`; `stopped`, how many trials; `steps_run` and `steps_saved`, of finished and
     stopped trials, and `share_saved`. Of forecasts also `audited`, the trials that were condemned
-    and run to their end; `wrongly_condemned`, those of them that beat the incumbent, and
-    `expected_wrong`, how many were to; `coverage`, the share of the audited trials that ended in
-    their 90% interval; `coverage_finished`, the same of finished trials that are forecast from
-    their first half and others' curves.
+    and run to their end; `unheeded`, those of them that were to stop, and whose code ran on;
+    `wrongly_condemned`, those of all of them that beat the incumbent, and `expected_wrong`, how
+    many were to; `coverage`, the share of them that ended in their 90% interval;
+    `coverage_finished`, the same of finished trials that are forecast from their first half and
+    others' curves.
     """
     plan = _plan_of(study)
     rule: str = "none" if plan is None else plan.spec.stopping.rule
@@ -89,12 +91,13 @@ def sentence(study: StudyRecord) -> str:
     if not ended:
         return ""
     text = f"{told['rule']} stopped {n} of {counted(ended, 'trial')} and saved "
-    plan = _plan_of(study)
-    text += f"{told['share_saved']:.0%} of the {'step' if plan is None else unit(plan)}s"
+    text += f"{told['share_saved']:.0%} of the {unit_of(study)}s"
     if audited := told.get("audited"):
         held = round(told["coverage"] * audited)
+        unheeded = told["unheeded"]
+        why = f"although condemned, {unheeded} by their own code," if unheeded else "as an audit"
         text += (
-            f"; of {audited} run on as an audit {told['wrongly_condemned']} beat the incumbent "
+            f"; of {audited} run on {why} {told['wrongly_condemned']} beat the incumbent "
             f"({told['expected_wrong']:.2g} expected), {held} ended in the 90% interval"
         )
     if (coverage := told.get("coverage_finished")) is not None:
@@ -105,9 +108,20 @@ def sentence(study: StudyRecord) -> str:
     return text
 
 
+def unit_of(study: StudyRecord) -> str:
+    """What a step of its trials is called."""
+    plan = _plan_of(study)
+    return "step" if plan is None else unit(plan)
+
+
 def is_audited(trial: TrialRecord) -> bool:
     """Whether a trial was condemned by a forecast and is run to its end, or was."""
     return bool(trial.forecast and trial.forecast["audited"])
+
+
+def is_unheeded(trial: TrialRecord) -> bool:
+    """Whether a trial was to stop by a forecast, and its code ran on to its end."""
+    return trial.state == "COMPLETE" and bool(trial.forecast) and not is_audited(trial)
 
 
 def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, Any]:
@@ -118,6 +132,7 @@ def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, An
     again = _held_from_half(finished, direction, directions.bounds(study.metric))
     return {
         "audited": len(judged),
+        "unheeded": sum(not is_audit(t) for t in finished if FORECAST in t.system_attrs),
         "wrongly_condemned": sum(d.beats_incumbent(value, direction) for d, value in judged),
         "expected_wrong": sum(decision.probability for decision, _ in judged),
         "coverage": sum(held) / len(held) if held else None,
@@ -177,11 +192,13 @@ class _Lengths:
 
     def saved(self, trial: FrozenTrial) -> int:
         """Steps that it was stopped before."""
-        if self.plan is None:
-            horizon = Decision.from_json(trial.system_attrs[FORECAST]).horizon
-            return max(0, round(horizon) - self.run(trial))
-        told = self.plan.epochs(trial.params)
-        whole = round(told * self.stretch) if told else self.longest
-        if self.longest and ends_early(self.plan):
+        told = None if self.plan is None else self.plan.epochs(trial.params)
+        if told:
+            whole = round(told * self.stretch)
+        elif FORECAST in trial.system_attrs:
+            whole = round(Decision.from_json(trial.system_attrs[FORECAST]).horizon)
+        else:
+            whole = self.longest
+        if self.longest and self.plan is not None and ends_early(self.plan):
             whole = min(whole, self.longest)
         return max(0, whole - self.run(trial))

@@ -69,8 +69,10 @@ def _trial_cells(trial: TrialRecord, metrics: Sequence[str]) -> list[str]:
 
 def _why(trial: TrialRecord) -> str:
     """Why a trial does not count, and whether it was run on although it was condemned."""
-    audited = "audited: condemned, and run on" if stopping.is_audited(trial) else ""
-    return "; ".join(filter(None, [audited, trial.why]))
+    ran_on = "condemned, and run on"
+    audited = f"audited: {ran_on}" if stopping.is_audited(trial) else ""
+    unheeded = ran_on if stopping.is_unheeded(trial) else ""
+    return "; ".join(filter(None, [audited, unheeded, trial.why]))
 
 
 def running_table(study: StudyRecord) -> Table | None:

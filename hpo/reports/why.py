@@ -13,7 +13,8 @@ from rich.table import Table
 from hpo.catalog import SPEC, StudyRecord
 from hpo.drivers import named
 from hpo.errors import HpoError
-from hpo.pruners import Decision, forecaster, unit
+from hpo.pruners import Decision, forecaster
+from hpo.reports import stopping
 from hpo.trial import DRIVER, ENQUEUED, HISTORY, SUGGESTED, Failure, TrialRecord
 from hpo.words import counted, number, shortened
 
@@ -48,6 +49,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         "micro_batch": record.micro_batch,
         "traceback": record.failure.traceback if record.failure else None,
         "place": _place_in_code(record.failure),
+        "unheeded": stopping.is_unheeded(record),
         "outlook": _outlook(study, frozen),
         "rank": record.rank,
         "n_ranked": sum(each.rank is not None for each in ranked.values()),
@@ -138,11 +140,13 @@ def _reported(study: StudyRecord, steps: Mapping[str, float]) -> str:
 
 def _end(study: StudyRecord, told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if told["outlook"]:
-        yield "expected", Decision.from_json(told["outlook"]).sentence(unit(study.plan))
+        yield "expected", Decision.from_json(told["outlook"]).sentence(stopping.unit_of(study))
     if told["stopped_by"]:
         yield "stopped", told["stopped_by"]
-    if told["forecast"] and told["forecast"]["audited"]:
-        yield "audited", _audit(study, told)
+    if told["unheeded"]:
+        yield "condemned", _judged(study, told, "its code ran on all the same")
+    elif told["forecast"] and told["forecast"]["audited"]:
+        yield "audited", _judged(study, told, "run on all the same, as an audit")
     if told["failure"]:
         yield "failed", f"{told['failure']['kind']}: {told['failure']['message']}"
         if told["place"]:
@@ -165,10 +169,10 @@ def _last_lines(said: str) -> tuple[str, str]:
     return "traceback", "\n".join(map(shortened, kept[-_LAST_LINES:]))
 
 
-def _audit(study: StudyRecord, told: Mapping[str, Any]) -> str:
+def _judged(study: StudyRecord, told: Mapping[str, Any], how: str) -> str:
     """What was expected of a trial that was condemned and run on, and whether it came true."""
     expected = Decision.from_json(told["forecast"])
-    text = f"condemned at {expected.sentence(unit(study.plan))}; run on all the same, as an audit"
+    text = f"condemned at {expected.sentence(stopping.unit_of(study))}; {how}"
     if told["state"] != "COMPLETE":
         return text
     last = list(told["steps"].values())[-1]

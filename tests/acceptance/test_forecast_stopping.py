@@ -17,7 +17,7 @@ import pytest
 from optuna.trial import TrialState
 
 from hpo import catalog, spec, studyfile
-from hpo.pruners import Decision, is_audited
+from hpo.pruners import Decision, ForecastPruner, is_audited
 from hpo.reports import stopping
 from hpo.storage import open_storage
 from hpo.tracking import _study_tags
@@ -61,6 +61,14 @@ def waits(trial):
             wait_for("go")
         trial.report(step, loss=loss(trial, step))
     return {"loss": loss(trial, 12)}
+
+
+def as_long_as_it_says(trial):
+    \"\"\"A loss that falls until the trial's own last step.\"\"\"
+    for step in range(1, trial.n_steps + 1):
+        left = 1 - step / trial.n_steps
+        trial.report(step, loss=0.1 + (trial.number >= 5) * 0.7 + left)
+    return {"loss": 0.1 + (trial.number >= 5) * 0.7}
 
 
 def pauses(trial):
@@ -217,6 +225,27 @@ def test_a_running_trial_of_optunas_own_study_is_shown_without_an_outlook(folder
     assert folder.hpo("why", "theirs", "0").code == 0
 
 
+def test_of_a_trial_whose_code_ran_on_it_is_said_that_it_was_condemned(folder: Folder) -> None:
+    url = f"sqlite:///{folder.path}/hpo.db"
+    pruner = ForecastPruner(horizon=12, audit=0.0)
+    theirs = optuna.create_study(storage=url, study_name="theirs", pruner=pruner)
+    for level in (0.13, 0.12, 0.11, 0.1, 0.8):
+        trial = theirs.ask()
+        for step in range(1, 13):
+            trial.report(level + math.exp(-step / 3), step)
+            trial.should_prune()
+        theirs.tell(trial, level + math.exp(-4))
+
+    why = " ".join(folder.hpo("why", "theirs", "4").out.split())
+
+    assert re.search(r"condemned condemned at step \d+ of 12: ", why)
+    assert "; its code ran on all the same: it did not beat it, " in why
+    assert folder.hpo("why", "theirs", "4", "--json").json["unheeded"] is True
+    assert "condemned, and run on" in " ".join(folder.hpo("trials", "theirs").out.split())
+    shown = " ".join(folder.hpo("show", "theirs").out.split())
+    assert "of 1 run on although condemned, 1 by their own code, 0 beat the incumbent" in shown
+
+
 def test_a_rule_without_forecasts_says_what_it_saved(folder: Folder) -> None:
     values = {**study(), "stopping": {"rule": "median", "startup_trials": 3}}
 
@@ -246,6 +275,21 @@ def test_where_nothing_says_epochs_steps_are_called_steps(folder: Folder) -> Non
     ]
     why = " ".join(folder.hpo("why", "s", str(audited["trial"])).out.split())
     assert "audited condemned at step " in why
+
+
+def test_a_trial_is_as_long_as_its_own_parameter_says(folder: Folder) -> None:
+    values = study("as_long_as_it_says", audit=0.0)
+    del values["objective"]["epochs"]
+    values["space"] = {"n_steps": {"int": [8, 100], "log": True}}
+
+    done = folder.hpo("run", folder.study(values), "--json")
+
+    stopped = condemned(folder.trials("s"))
+    assert len(stopped) > N / 3
+    left = [trial["params"]["n_steps"] - trial["n_steps"] for trial in stopped]
+    for trial in stopped:
+        assert trial["forecast"]["horizon"] == trial["params"]["n_steps"]
+    assert done.json["early_stopping"]["steps_saved"] == sum(left)
 
 
 def test_a_baseline_is_never_stopped(folder: Folder) -> None:
@@ -396,7 +440,7 @@ def falls_to(end: float, n: int = 12) -> list[float]:
             [1.9],
             [(0.19, 0.02), (0.3, 0.03), (0.5, 0.04)],  # it beats 0.2; neither; above the interval
             {"stopped": 2, "steps_run": 130, "steps_saved": 14, "audited": 3,
-             "wrongly_condemned": 1, "expected_wrong": 0.09, "coverage": 2 / 3,
+             "unheeded": 0, "wrongly_condemned": 1, "expected_wrong": 0.09, "coverage": 2 / 3,
              "coverage_finished": 0.9},
             (
                 "forecast stopped 2 of 12 trials and saved 10% of the epochs; "
@@ -411,7 +455,7 @@ def falls_to(end: float, n: int = 12) -> list[float]:
             [],
             [(0.19, 0.001), (0.17, 0.04), (0.35, 0.002), (0.22, 0.007)],
             {"stopped": 2, "steps_run": 106, "steps_saved": 14, "audited": 4,
-             "wrongly_condemned": 2, "expected_wrong": 0.05, "coverage": 0.75,
+             "unheeded": 0, "wrongly_condemned": 2, "expected_wrong": 0.05, "coverage": 0.75,
              "coverage_finished": 1.0},
             (
                 "forecast stopped 2 of 10 trials and saved 12% of the epochs; "

@@ -309,6 +309,76 @@ def test_a_trial_that_may_end_early_ends_no_later_than_the_longest_did() -> None
     assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS
 
 
+def searching_lengths(
+    pruner: ForecastPruner, *, first: int = 1, every: int = 1, name: str = "n_steps"
+) -> optuna.Study:
+    """Trials as long as a parameter says, which get good towards their own ends."""
+    study = optuna.create_study(pruner=pruner)
+    lengths = [10, 14, 20, 30, 12, 15, *[100, 20, 16, 40, 80]]
+    levels = [0.5, 0.45, 0.4, 0.35, 0.45, 0.5, *[0.05, 0.9, 0.95, 0.85, 0.9]]
+
+    def objective(trial: optuna.Trial) -> float:
+        n, level = lengths[trial.number], levels[trial.number]
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("is_wide", [True, False])
+        if name == "n_steps":
+            trial.suggest_int(name, 1, 1000)
+        ended = math.nan
+        for step in range(1, n + 1):
+            ended = level + (1 - level) * (1 - step / n)
+            if step % every == 0:
+                trial.report(ended, step - 1 + first)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+        return ended
+
+    for n in lengths:
+        study.enqueue_trial({name: n})
+    study.optimize(objective, n_trials=len(lengths))
+    return study
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_parameter_that_is_the_last_step_tells_how_long_a_trial_will_be(
+    first: int, every: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0), first=first, every=every)
+
+    stopped = [trial for trial in study.trials if trial.state is TrialState.PRUNED]
+    assert study.trials[6].state is TrialState.COMPLETE  # the longest, and the best
+    assert {trial.number for trial in stopped} >= {7, 9, 10}
+    for trial in stopped:
+        assert trial.system_attrs[FORECAST]["horizon"] == trial.params["n_steps"] - 1 + first
+    assert not caplog.records
+
+
+def test_where_nothing_tells_how_long_a_trial_will_be_none_is_stopped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0), name="hidden")
+
+    assert states(study) == "C" * 11
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("finished trials differ in length, and no parameter is their last step")
+    assert "`epochs`" in said
+    assert "`horizon=`" in said
+
+
+def test_trials_that_may_end_early_differ_in_length_and_are_stopped_all_the_same(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0, ends_early=True), name="hidden")
+
+    assert "P" in states(study)
+    for trial in study.trials:
+        finished = [t for t in study.trials[: trial.number] if t.state is TrialState.COMPLETE]
+        if trial.state is TrialState.PRUNED:
+            longest = max(t.last_step or 0 for t in finished)
+            assert trial.system_attrs[FORECAST]["horizon"] == longest
+    assert not caplog.records
+
+
 @pytest.mark.parametrize(
     ("patience", "ends_early"), [(4, True), ({"int": [1, 9]}, True), (None, False)]
 )
@@ -449,7 +519,7 @@ def test_a_trial_is_judged_however_rarely_it_asks(every: int) -> None:
     study = optuna.create_study(pruner=ForecastPruner(horizon=100, audit=0.0))
     for level in (0.1, 0.12, 0.14, 0.16):
         curve = {step: level + 2 / step for step in range(1, 101)}
-        study.add_trial(optuna.trial.create_trial(value=level, intermediate_values=curve))
+        study.add_trial(optuna.trial.create_trial(value=curve[100], intermediate_values=curve))
     trial = study.ask()
     asked = []
     for step in range(1, 91):
@@ -550,6 +620,50 @@ def test_reports_are_compared_with_reports_whatever_trials_return(surplus: float
     assert kept["low"] < kept["mean"] - surplus < kept["high"]
 
 
+def reporting_losses(noise: float, n: int) -> tuple[optuna.Study, dict[int, float]]:
+    """Trials that report a loss and return an accuracy, and all these accuracies."""
+    study = optuna.create_study(
+        direction="maximize",
+        pruner=ForecastPruner(horizon=STEPS, audit=0.0),
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )
+    rng, accuracies = np.random.default_rng(0), {}
+
+    def objective(trial: optuna.Trial) -> float:
+        x = trial.suggest_float("x", 0, 1)
+        accuracies[trial.number] = 0.9 - 0.5 * x + noise * float(rng.normal())
+        for step in range(1, STEPS + 1):
+            trial.report(value(x, step, 1.0), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return accuracies[trial.number]
+
+    study.optimize(objective, n_trials=n)
+    return study, accuracies
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_reports_that_point_the_other_way_stop_nothing(
+    noise: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    study, accuracies = reporting_losses(noise, n=20)
+
+    assert states(study) == "C" * 20
+    assert study.best_value == max(accuracies.values())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("finished trials that report more return less")
+
+
+def test_returning_another_number_waits_for_five_trials_that_agree() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    returning(study, [0.2, 0.3, 0.25, 0.9, 0.95, 0.8, 0.85], surplus=0.5)
+    same = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    returning(same, [0.2, 0.3, 0.25, 0.9, 0.95, 0.8, 0.85], surplus=0.0)
+
+    assert states(study) == "CCCCCPP"
+    assert states(same) == "CCCPPPP"
+
+
 def test_a_trial_that_reported_nothing_counts_by_its_value() -> None:
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
     search(study, GOOD)
@@ -571,6 +685,54 @@ def test_an_audit_is_judged_by_what_it_reported_last() -> None:
     )
     ((_, ended),) = pruners.audits(study.trials)
     assert ended == 0.9
+
+
+def test_a_condemned_trial_that_runs_on_counts_as_an_audit_of_what_was_first_expected(
+    tmp_path: Path,
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/theirs.db")
+    pruner = ForecastPruner(horizon=STEPS, audit=0.0)
+    study = optuna.create_study(storage=storage, pruner=pruner)
+    search(study, GOOD)
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    condemned_at = []
+    for step in range(1, STEPS + 1):  # hopeless up to the last step, and then the best
+        trial.report(value(0.9, step, 1.0) if step < STEPS else 0.0, step)
+        if trial.should_prune():
+            condemned_at.append(step)
+    study.tell(trial, 0.0)
+
+    assert len(condemned_at) > 1
+    ((expected, ended),) = pruners.audits(study.trials)
+    assert (expected.step, ended) == (condemned_at[0], 0.0)
+    assert pruner._know(study).past.audits == [(expected, 0.0)]
+    record = catalog.find(storage, study.study_name)
+    told = stopping.early_stopping(record)
+    assert told is not None
+    assert (told["stopped"], told["audited"], told["unheeded"]) == (0, 1, 1)
+    assert told["wrongly_condemned"] == 1
+    said = "; of 1 run on although condemned, 1 by their own code, 1 beat the incumbent ("
+    assert said in stopping.sentence(record)
+
+
+def test_a_trial_that_is_stopped_later_says_why_it_was_then() -> None:
+    pruner = ForecastPruner(horizon=STEPS, audit=0.0)
+    study = optuna.create_study(pruner=pruner)
+    search(study, GOOD)
+    trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+    condemned_at = []
+    for step in range(1, 11):
+        trial.report(value(0.9, step, 1.0), step)
+        if trial.should_prune():
+            condemned_at.append(step)
+
+    frozen = study.trials[-1]
+    assert frozen.system_attrs[FORECAST]["step"] == condemned_at[0] < condemned_at[-1]
+    assert pruner.reason(study, frozen).startswith(f"forecast at step {condemned_at[-1]} of 20: ")
+    trial.report(math.nan, 11)
+    trial.report(math.nan, 12)
+    assert trial.should_prune()
+    assert "it has diverged" in pruner.reason(study, study.trials[-1])
 
 
 @pytest.mark.parametrize("seed", range(3))

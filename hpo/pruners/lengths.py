@@ -1,0 +1,135 @@
+"""How long a trial will be, where nobody tells: what finished trials say of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial
+
+from hpo.curves.distributions import Array
+
+_ALIKE = 0.1  # relative difference of lengths that matters to no forecast
+_ROUNDED = 1e-6  # relative difference of a length and what tells it exactly
+
+# Fewer trials agree by chance: values that are steps rarely equal them, but small whole numbers may
+# well be in one ratio.
+_FEWEST = 3  # finished trials that are as long as they should be
+_FEWEST_RATIO = 5  # where steps are a multiple of a parameter, with so many different values:
+_FEWEST_VALUES = 3
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """What tells a trial's last step.
+
+    Where finished trials differ in length, a parameter may tell it: it is the last step, or one
+    more where steps are counted from 0, or the last step is a multiple of it. Trials may report
+    every few steps, and some may have ended before their time, as when they gave up; but none went
+    beyond. Where no parameter does, and most went as far as the longest, that is how long trials
+    are.
+
+    Args:
+        n: How many trials have finished.
+        longest: The last step of the longest of them; 0 without any.
+        of: Tells the last step by a trial's parameters; None where it is unknown.
+    """
+
+    n: int
+    longest: float
+    of: Callable[[FrozenTrial], float | None]
+
+    @classmethod
+    def told_by(cls, finished: Sequence[FrozenTrial]) -> Lengths:
+        """Finds it in trials that have reported something."""
+        if not finished:
+            return cls(0, 0.0, _constant(0.0))
+        lasts = np.array([trial.last_step for trial in finished], float)
+        longest = float(lasts.max())
+        full = lasts >= longest * (1 - _ALIKE)
+        law = None if full.all() else next(_laws(finished, lasts), None)
+        if law is None and (full.all() or _suffices(full)):
+            law = _constant(longest)
+        return cls(len(lasts), longest, law or _unknown)
+
+    @property
+    def are_unknown(self) -> bool:
+        """Whether enough trials have finished to say that nothing tells it."""
+        return self.of is _unknown and self.n >= _FEWEST_RATIO
+
+
+def _unknown(_: FrozenTrial) -> None:
+    return None
+
+
+def _constant(longest: float) -> Callable[[FrozenTrial], float]:
+    return lambda _: longest
+
+
+def _laws(
+    finished: Sequence[FrozenTrial], lasts: Array
+) -> Iterator[Callable[[FrozenTrial], float | None]]:
+    """Each way in which a parameter tells how long the trials went."""
+    columns = {name: _column(finished, name) for name in sorted(finished[0].params)}
+    numeric = {name: column for name, column in columns.items() if (column > 0).all()}
+    gaps = np.array([_gap(trial) for trial in finished])
+    for name, column in numeric.items():
+        if (short := _shortfall(column, lasts, gaps)) is not None:
+            yield _multiple(name, 1.0, short)
+    for name, column in numeric.items():
+        for offset in (0.0, 1.0):
+            if (ratio := _ratio(column, lasts + offset)) is not None:
+                yield _multiple(name, ratio, offset)
+
+
+def _multiple(name: str, ratio: float, offset: float) -> Callable[[FrozenTrial], float | None]:
+    def last_step(trial: FrozenTrial) -> float | None:
+        value = _number(trial, name)
+        return ratio * value - offset if value > 0 else None
+
+    return last_step
+
+
+def _shortfall(values: Array, lasts: Array, gaps: Array) -> float | None:
+    """How far before a parameter's value trials end; None where that is not when they end."""
+    short = values - lasts
+    full = short <= np.maximum(1, np.minimum(gaps, _ALIKE * values))
+    goes_beyond = short.min() < -_ROUNDED * values.max()
+    if goes_beyond or not _suffices(full) or len(np.unique(values[full])) == 1:
+        return None
+    return max(0.0, float(short.min()))
+
+
+def _ratio(values: Array, lengths: Array) -> float | None:
+    """What all lengths are as a multiple of a parameter; None where they are not, or are few."""
+    if len(values) < _FEWEST_RATIO or len(np.unique(values)) < _FEWEST_VALUES:
+        return None
+    ratios = lengths / values
+    ratio = float(np.median(ratios))
+    return ratio if np.allclose(ratios, ratio, rtol=_ROUNDED, atol=0) else None
+
+
+def _suffices(full: NDArray[np.bool_]) -> bool:
+    """Whether most trials are as long as they should be, so that the others ended early."""
+    return int(full.sum()) >= max(_FEWEST, (len(full) + 1) / 2)
+
+
+def _column(trials: Sequence[FrozenTrial], name: str) -> Array:
+    return np.array([_number(trial, name) for trial in trials])
+
+
+def _number(trial: FrozenTrial, name: str) -> float:
+    """A parameter's value; NaN where it is no number, or the trial has none."""
+    value = trial.params.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    return float(value)
+
+
+def _gap(trial: FrozenTrial) -> float:
+    """Steps between its last two reports."""
+    steps = sorted(trial.intermediate_values)[-2:]
+    return float(steps[-1] - steps[0])
