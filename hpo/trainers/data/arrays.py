@@ -70,6 +70,8 @@ def _examples(source: Source, xs: Sequence[NDArray[Any]]) -> InMemory | Stored:
     if n_bytes > room(_HOST):
         return Stored(xs, stays)
     x = xs[0] if len(xs) == 1 else np.concatenate(xs)
+    # As they are streamed; of another byte order scikit-learn makes doubles, which round otherwise.
+    x = x.astype(x.dtype.newbyteorder("="), copy=False)
     return InMemory(x.astype(np.int64, copy=False)) if stays else InMemory(x, standardise.fit_array)
 
 
