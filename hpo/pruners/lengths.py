@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,28 @@ _FEWEST_VALUES = 3
 
 
 @dataclass(frozen=True)
+class Law:
+    """A last step that is told by a parameter, or by none.
+
+    Args:
+        times: Of the parameter, or the last step itself.
+        parameter: Its name; None where all trials are as long.
+        short: Steps that it ends before.
+    """
+
+    times: float
+    parameter: str | None = None
+    short: float = 0.0
+
+    def last_step(self, trial: FrozenTrial) -> float | None:
+        """Where a trial ends; None if it has no such parameter, or no number above 0 there."""
+        if self.parameter is None:
+            return self.times
+        value = _number(trial, self.parameter)
+        return self.times * value - self.short if value > 0 else None
+
+
+@dataclass(frozen=True)
 class Lengths:
     """What tells a trial's last step.
 
@@ -35,62 +57,48 @@ class Lengths:
     Args:
         n: How many trials have finished.
         longest: The last step of the longest of them; 0 without any.
-        of: Tells the last step by a trial's parameters; None where it is unknown.
+        law: Tells the last step; None where nothing does.
     """
 
     n: int
     longest: float
-    of: Callable[[FrozenTrial], float | None]
+    law: Law | None
 
     @classmethod
     def told_by(cls, finished: Sequence[FrozenTrial]) -> Lengths:
         """Finds it in trials that have reported something."""
         if not finished:
-            return cls(0, 0.0, _constant(0.0))
+            return cls(0, 0.0, Law(0.0))
         lasts = np.array([trial.last_step for trial in finished], float)
         longest = float(lasts.max())
         full = lasts >= longest * (1 - _ALIKE)
         law = None if full.all() else next(_laws(finished, lasts), None)
         if law is None and (full.all() or _suffices(full)):
-            law = _constant(longest)
-        return cls(len(lasts), longest, law or _unknown)
+            law = Law(longest)
+        return cls(len(lasts), longest, law)
+
+    def of(self, trial: FrozenTrial) -> float | None:
+        """A trial's last step; None where it is unknown."""
+        return None if self.law is None else self.law.last_step(trial)
 
     @property
     def are_unknown(self) -> bool:
         """Whether enough trials have finished to say that nothing tells it."""
-        return self.of is _unknown and self.n >= _FEWEST_RATIO
+        return self.law is None and self.n >= _FEWEST_RATIO
 
 
-def _unknown(_: FrozenTrial) -> None:
-    return None
-
-
-def _constant(longest: float) -> Callable[[FrozenTrial], float]:
-    return lambda _: longest
-
-
-def _laws(
-    finished: Sequence[FrozenTrial], lasts: Array
-) -> Iterator[Callable[[FrozenTrial], float | None]]:
+def _laws(finished: Sequence[FrozenTrial], lasts: Array) -> Iterator[Law]:
     """Each way in which a parameter tells how long the trials went."""
     columns = {name: _column(finished, name) for name in sorted(finished[0].params)}
     numeric = {name: column for name, column in columns.items() if (column > 0).all()}
     gaps = np.array([_gap(trial) for trial in finished])
     for name, column in numeric.items():
         if (short := _shortfall(column, lasts, gaps)) is not None:
-            yield _multiple(name, 1.0, short)
+            yield Law(1.0, name, short)
     for name, column in numeric.items():
         for offset in (0.0, 1.0):
             if (ratio := _ratio(column, lasts + offset)) is not None:
-                yield _multiple(name, ratio, offset)
-
-
-def _multiple(name: str, ratio: float, offset: float) -> Callable[[FrozenTrial], float | None]:
-    def last_step(trial: FrozenTrial) -> float | None:
-        value = _number(trial, name)
-        return ratio * value - offset if value > 0 else None
-
-    return last_step
+                yield Law(ratio, name, offset)
 
 
 def _shortfall(values: Array, lasts: Array, gaps: Array) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import pickle
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -351,6 +352,11 @@ def test_a_parameter_that_is_the_last_step_tells_how_long_a_trial_will_be(
     for trial in stopped:
         assert trial.system_attrs[FORECAST]["horizon"] == trial.params["n_steps"] - 1 + first
     assert not caplog.records
+
+
+def test_a_study_that_ran_can_be_pickled() -> None:
+    study = searching_lengths(ForecastPruner(audit=0.0))
+    assert states(pickle.loads(pickle.dumps(study))) == states(study)  # noqa: S301 - our own
 
 
 def test_where_nothing_tells_how_long_a_trial_will_be_none_is_stopped(
