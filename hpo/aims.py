@@ -69,6 +69,7 @@ class Aims:
             params=dict(trial.params),
             metrics=metrics,
             n_steps=attrs.get(N_STEPS, len(trial.intermediate_values)),
+            last_step=trial.last_step,
             stopped_by=attrs.get(STOPPED_BY) if trial.state.name == "PRUNED" else None,
             forecast=attrs.get(FORECAST),
             failure=Failure(FailureKind(failure["kind"]), failure["message"], failure["traceback"])

@@ -351,6 +351,7 @@ class TrialRecord:
         data: The digest of what its last attempt was trained on; None where that is not known.
         put_back: Why its last attempt ended, or why it has to wait, while it is WAITING.
         micro_batch: Examples that are trained at once, since more did not fit into memory.
+        last_step: The last that was reported, as it is counted; None without any.
         rank: Its place among the feasible, from 1, where it was asked for (`StudyRecord.ranked`).
     """
 
@@ -375,6 +376,7 @@ class TrialRecord:
     forecast: Mapping[str, Any] | None = None
     put_back: str | None = None
     data: str | None = None
+    last_step: int | None = None
 
     @property
     def value(self) -> float | None:

@@ -14,6 +14,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -124,10 +125,10 @@ class CsvRows(Source):
     def read(self, *, last: bool) -> Iterator[Reading]:
         """What stands in rows that are new."""
         header, *rows = self._lines(last=last) or [""]
-        names = next(csv.reader([header]), [])
+        names = [name.strip() for name in next(_cells([header]), [])]
         new = rows[self._n_read :]
         self._n_read += len(new)
-        for cells in csv.reader(new):
+        for cells in _cells(new):
             found = {name: _of_cell(cell) for name, cell in zip(names, cells, strict=False) if name}
             metrics = {name: value for name, value in found.items() if value is not None}
             if reading := _reading(metrics, self._wanted):
@@ -143,7 +144,8 @@ class CsvRows(Source):
             return []
         self._written = written
         text = self._path.read_text(encoding="utf-8-sig", errors="replace")
-        return (text if last else text[: text.rfind("\n") + 1]).splitlines()
+        lines = (text if last else text[: text.rfind("\n") + 1]).split("\n")
+        return [line for line in lines if line.strip()]
 
 
 def in_file(path: Path, wanted: Collection[str]) -> Source:
@@ -269,10 +271,13 @@ def _of_json(text: str, wanted: Collection[str]) -> Reading | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        metrics = dict(_numbers(json.loads(text)))
+        values = json.loads(text)
+        metrics = dict(_numbers(values))
     except (ValueError, RecursionError):
         return None
-    return _reading(metrics, wanted)
+    # What a script says of its configuration before it begins is no metric.
+    says = {_spelt(name) for name in metrics} & {_spelt(name) for name in wanted}
+    return _reading(metrics, wanted) if says or values.keys() & metrics.keys() else None
 
 
 def _numbers(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, float]]:
@@ -282,6 +287,13 @@ def _numbers(values: Mapping[str, Any], within: str = "") -> Iterator[tuple[str,
             yield from _numbers(value, f"{within}{name}/")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
             yield within + name, _as_float(value)
+
+
+def _cells(lines: Iterable[str]) -> Iterator[list[str]]:
+    """The cells of lines, but for those that are no CSV, such as one that is far too long."""
+    for line in lines:
+        with suppress(csv.Error):
+            yield from csv.reader([line])
 
 
 def _of_cell(text: str) -> float | None:

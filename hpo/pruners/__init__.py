@@ -22,7 +22,7 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
-from hpo.pruners.forecast import ForecastPruner, audits, curve, is_audit, stretch
+from hpo.pruners.forecast import ForecastPruner, audits, curve, ran_on, stretch
 from hpo.search_spaces import Fixed
 from hpo.spec import Plan, StoppingSpec
 
@@ -38,9 +38,9 @@ __all__ = [
     "curve",
     "ends_early",
     "forecaster",
-    "is_audit",
     "is_audited",
     "is_due",
+    "ran_on",
     "stretch",
     "unit",
 ]

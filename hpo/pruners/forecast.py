@@ -291,7 +291,7 @@ class _Known:
         """Gathers it from COMPLETE trials, by number."""
         better = max if direction == "maximize" else min
         ends = [end(t) for t in finished if _is_feasible(t)]
-        told = [t for t in finished if any(map(math.isfinite, t.intermediate_values.values()))]
+        told = [t for t in finished if _tells(t)]
         incumbent = better((v for v in ends if math.isfinite(v)), default=None)
         returned = Returned.of((t.value, end(t)) for t in finished if t.intermediate_values)
         past = Past(
@@ -355,7 +355,8 @@ def audits(finished: Iterable[FrozenTrial]) -> Iterator[tuple[Decision, float]]:
     As an audit, or because their code did not heed the verdict.
     """
     for trial in finished:
-        if trial.state is TrialState.COMPLETE and FORECAST in trial.system_attrs:
+        audited = is_audit(trial) and trial.state is TrialState.COMPLETE
+        if audited or ran_on(trial):
             yield Decision.from_json(trial.system_attrs[FORECAST]), end(trial)
 
 
@@ -370,6 +371,23 @@ def _has_diverged(trial: FrozenTrial) -> bool:
     """Whether its last two reports are not finite, or all of them."""
     values = trial.intermediate_values
     return not any(math.isfinite(values[step]) for step in sorted(values)[-2:])
+
+
+def _tells(trial: FrozenTrial) -> bool:
+    """Whether a finished trial shows how trials go on to their end.
+
+    Not if its code heeded the verdict, and returned what there was.
+    """
+    heeded = FORECAST in trial.system_attrs and not (is_audit(trial) or ran_on(trial))
+    return not heeded and any(map(math.isfinite, trial.intermediate_values.values()))
+
+
+def ran_on(trial: FrozenTrial) -> bool:
+    """Whether a COMPLETE trial was to stop, and its code did not heed that."""
+    kept = trial.system_attrs.get(FORECAST)
+    if kept is None or is_audit(trial) or trial.state is not TrialState.COMPLETE:
+        return False
+    return trial.last_step is not None and trial.last_step > kept["step"]
 
 
 def is_audit(trial: FrozenTrial) -> bool:

@@ -30,18 +30,20 @@ class Law:
         times: Of the parameter, or the last step itself.
         parameter: Its name; None where all trials are as long.
         short: Steps that it ends before.
+        least: No trial is shorter.
     """
 
     times: float
     parameter: str | None = None
     short: float = 0.0
+    least: float = 0.0
 
     def last_step(self, trial: FrozenTrial) -> float | None:
         """Where a trial ends; None if it has no such parameter, or no number above 0 there."""
         if self.parameter is None:
             return self.times
         value = _number(trial, self.parameter)
-        return self.times * value - self.short if value > 0 else None
+        return max(self.times * value - self.short, self.least) if value > 0 else None
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,12 @@ class Lengths:
         lasts = np.array([trial.last_step for trial in finished], float)
         longest = float(lasts.max())
         full = lasts >= longest * (1 - _ALIKE)
-        law = None if full.all() else next(_laws(finished, lasts), None)
-        if law is None and (full.all() or _suffices(full)):
-            law = Law(longest)
-        return cls(len(lasts), longest, law)
+        found = (
+            _law_of_equals(finished, longest) if full.all() else next(_laws(finished, lasts), None)
+        )
+        if found is None and (full.all() or _suffices(full)):
+            found = Law(longest)
+        return cls(len(lasts), longest, found)
 
     def of(self, trial: FrozenTrial) -> float | None:
         """A trial's last step; None where it is unknown."""
@@ -85,6 +89,19 @@ class Lengths:
     def are_unknown(self) -> bool:
         """Whether enough trials have finished to say that nothing tells it."""
         return self.law is None and self.n >= _FEWEST_RATIO
+
+
+def _law_of_equals(finished: Sequence[FrozenTrial], longest: float) -> Law | None:
+    """A parameter that is the last step of trials that are all as long; None if there is none.
+
+    Short trials finish first, and one that is to be longer is not to be judged by their end. That a
+    parameter is the last step may be chance here: a trial where it is less is taken to be as long.
+    """
+    for name in sorted(finished[0].params):
+        values = np.unique(_column(finished, name))
+        if len(values) == 1 and 0 <= values[0] - longest <= 1:
+            return Law(1.0, name, float(values[0] - longest), longest)
+    return None
 
 
 def _laws(finished: Sequence[FrozenTrial], lasts: Array) -> Iterator[Law]:

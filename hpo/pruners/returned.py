@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 import numpy as np
@@ -32,7 +33,7 @@ class Returned:
         known = ((v, last) for v, last in pairs if v is not None)
         return cls([(v, last) for v, last in known if math.isfinite(v) and math.isfinite(last)])
 
-    @property
+    @cached_property
     def differ(self) -> bool:
         """Whether a trial returned another number than it reported last."""
         return not all(math.isclose(value, last, rel_tol=_SAME) for value, last in self.pairs)
@@ -60,7 +61,7 @@ class Returned:
             return False
         return self._correlation * (1 + 1e-9) <= min(_STRONG, -_RARE / math.sqrt(n - 1))
 
-    @property
+    @cached_property
     def _correlation(self) -> float:
         """Of the ranks of values and reports; 0 where all of either are the same."""
         values, lasts = (np.asarray(rankdata(part)) for part in zip(*self.pairs, strict=True))

@@ -22,7 +22,7 @@ from hpo.pruners import (
     audits,
     curve,
     ends_early,
-    is_audit,
+    ran_on,
     stretch,
     unit,
 )
@@ -121,7 +121,9 @@ def is_audited(trial: TrialRecord) -> bool:
 
 def is_unheeded(trial: TrialRecord) -> bool:
     """Whether a trial was to stop by a forecast, and its code ran on to its end."""
-    return trial.state == "COMPLETE" and bool(trial.forecast) and not is_audited(trial)
+    if trial.state != "COMPLETE" or trial.forecast is None or is_audited(trial):
+        return False
+    return trial.last_step is not None and trial.last_step > trial.forecast["step"]
 
 
 def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, Any]:
@@ -132,7 +134,7 @@ def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, An
     again = _held_from_half(finished, direction, directions.bounds(study.metric))
     return {
         "audited": len(judged),
-        "unheeded": sum(not is_audit(t) for t in finished if FORECAST in t.system_attrs),
+        "unheeded": sum(map(ran_on, finished)),
         "wrongly_condemned": sum(d.beats_incumbent(value, direction) for d, value in judged),
         "expected_wrong": sum(decision.probability for decision, _ in judged),
         "coverage": sum(held) / len(held) if held else None,

@@ -214,10 +214,9 @@ class Training:
             _log.warning("a checkpoint is of another configuration, model or data; starting again")
             return
         before = state.get("code", {})  # which states of an earlier day lack
-        if changed := [
-            name for name in before if self._code.get(name, before[name]) != before[name]
-        ]:
-            _warn_of_other_code(*sorted(changed))
+        changed = {k: now for k, now in self._code.items() if before.get(k, now) != now}
+        if changed:
+            _warn_of_other_code(*sorted(changed.items()))
         self.model.load_state_dict(state["model"])
         self._stepper.optimizer.load_state_dict(state["optimizer"])
         self._stepper.scaler.load_state_dict(state["scaler"])
@@ -261,12 +260,16 @@ class Training:
 
 
 @cache
-def _warn_of_other_code(*changed: str) -> None:
-    """Warns once of the same files: all folds and trials that go on have the same to say."""
+def _warn_of_other_code(*changed: tuple[str, str]) -> None:
+    """Warns once of the same changes: all folds and trials that go on have the same to say.
+
+    Args:
+        changed: Files, with the digests of what they are now.
+    """
     _log.warning(
         "a checkpoint is of other code: %s has changed since. The trial goes on with the code as "
         "it is now, and what it learned before; to begin anew, run the study under another name",
-        " and ".join(changed),
+        " and ".join(name for name, _ in changed),
     )
 
 

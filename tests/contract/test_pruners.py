@@ -721,6 +721,58 @@ def test_a_condemned_trial_that_runs_on_counts_as_an_audit_of_what_was_first_exp
     assert said in stopping.sentence(record)
 
 
+def test_code_that_heeds_the_verdict_and_returns_what_there_is_has_not_run_on(
+    tmp_path: Path,
+) -> None:
+    storage = open_storage(f"sqlite:///{tmp_path}/theirs.db")
+    pruner = ForecastPruner(audit=0.0)  # whose horizon is that of whoever ran to the end
+    study = optuna.create_study(storage=storage, pruner=pruner)
+    search(study, GOOD)
+    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    for _ in range(6):
+        trial = study.ask(space)
+        for step in range(1, STEPS + 1):
+            trial.report(value(0.9, step, 1.0), step)
+            if trial.should_prune():
+                break
+        assert step < STEPS
+        study.tell(trial, value(0.9, step, 1.0))
+
+    assert [*pruners.audits(study.trials)] == []
+    known = pruner._know(study)
+    assert known.lengths.longest == STEPS
+    assert not known.lengths.are_unknown
+    assert len(known.past.history) == len(GOOD)
+    told = stopping.early_stopping(catalog.find(storage, study.study_name))
+    assert told is not None
+    assert (told["audited"], told["unheeded"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("length", "judged_by"), [(100, 100), (10, 10), (5, 10)])
+def test_a_trial_that_is_to_be_longer_than_all_so_far_is_not_judged_by_their_end(
+    length: int, judged_by: int
+) -> None:
+    """Short trials finish first; a parameter that is less may be there by chance."""
+    space = {"n_steps": optuna.distributions.IntDistribution(1, 200)}
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
+    for i in range(6):
+        reports = {step: 1 / step**0.8 + 0.01 * i for step in range(1, 11)}
+        study.add_trial(
+            optuna.trial.create_trial(
+                value=reports[10],
+                params={"n_steps": 10},
+                distributions=space,
+                intermediate_values=reports,
+            )
+        )
+    study.enqueue_trial({"n_steps": length})
+    trial = study.ask(space)
+    trial.report(2.0, 1)
+    outlook = study.pruner.outlook(study, study.trials[-1])  # type: ignore[attr-defined]
+    assert outlook is not None
+    assert outlook.horizon == judged_by
+
+
 def test_a_trial_that_is_stopped_later_says_why_it_was_then() -> None:
     pruner = ForecastPruner(horizon=STEPS, audit=0.0)
     study = optuna.create_study(pruner=pruner)

@@ -109,6 +109,21 @@ def test_a_metric_of_which_there_are_two_spellings_is_as_it_is_written(
     assert found.metrics.get("val_loss", 3.0) == 3.0
 
 
+def test_what_a_script_says_of_its_configuration_is_no_metric(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text(
+        '{"config": {"lr": 0.1, "layers": 3}}\n{"val_loss": 0.5}\n{"val": {"loss": 0.4}}\n'
+    )
+    found = [*JsonLines(tmp_path / "out", {"val_loss"}).read(last=True)]
+    assert [reading.metrics for reading in found] == [{"val_loss": 0.5}, {"val_loss": 0.4}]
+
+
+def test_csv_may_have_spaces_empty_lines_and_cells_beyond_all_measure(tmp_path: Path) -> None:
+    rows = ["", "epoch, val_loss ,note", "1, 0.5,a\u2028b", f"2,0.4,{'x' * 200_000}", "", "3,0.3,"]
+    (tmp_path / "a.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    found = [*CsvRows(tmp_path / "a.csv").read(last=True)]
+    assert [(r.step, r.metrics["val_loss"]) for r in found] == [(1, 0.5), (3, 0.3)]
+
+
 def test_rows_of_a_csv_file_are_read_as_they_come_under_any_columns(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     source = CsvRows(file, ["val_loss"])

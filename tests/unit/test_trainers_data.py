@@ -309,11 +309,14 @@ def test_a_container_has_the_memory_that_it_was_given(
         2: ("memory.max", "memory.current", "memory.stat"),
     }[version]
     (tmp_path / "memory").mkdir()
-    stat = "cache 9\ntotal_inactive_file 2000\n" if version == 1 else "anon 7\ninactive_file 2000\n"
+    stat = {
+        1: "cache 9\ntotal_active_file 500\ntotal_inactive_file 2000\n",
+        2: "anon 7\ninactive_file 2000\nactive_file 500\n",
+    }[version]
     for name, text in zip(names, ("9000\n", "4000\n", stat), strict=True):
         (tmp_path / name).write_text(text)
     monkeypatch.setattr("hpo.trainers.data.memory._CGROUP", tmp_path)
-    assert room(CPU) == (9000 - 4000 + 2000) // 4
+    assert room(CPU) == (9000 - 4000 + 2500) // 4
     (tmp_path / names[0]).write_text("max\n" if version == 2 else "9223372036854771712\n")
     assert room(CPU) > 2**20
 

@@ -724,6 +724,38 @@ def test_folds_of_arrays_that_do_not_fit_are_those_of_memory(
         assert same_minibatches(ours.val, theirs.val, [len(theirs.val)])
 
 
+@pytest.mark.parametrize("room", [0, 2**30])
+@pytest.mark.parametrize(
+    ("x", "is_right"),
+    [
+        (np.where(np.arange(3840).reshape(60, 8, 8) % 77, 1.0, 1e60), False),
+        (RNG.normal(size=(60, 3)) * [1, 1e200, 1], False),
+        (RNG.normal(size=(60, 3)) * [1, 1e30, 1], True),
+    ],
+    ids=["pixel", "column", "large"],
+)
+def test_features_beyond_all_measure_are_told_wherever_they_lie(
+    x: Any, is_right: object, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.trainers.data.arrays.room", lambda device: room)  # noqa: ARG005
+    np.savez(tmp_path / "a.npz", x=x, y=LABELS)
+    source = Source("a.npz", folder=tmp_path)
+    if is_right:
+        assert load(source, seed=0)[0].train.shape == (3,)
+    else:
+        with pytest.raises(DataError, match=r"^some features are too large to calculate with"):
+            load(source, seed=0)
+
+
+@pytest.mark.parametrize("room", [0, 2**30])
+def test_an_example_of_nothing_is_no_reason_to_fall(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hpo.trainers.data.own.room", lambda device: room)  # noqa: ARG005
+    source = own(tmp_path, "def make():\n    return [(torch.zeros(0), i % 2) for i in range(60)]")
+    assert load(source, seed=0)[0].shape == (0,)
+
+
 def test_arrays_that_do_not_fit_are_left_on_disk(tmp_path: Path) -> None:
     """In a process of its own, which holds less than the file does."""
     x = np.zeros((1000, 180, 180), np.float32)  # 124 MiB

@@ -218,7 +218,7 @@ def check_finite(what: str, x: NDArray[Any]) -> None:
     Raises:
         DataError: with how many there are, and the place of the first.
     """
-    if x.dtype.kind != "f":
+    if x.dtype.kind != "f" or not x.size:
         return
     at_once = max(_CHECKED // max(x[:1].size, 1), 1)
     wrong = [_not_finite(x, first, at_once) for first in range(0, len(x), at_once)]

@@ -18,6 +18,11 @@ from hpo.trainers.data.stream import Stream
 from hpo.trainers.data.targets import encode
 from hpo.trainers.errors import DataError
 
+TOO_LARGE = (
+    "some features are too large to calculate with: beyond 1e38, or so far apart that their "
+    "variance is. Rescale them."
+)
+
 
 class Examples(Protocol):
     """The features of all examples, before they are split."""
@@ -56,10 +61,7 @@ class InMemory:
             with np.errstate(over="ignore", invalid="ignore"):  # told right below
                 x = np.asarray(transformer.transform(x), dtype=np.float32)
         if not np.isfinite(x).all():
-            raise DataError(
-                "some features are too large to calculate with: beyond 1e38, or so far apart that "
-                "their variance is. Rescale them."
-            )
+            raise DataError(TOO_LARGE)
         x = x.reshape(len(x), *(self.shape or x.shape[1:]))
         return Tensors(torch.from_numpy(x), y[torch.from_numpy(rows)])
 

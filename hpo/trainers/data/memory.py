@@ -17,6 +17,9 @@ _LIMITS = (
 )
 """Of the second version of cgroups, then the first: what a container may use, and uses."""
 
+_FILES = r"^(?:total_)?((?:in)?active_file) (\d+)"
+"""What is used for the cache of files is free for whoever needs it."""
+
 
 def room(device: torch.device) -> int:
     """The bytes that one set of examples may take there: a quarter of what is free.
@@ -45,12 +48,10 @@ def _left_to_container() -> float:
         try:
             allowed = (_CGROUP / limit).read_text().strip()
             used = int((_CGROUP / usage).read_text())
-            cached = re.search(
-                r"^(?:total_)?inactive_file (\d+)", (_CGROUP / stat).read_text(), re.MULTILINE
-            )
+            cached = dict(re.findall(_FILES, (_CGROUP / stat).read_text(), re.MULTILINE))
         except (OSError, ValueError):
             continue
         if not allowed.isdecimal():
             return math.inf
-        return max(int(allowed) - used + (int(cached[1]) if cached else 0), 0)
+        return max(int(allowed) - used + sum(map(int, cached.values())), 0)
     return math.inf

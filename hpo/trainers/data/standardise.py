@@ -58,6 +58,7 @@ def at_once_of(shape: tuple[int, ...]) -> int:
     return _ROWS if len(shape) == 2 else _IMAGES
 
 
+@np.errstate(over="ignore", invalid="ignore")  # whoever takes what comes of it, looks
 def fit_chunks(chunks: Iterator[NDArray[Any]], ndim: int) -> Transformer:
     """The same of an array that comes in parts, each as many examples as `at_once_of` says."""
     if ndim > 2:

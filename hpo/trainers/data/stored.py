@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
+from hpo.trainers.data.examples import TOO_LARGE
 from hpo.trainers.data.splits import Rows
 from hpo.trainers.data.standardise import (
     Channels,
@@ -24,6 +26,7 @@ from hpo.trainers.data.standardise import (
     images,
 )
 from hpo.trainers.data.stream import Stream
+from hpo.trainers.errors import DataError
 
 _LOCAL = struct.Struct("<4s5H3L2H")  # before a file in a zip archive: PKWARE's APPNOTE, 4.3.7
 _HEADERS: Mapping[tuple[int, int], Any] = MappingProxyType(
@@ -45,8 +48,18 @@ class Stored:
     stays: bool
 
     def fitted(self, train: Rows) -> Transformer | None:
-        """See `Examples.fitted`; what `fit_array` makes of the same rows."""
-        return None if self.stays else fit_chunks(self._chunks(train), self.arrays[0].ndim)
+        """See `Examples.fitted`; what `fit_array` makes of the same rows.
+
+        Raises:
+            DataError: they are too large to calculate with.
+        """
+        if self.stays:
+            return None
+        found = fit_chunks(self._chunks(train), self.arrays[0].ndim)
+        learnt = [value for name, value in vars(found).items() if name.endswith("_")]
+        if not all(np.isfinite(value).all() for value in learnt):
+            raise DataError(TOO_LARGE)
+        return found
 
     def _chunks(self, rows: Rows) -> Iterator[NDArray[Any]]:
         at_once = at_once_of(self.arrays[0].shape)
@@ -59,7 +72,16 @@ class Stored:
         # Images are standardised where they arrive; of bytes that is a quarter of the way.
         scale = transformer.scale if isinstance(transformer, Channels) else None
         dataset = Arrays(self.arrays, transformer)
-        return Stream(dataset, y, torch.from_numpy(rows), scale=scale, dtype=dtype)
+        # Workers that are no forks would get a copy of all that is mapped.
+        n_workers = None if _forks() else 0
+        places = torch.from_numpy(rows)
+        return Stream(dataset, y, places, scale=scale, dtype=dtype, n_workers=n_workers)
+
+
+def _forks() -> bool:
+    """Whether processes begin as copies of this one, which share its memory."""
+    default = multiprocessing.get_all_start_methods()[0]
+    return (multiprocessing.get_start_method(allow_none=True) or default) == "fork"
 
 
 class Arrays(Dataset[tuple[torch.Tensor]]):
