@@ -13,6 +13,7 @@ from typing import Any, get_args
 import numpy as np
 import optuna
 import pytest
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.trial import TrialState
 
@@ -728,7 +729,7 @@ def test_code_that_heeds_the_verdict_and_returns_what_there_is_has_not_run_on(
     pruner = ForecastPruner(audit=0.0)  # whose horizon is that of whoever ran to the end
     study = optuna.create_study(storage=storage, pruner=pruner)
     search(study, GOOD)
-    space = {"x": optuna.distributions.FloatDistribution(0, 1)}
+    space: dict[str, BaseDistribution] = {"x": optuna.distributions.FloatDistribution(0, 1)}
     for _ in range(6):
         trial = study.ask(space)
         for step in range(1, STEPS + 1):
@@ -753,7 +754,7 @@ def test_a_trial_that_is_to_be_longer_than_all_so_far_is_not_judged_by_their_end
     length: int, judged_by: int
 ) -> None:
     """Short trials finish first; a parameter that is less may be there by chance."""
-    space = {"n_steps": optuna.distributions.IntDistribution(1, 200)}
+    space: dict[str, BaseDistribution] = {"n_steps": optuna.distributions.IntDistribution(1, 200)}
     study = optuna.create_study(pruner=ForecastPruner(audit=0.0))
     for i in range(6):
         reports = {step: 1 / step**0.8 + 0.01 * i for step in range(1, 11)}

@@ -741,7 +741,7 @@ def test_features_beyond_all_measure_are_told_wherever_they_lie(
     np.savez(tmp_path / "a.npz", x=x, y=LABELS)
     source = Source("a.npz", folder=tmp_path)
     if is_right:
-        assert load(source, seed=0)[0].train.shape == (3,)
+        assert load(source, seed=0)[0].shape == (3,)
     else:
         with pytest.raises(DataError, match=r"^some features are too large to calculate with"):
             load(source, seed=0)
