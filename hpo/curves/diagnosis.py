@@ -203,7 +203,7 @@ def diagnose(
     sign = -1.0 if direction == "maximize" else 1.0
     at, both = n == n.max(), np.stack([t, v])
     excess = sign * (both - goal)
-    root, dof = _root_of_covariance(n, excess, np.abs(both - best))
+    root, dof = _root_of_covariance(n, sign * both, np.abs(both - best))
     shares = _shares(*_drawn(excess[:, at].mean(1), root, max(1, dof)))
     kind = max(shares, key=lambda each: shares[each])
     (train, val), (se_train, se_val) = both[:, at].mean(1), np.hypot(*root.T)
@@ -249,7 +249,9 @@ def _root_of_covariance(n: Array, values: Array, errors: Array) -> tuple[Array, 
     if not dof:
         return np.diag(_UNKNOWN_SPREAD * errors[:, np.argmax(n)]), 0
     means = np.stack([np.bincount(index, each) for each in values[:, near]]) / counts
-    deviations = (values[:, near] - means[:, index]) / np.sqrt(dof * counts[-1])
+    deviations = values[:, near] - means[:, index]
+    deviations[np.abs(deviations) <= ROUNDING * np.abs(values[:, near])] = 0.0
+    deviations /= np.sqrt(dof * counts[-1])
     # Of singular ones, too, as where all training errors are 0: X = Q R, so that X' X = R' R.
     return np.asarray(np.linalg.qr(deviations.T, mode="r")).T, dof
 

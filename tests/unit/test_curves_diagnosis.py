@@ -179,3 +179,13 @@ def test_bad_input_is_one_clear_error(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         diagnose(sizes, train, val)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1])
+def test_what_rounding_leaves_of_equal_errors_is_no_spread(error: float) -> None:
+    sizes = np.repeat([500, 1000, 2000], 3)
+    found = diagnose(sizes, [error] * 9, [0.3, 0.31, 0.29] * 3, 0.022)
+    assert found.train[0] == pytest.approx(error)
+    assert found.train[1] == 0.0
+    assert found.val[1] > 0
+    assert f"training {error:g} ± 0, validation" in found.sentence
