@@ -275,6 +275,21 @@ class Expected:
         return cls(forecast["mean"], forecast["std"])
 
 
+def is_unheeded(state: str, forecast: Mapping[str, Any] | None, last_step: int | None) -> bool:
+    """Whether a trial is complete that was to stop, as its code ran on beyond the verdict.
+
+    One that ended there has heeded it, and returned what there was; an audit was let run on.
+
+    Args:
+        state: Optuna's.
+        forecast: What it was condemned by, if it was.
+        last_step: The last that it reported.
+    """
+    if state != "COMPLETE" or forecast is None or forecast.get("audited"):
+        return False
+    return last_step is not None and last_step > forecast["step"]
+
+
 @dataclass(frozen=True)
 class Reported:
     """A running trial measured itself."""
@@ -377,6 +392,11 @@ class TrialRecord:
     put_back: str | None = None
     data: str | None = None
     last_step: int | None = None
+
+    @property
+    def is_unheeded(self) -> bool:
+        """See the function of this name."""
+        return is_unheeded(self.state, self.forecast, self.last_step)
 
     @property
     def value(self) -> float | None:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from statistics import median
 from typing import Any, TypeAlias
@@ -30,7 +31,7 @@ from hpo.pruners.decisions import (
 )
 from hpo.pruners.lengths import Lengths
 from hpo.pruners.returned import Returned
-from hpo.trial import FORECAST, STOPPED_BY
+from hpo.trial import FORECAST, STOPPED_BY, is_unheeded
 
 Horizon: TypeAlias = float | Callable[[FrozenTrial], float | None] | None
 
@@ -212,8 +213,8 @@ class ForecastPruner(Rule):
 
     def _last_step(self, trial: FrozenTrial, known: _Known) -> float | None:
         """Where a trial will end, if it is run to the end; None where that is unknown."""
-        told, longest = self._horizon_of(trial), known.lengths.longest
-        if self._ends_early and longest:
+        told = self._horizon_of(trial)
+        if self._ends_early and (longest := known.lengths.longest):
             return longest if told is None else min(told * known.stretch, longest)
         if told is not None:
             return told * known.stretch
@@ -269,14 +270,14 @@ class _Known:
 
     Args:
         past: Of where a trial is going.
-        lengths: Of where it ends, if nobody tells.
+        told: Those that show how trials go on to their end.
         returned: What they returned, and reported last.
         stretch: How many times as far as their horizons they went, typically; at least 1.
         reach: The farthest that one went as a share of its horizon; None where that is not told.
     """
 
     past: Past
-    lengths: Lengths
+    told: Sequence[FrozenTrial]
     returned: Returned
     stretch: float
     reach: float | None
@@ -302,7 +303,12 @@ class _Known:
             surplus=returned.surplus,
         )
         reach = max(_shares(told, horizon_of), default=None)
-        return cls(past, Lengths.told_by(told), returned, stretch(told, horizon_of), reach)
+        return cls(past, told, returned, stretch(told, horizon_of), reach)
+
+    @cached_property
+    def lengths(self) -> Lengths:
+        """Where a trial ends, if nobody tells; else that is not looked for."""
+        return Lengths.told_by(self.told)
 
 
 def stretch(
@@ -384,10 +390,7 @@ def _tells(trial: FrozenTrial) -> bool:
 
 def ran_on(trial: FrozenTrial) -> bool:
     """Whether a COMPLETE trial was to stop, and its code did not heed that."""
-    kept = trial.system_attrs.get(FORECAST)
-    if kept is None or is_audit(trial) or trial.state is not TrialState.COMPLETE:
-        return False
-    return trial.last_step is not None and trial.last_step > kept["step"]
+    return is_unheeded(trial.state.name, trial.system_attrs.get(FORECAST), trial.last_step)
 
 
 def is_audit(trial: FrozenTrial) -> bool:

@@ -119,13 +119,6 @@ def is_audited(trial: TrialRecord) -> bool:
     return bool(trial.forecast and trial.forecast["audited"])
 
 
-def is_unheeded(trial: TrialRecord) -> bool:
-    """Whether a trial was to stop by a forecast, and its code ran on to its end."""
-    if trial.state != "COMPLETE" or trial.forecast is None or is_audited(trial):
-        return False
-    return trial.last_step is not None and trial.last_step > trial.forecast["step"]
-
-
 def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, Any]:
     """What audited and finished trials say of the forecasts."""
     direction: Direction = "maximize" if study.maximize else "minimize"

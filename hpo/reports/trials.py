@@ -71,7 +71,7 @@ def _why(trial: TrialRecord) -> str:
     """Why a trial does not count, and whether it was run on although it was condemned."""
     ran_on = "condemned, and run on"
     audited = f"audited: {ran_on}" if stopping.is_audited(trial) else ""
-    unheeded = ran_on if stopping.is_unheeded(trial) else ""
+    unheeded = ran_on if trial.is_unheeded else ""
     return "; ".join(filter(None, [audited, unheeded, trial.why]))
 
 

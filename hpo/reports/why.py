@@ -49,7 +49,7 @@ def why(study: StudyRecord, trial: int) -> dict[str, Any]:
         "micro_batch": record.micro_batch,
         "traceback": record.failure.traceback if record.failure else None,
         "place": _place_in_code(record.failure),
-        "unheeded": stopping.is_unheeded(record),
+        "unheeded": record.is_unheeded,
         "outlook": _outlook(study, frozen),
         "rank": record.rank,
         "n_ranked": sum(each.rank is not None for each in ranked.values()),

@@ -43,6 +43,13 @@ def make(config):
 """
 
 
+def predicted(folder: Folder, file: str) -> list[str]:
+    """The answers of an exported model, a line for each example in a file."""
+    command = [sys.executable, "net-model/predict.py", file]
+    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
 def study(**changes: Any) -> Study:
     """Trial 1, with 24 units, is the best of these by far; each differs by its width alone."""
     base = {
@@ -156,13 +163,7 @@ def test_an_export_answers_for_raw_examples_as_the_trial_did(folder: Folder) -> 
 
     iris = load_iris()
     np.save(folder.path / "x.npy", iris.data)
-    answers = subprocess.run(
-        [sys.executable, exported / "predict.py", "x.npy"],
-        cwd=folder.path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    answers = predicted(folder, "x.npy")
     right = [a == iris.target_names[y] for a, y in zip(answers, iris.target, strict=True)]
     assert sum(right) > 0.6 * len(right)
     np.save(folder.path / "many.npy", np.tile(iris.data, (200, 1)))
@@ -342,13 +343,7 @@ def test_an_export_answers_by_what_mistakes_cost_and_reads_what_was_trained_on(
     }
     assert folder.hpo("run", folder.study(values)).code == 0
     assert folder.hpo("export", "net").code == 0
-    answers = subprocess.run(
-        [sys.executable, folder.path / "net-model" / "predict.py", "customers.csv"],
-        cwd=folder.path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    answers = predicted(folder, "customers.csv")
     # To miss one who leaves costs so much that a network of one epoch says so of all.
     assert answers == ["True"] * 200
 
@@ -381,13 +376,7 @@ def test_a_threshold_of_validation_decides_what_a_network_answers(folder: Folder
 
     raw, _ = load_breast_cancer(return_X_y=True)
     np.save(folder.path / "x.npy", raw)
-    said = subprocess.run(
-        [sys.executable, folder.path / "net-model" / "predict.py", "x.npy"],
-        cwd=folder.path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+    said = predicted(folder, "x.npy")
     assert {*said} == {"malignant", "benign", ""}
     sizes = {name: len(getattr(data, name)) for name in shares}
     expected = sum(shares[name] * sizes[name] for name in shares)
@@ -575,11 +564,5 @@ def test_a_network_of_ids_is_trained_judged_and_exported(folder: Folder, data: s
     exported = folder.hpo("export", "net", "--onnx", "--json")
     assert exported.code == 0, exported.err
     np.save(folder.path / "x.npy", x)
-    answers = subprocess.run(
-        [sys.executable, "net-model/predict.py", "x.npy"],
-        cwd=folder.path,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    answers = predicted(folder, "x.npy")
     assert np.mean([int(a) == b for a, b in zip(answers, y, strict=True)]) >= 0.95
