@@ -17,8 +17,9 @@ from hpo.directions import Direction
 Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
-THRESHOLD = 0.09
-"""Below this probability to beat the incumbent a trial may be condemned.
+THRESHOLD = 0.2
+"""Below this probability to beat the incumbent, times the share of its steps that is left, a trial
+may be condemned.
 
 It was chosen together with how far the past has to agree, below; benchmarks/curves has why.
 """
@@ -125,13 +126,14 @@ class Decision:
     @property
     def _past(self) -> str:
         """What finished trials have to say, if it is against the trial."""
-        n = self.n_compared
+        n, left = self.n_compared, 1 - self.step / self.horizon
         if _share_that_holds(self.needed, self.gained, n) == _LEAST_SHARE:
             return ""
         _, threshold = _percents(self.probability, self.threshold)
         return (
-            f"; the threshold is {threshold}: it has to gain {self.needed:.3g}, and {n} "
-            f"finished trials gained {self.gained:.3g} at most from there"
+            f"; the threshold is {threshold}: with {left:.0%} of its steps left it has to gain "
+            f"{self.needed:.3g}, and {n} finished trials gained {self.gained:.3g} at most from "
+            "there"
         )
 
     @property
@@ -165,15 +167,17 @@ class Decision:
 class ForecastRule:
     """Condemns trials that will hardly beat the incumbent.
 
-    A forecast is not believed on its own. Its odds have to be below the threshold where the
-    study's past agrees: where the trial needs three times what any finished one gained from that
-    share of its steps on. Where it needs less, less of the threshold holds, by the fifth power,
-    and at least a hundredth; all of it where nothing was gained. So a study whose trials are late
-    to improve is treated with care. What audits contradict is divided further.
+    At step t of T its odds are held against threshold (1 - t / T): what may be lost, against what
+    stopping saves. A forecast is not believed on its own. All of that holds where the study's past
+    agrees: where the trial needs three times what any finished one gained from that share of its
+    steps on. Where it needs less, less of it holds, by the fifth power, and at least a hundredth;
+    all of it where nothing was gained. So a study whose trials are late to improve is treated with
+    care. What audits contradict is divided further.
 
     Args:
         direction: Whether lower or higher values are better.
-        threshold: The probability below which a trial is condemned, if the past agrees.
+        threshold: The probability below which a trial is condemned that has all of its steps
+            left, if the past agrees.
         tolerance: What an improvement has to exceed, in the metric's unit.
         startup_trials: Finished trials before any is condemned.
         min_steps: Reports of a trial before it may be condemned.
@@ -221,12 +225,14 @@ class ForecastRule:
             bounds=self._bounds([*judged, *history]),
         )
         for i, curve, forecast in zip(undecided, judged, forecasts, strict=True):
+            share = float(curve[0][-1] / (horizon + shift))
             decisions[i] = self._decision(
                 float(seen[i][0][-1]),
                 float(horizon),
                 forecast.final,
                 past,
-                gains=self._gains(curve[0][-1] / (horizon + shift), history),
+                left=1 - share,
+                gains=self._gains(share, history),
                 needed=self._ahead(self._aim(past), _known(curve)[1][-1]),
             )
         return decisions
@@ -269,6 +275,7 @@ class ForecastRule:
         final: Forecast,
         past: Past,
         *,
+        left: float,
         gains: Sequence[float],
         needed: float,
     ) -> Decision:
@@ -277,7 +284,7 @@ class ForecastRule:
         low, median, high = final.quantile([_TAIL, 0.5, 1 - _TAIL])[:, 0]
         middle = final.quantile(_MIDDLE)[:, 0]
         gained = max([0.0, *gains])
-        threshold = self.threshold * _share_that_holds(needed, gained, len(gains))
+        threshold = self.threshold * left * _share_that_holds(needed, gained, len(gains))
         return Decision(
             step=step,
             horizon=horizon,

@@ -62,8 +62,9 @@ class ForecastPruner(Rule):
     """Stops a trial when it will hardly beat the incumbent, the best finished trial.
 
     Hardly: the probability that its last report is better than that of the incumbent, by more than
-    the tolerance, is below the threshold, and the trial needs three times what finished ones
-    gained from there on; where it needs less, below less than the threshold (`ForecastRule`).
+    the tolerance, is below the threshold times the share of its steps that is left, and the trial
+    needs three times what finished ones gained from there on; where it needs less, below less of
+    that (`ForecastRule`).
     Reports are compared with reports: the number that a trial returns may be another, such as that
     of its best step, and counts only where a trial reported nothing. What samplers learn is a
     value: for them the forecast's mean is moved by the median of what finished trials returned
@@ -90,7 +91,8 @@ class ForecastPruner(Rule):
     >>> study = optuna.create_study(pruner=hpo.pruners.ForecastPruner(horizon=50))
 
     Args:
-        threshold: The probability below which a trial is stopped where the past agrees.
+        threshold: The probability below which a trial is stopped that has all of its steps left,
+            where the past agrees.
         tolerance: What an improvement has to exceed, in the metric's unit.
         audit: The share of condemned trials that are run to the end.
         startup_trials: Finished trials before any is stopped.

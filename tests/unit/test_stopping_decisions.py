@@ -75,17 +75,21 @@ def test_a_hopeless_trial_is_condemned_and_a_promising_one_is_not(direction: Dir
 
 
 def test_the_threshold_is_what_a_probability_has_to_reach() -> None:
+    """Half of it, with half of the steps left."""
     likely = only(ForecastRule("minimize", threshold=1e-6), HOPELESS).probability
     assert likely > 1e-6
-    assert only(ForecastRule("minimize", threshold=likely * 1.01), HOPELESS).condemns
-    assert not only(ForecastRule("minimize", threshold=likely * 0.99), HOPELESS).condemns
+    assert only(ForecastRule("minimize", threshold=2 * likely * 1.01), HOPELESS).condemns
+    assert not only(ForecastRule("minimize", threshold=2 * likely * 0.99), HOPELESS).condemns
 
 
 def judged(finished: Sequence[np.ndarray], direction: Direction = "minimize") -> Decision:
-    """A hopeless trial at epoch 25, where it is 0.7 from the incumbent, after these."""
+    """A hopeless trial at epoch 25, where it is 0.7 from the incumbent, after these.
+
+    Half of its epochs are left, and so half of the threshold, 0.1.
+    """
     history = [turned(direction, curve) for curve in finished]
     past = Past(len(history), float(turned(direction, np.array(0.1))), history)
-    rule = ForecastRule(direction, threshold=0.1, startup_trials=0)
+    rule = ForecastRule(direction, threshold=0.2, startup_trials=0)
     return only(rule, turned(direction, HOPELESS), past=past)
 
 
@@ -114,10 +118,26 @@ def test_the_threshold_holds_where_finished_trials_gained_less_than_a_third(
     assert decision.n_compared == 6
     assert 3 * decision.gained < decision.needed
     assert re.search(
-        r"\); the threshold is 10%: it has to gain 0\.[67]\d*, and 6 finished trials gained "
-        r"0\.\d+ at most from there$",
+        r"\); the threshold is 10%: with 50% of its steps left it has to gain 0\.[67]\d*, and 6 "
+        r"finished trials gained 0\.\d+ at most from there$",
         decision.sentence("epoch"),
     )
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_threshold_falls_with_the_share_of_the_steps_that_is_left(first: int) -> None:
+    """What stopping saves falls, and what may be lost does not."""
+    steps = np.arange(first, HORIZON + first)
+    history = [(steps, curve) for curve in FINISHED]
+    flat, seen = np.full(HORIZON, 0.9), [1, 10, 25, 40]
+
+    decisions = ForecastRule("minimize", threshold=0.1).decide(
+        [(steps[:n], flat[:n]) for n in seen], HORIZON + first - 1, Past(5, -9.0, history)
+    )
+
+    for n, decision in zip(seen, decisions, strict=True):
+        assert decision is not None
+        assert decision.threshold == pytest.approx(0.1 * (1 - n / HORIZON))
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -151,7 +171,7 @@ def test_few_trials_or_those_that_reported_later_do_not_tell_what_may_be_gained(
     assert judged(FINISHED[:2]).threshold == pytest.approx(0.001)
     assert judged(FINISHED[:3]).threshold == 0.1
     ends = [(np.array([30.0, 50.0]), curve[[29, 49]]) for curve in FINISHED]
-    (decision,) = ForecastRule("minimize", threshold=0.1).decide(
+    (decision,) = ForecastRule("minimize", threshold=0.2).decide(
         [HOPELESS], HORIZON, Past(5, 0.1, ends)
     )
     assert decision is not None
@@ -165,13 +185,13 @@ def test_how_gains_are_rounded_changes_little() -> None:
         third = np.array([wrong, wrong, wrong - 2]) / 360
         past = Past(3, (wrong - 6) / 360, [third] * 3)
         decision = only(ForecastRule("minimize"), [wrong / 360], horizon=3, past=past)
-        assert decision.threshold == pytest.approx(THRESHOLD), wrong
+        assert decision.threshold == pytest.approx(THRESHOLD * 2 / 3), wrong
 
 
 def test_where_nothing_was_gained_a_trial_that_ties_is_stopped_rather_than_one_that_is_ahead() -> (
     None
 ):
-    rule, flat = ForecastRule("minimize", threshold=0.1), np.full(HORIZON, 0.5)
+    rule, flat = ForecastRule("minimize", threshold=0.2), np.full(HORIZON, 0.5)
     past = Past(3, 0.5, [flat] * 3)
     assert only(rule, flat[:25], past=past).threshold == 0.1
     assert only(rule, flat[:25] - 0.1, past=past).threshold == pytest.approx(0.001)
@@ -313,7 +333,7 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
         ),
         (
             {"needed": 0.075, "gained": 0.022, "n_compared": 7},
-            "; the threshold is 5%: it has to gain 0.075, and 7 finished trials gained 0.022 at",
+            "; the threshold is 5%: with 86% of its steps left it has to gain 0.075, and 7 fin",
         ),
     ],
 )
@@ -355,7 +375,7 @@ def audits(*values: float) -> list[tuple[Decision, float]]:
 
 
 def test_audits_that_come_out_as_stated_change_nothing() -> None:
-    rule = ForecastRule("minimize", threshold=0.1)
+    rule = ForecastRule("minimize", threshold=0.2)
     assert rule.contradiction([]) == 1.0
     assert rule.contradiction(audits(0.04, 0.05, 0.06, 0.2)) == 1.0
     past = replace(PAST, audits=audits(0.04, 0.05, 0.06))
@@ -364,7 +384,7 @@ def test_audits_that_come_out_as_stated_change_nothing() -> None:
 
 def test_audits_that_beat_the_incumbent_against_the_odds_make_it_careful() -> None:
     """(2 + what came true) / (2 + what was stated), which is 0.8% and 5% for each audit."""
-    rule = ForecastRule("minimize", threshold=0.1)
+    rule = ForecastRule("minimize", threshold=0.2)
     better_than_stated, beat = 0.03, 0.02  # below the interval; below the incumbent, too
 
     once = rule.contradiction(audits(0.05, better_than_stated))
@@ -379,7 +399,7 @@ def test_audits_that_beat_the_incumbent_against_the_odds_make_it_careful() -> No
 
 def test_a_careful_rule_lets_a_trial_go_on_that_it_would_have_stopped() -> None:
     likely = only(ForecastRule("minimize"), HOPELESS).probability
-    rule = ForecastRule("minimize", threshold=likely * 1.01)
+    rule = ForecastRule("minimize", threshold=2 * likely * 1.01)
 
     assert only(rule, HOPELESS).condemns
     assert not only(rule, HOPELESS, past=replace(PAST, audits=audits(*[0.0] * 4))).condemns
@@ -421,6 +441,6 @@ def test_arguments_out_of_range_are_explained(arguments: dict[str, Any], message
 def test_a_pruner_shows_its_settings() -> None:
     pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
     assert repr(pruner) == (
-        "ForecastPruner(threshold=0.09, tolerance=0.0, startup_trials=3, min_steps=2, "
+        "ForecastPruner(threshold=0.2, tolerance=0.0, startup_trials=3, min_steps=2, "
         "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
     )
