@@ -18,8 +18,8 @@ Steps: TypeAlias = tuple[Array, Array]
 """A curve's steps, rising, and its values."""
 
 THRESHOLD = 0.2
-"""Below this probability to beat the incumbent, times the share of its steps that is left, a trial
-may be condemned.
+"""A trial may be condemned whose probability to beat the incumbent is below this times the share of
+the trial's steps that is left.
 
 It was chosen together with how far the past has to agree, below; benchmarks/curves has why.
 """
@@ -36,6 +36,7 @@ _ROUNDED = 1e-6  # relative difference of shares of steps that are the same
 _LAST = 0.1  # of its steps: a trial that has no more to go is not judged
 _TAIL = 0.05  # on either side of a 90% interval
 _MIDDLE = np.linspace(0.16, 0.84, 69)  # probabilities whose quantiles stand for the middle
+_MOST_LEFT = 0.99  # as it is written, of a trial that has begun
 _LEAST_PERCENT, _WHOLE_PERCENT = 0.1, 10  # as percentages are written
 _DOUBT = 2.0  # what came true and was expected, before any audit: a in `contradiction`
 _EACH_UP_TO = 10  # reports
@@ -82,12 +83,14 @@ class Decision:
         high: Above it, likewise.
         incumbent: The best last report of a finished trial.
         tolerance: What an improvement has to exceed.
-        threshold: The probability below which it is not worth going on.
+        threshold: The probability below which it is not worth going on, after all that lowers it.
         needed: By how much it has to improve to reach the incumbent, and the tolerance beyond it;
             negative if it has.
         gained: What finished trials gained at most from the same share of their steps on; 0 if
             none has gained anything.
         n_compared: Finished trials of which that is known.
+        left: The share of its steps that was to come; None of decisions of an earlier day, whose
+            thresholds did not fall with it.
     """
 
     step: float
@@ -104,6 +107,7 @@ class Decision:
     needed: float = 0.0
     gained: float = 0.0
     n_compared: int = 0
+    left: float | None = None
 
     @property
     def condemns(self) -> bool:
@@ -126,14 +130,16 @@ class Decision:
     @property
     def _past(self) -> str:
         """What finished trials have to say, if it is against the trial."""
-        n, left = self.n_compared, 1 - self.step / self.horizon
+        n = self.n_compared
         if _share_that_holds(self.needed, self.gained, n) == _LEAST_SHARE:
             return ""
         _, threshold = _percents(self.probability, self.threshold)
+        left = (
+            "" if self.left is None else f"{min(self.left, _MOST_LEFT):.0%} of its steps are left, "
+        )
         return (
-            f"; the threshold is {threshold}: with {left:.0%} of its steps left it has to gain "
-            f"{self.needed:.3g}, and {n} finished trials gained {self.gained:.3g} at most from "
-            "there"
+            f"; the threshold is {threshold}: {left}it has to gain {self.needed:.3g}, and {n} "
+            f"finished trials gained {self.gained:.3g} at most from there"
         )
 
     @property
@@ -167,12 +173,12 @@ class Decision:
 class ForecastRule:
     """Condemns trials that will hardly beat the incumbent.
 
-    At step t of T its odds are held against threshold (1 - t / T): what may be lost, against what
-    stopping saves. A forecast is not believed on its own. All of that holds where the study's past
-    agrees: where the trial needs three times what any finished one gained from that share of its
-    steps on. Where it needs less, less of it holds, by the fifth power, and at least a hundredth;
-    all of it where nothing was gained. So a study whose trials are late to improve is treated with
-    care. What audits contradict is divided further.
+    At the t-th of T steps a trial's odds are held against threshold (1 - t / T): what may be lost,
+    against what stopping saves. A forecast is not believed on its own. All of that holds where the
+    study's past agrees: where the trial needs three times what any finished one gained from that
+    share of its steps on. Where it needs less, less of it holds, by the fifth power, and at least a
+    hundredth; all of it where nothing was gained. So a study whose trials are late to improve is
+    treated with care. What audits contradict is divided further.
 
     Args:
         direction: Whether lower or higher values are better.
@@ -300,6 +306,7 @@ class ForecastRule:
             needed=needed,
             gained=gained,
             n_compared=len(gains),
+            left=left,
         )
 
     def contradiction(self, audits: Sequence[tuple[Decision, float]]) -> float:

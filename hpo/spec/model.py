@@ -51,9 +51,9 @@ class StoppingSpec(Strict):
     rule: RuleName = Field("none", description="`forecast` is ours, the others are Optuna's.")
     threshold: Annotated[float, Field(gt=0, lt=1, strict=False)] = Field(
         0.2,
-        description="forecast: the probability to beat the best finished trial, times the share "
-        "of its steps that is left, below which a trial is stopped if that takes three times what "
-        "finished trials gained from there on; less of it where it takes less.",
+        description="forecast: a trial is stopped if its probability to beat the best finished "
+        "one is below this times the share of its own steps that is left, where that takes three "
+        "times what finished trials gained from there on; below less where it takes less.",
     )
     tolerance: Annotated[float, Field(ge=0, strict=False, allow_inf_nan=False)] = Field(
         0.0, description="forecast: what an improvement has to exceed, in the metric's unit."

@@ -96,7 +96,7 @@ N = 12
 REASON = re.compile(
     r"forecast at epoch (\d+) of 12: (less than )?[\d.]+% chance to beat [\d.]+ "
     r"\(forecast \S+, 90% interval \S+( to \S+)?\)"
-    r"(; the threshold is [\d.]+%: with \d+% of its steps left it has to gain \S+, and \d+ "
+    r"(; the threshold is [\d.]+%: \d+% of its steps are left, it has to gain \S+, and \d+ "
     r"finished trials gained \S+ at most from there)?"
 )
 

@@ -216,7 +216,7 @@ def test_what_was_expected_of_a_condemned_trial_is_kept_with_it(
         assert kept["audited"] is is_audited
         assert kept["incumbent"] == study.best_value
         assert kept["horizon"] == STEPS
-        assert kept["probability"] < kept["threshold"] <= THRESHOLD
+        assert kept["probability"] < kept["threshold"] <= THRESHOLD * kept["left"]
         assert kept["low"] < kept["mean"] < kept["high"]
         assert trial.state is (TrialState.COMPLETE if is_audited else TrialState.PRUNED)
         assert trial.last_step == (STEPS if is_audited else kept["step"])

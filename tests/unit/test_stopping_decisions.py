@@ -118,7 +118,7 @@ def test_the_threshold_holds_where_finished_trials_gained_less_than_a_third(
     assert decision.n_compared == 6
     assert 3 * decision.gained < decision.needed
     assert re.search(
-        r"\); the threshold is 10%: with 50% of its steps left it has to gain 0\.[67]\d*, and 6 "
+        r"\); the threshold is 10%: 50% of its steps are left, it has to gain 0\.[67]\d*, and 6 "
         r"finished trials gained 0\.\d+ at most from there$",
         decision.sentence("epoch"),
     )
@@ -138,6 +138,7 @@ def test_the_threshold_falls_with_the_share_of_the_steps_that_is_left(first: int
     for n, decision in zip(seen, decisions, strict=True):
         assert decision is not None
         assert decision.threshold == pytest.approx(0.1 * (1 - n / HORIZON))
+        assert f"%: {1 - n / HORIZON:.0%} of its steps are left, " in decision.sentence("epoch")
 
 
 @pytest.mark.parametrize("direction", ["minimize", "maximize"])
@@ -332,8 +333,16 @@ def test_the_reason_says_step_chance_incumbent_and_forecast() -> None:
             "0.036-0.071); the threshold is 5.671%: ",
         ),
         (
-            {"needed": 0.075, "gained": 0.022, "n_compared": 7},
-            "; the threshold is 5%: with 86% of its steps left it has to gain 0.075, and 7 fin",
+            {"needed": 0.075, "gained": 0.022, "n_compared": 7},  # of an earlier day
+            "; the threshold is 5%: it has to gain 0.075, and 7 finished trials gained 0.022 at",
+        ),
+        (
+            {"needed": 0.075, "gained": 0.022, "n_compared": 7, "left": 0.86},
+            "; the threshold is 5%: 86% of its steps are left, it has to gain 0.075, and 7 fin",
+        ),
+        (
+            {"needed": 0.075, "gained": 0.022, "n_compared": 7, "left": 0.999},
+            ": 99% of its steps are left, it",
         ),
     ],
 )
