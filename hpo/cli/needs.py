@@ -129,7 +129,8 @@ def _report(
     from hpo.sizing import report
     from hpo.tracking import log_beside
 
-    files, console = report.write(answer), stderr()
+    chart = report.chart(answer)
+    files, console = report.write(answer, chart), stderr()
     doubt = report.doubted(answer)
     if doubt is not None:  # before the answer to what may not have been asked
         console.print(doubt, markup=False)
@@ -142,7 +143,7 @@ def _report(
             out.print(answer.diagnosis.sentence, markup=False, soft_wrap=True)
         if answer.needs is not None:
             print_table(report.as_table(answer))
-        if (chart := report.chart(answer)) is not None:
+        if chart is not None:
             print_drawing(functools.partial(as_text, chart))
     for hint in (hint for hint in report.hints(answer) if hint != doubt):
         console.print(hint, markup=False)

@@ -9,7 +9,6 @@ from functools import cached_property
 from statistics import median
 
 import numpy as np
-from scipy.stats import rankdata
 
 _SAME = 1e-9  # relative difference of a value and a report that are meant to be one number
 _FEWEST = 5  # trials whose order tells something
@@ -64,6 +63,8 @@ class Returned:
     @cached_property
     def _correlation(self) -> float:
         """Of the ranks of values and reports; 0 where all of either are the same."""
+        from scipy.stats import rankdata  # takes half a second to import
+
         values, lasts = (np.asarray(rankdata(part)) for part in zip(*self.pairs, strict=True))
         if np.ptp(values) == 0 or np.ptp(lasts) == 0:
             return 0.0

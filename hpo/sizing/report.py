@@ -25,7 +25,7 @@ FACTORS = (1, 2, 5, 10)
 PNG, JSON = "data-needs.png", "data-needs.json"
 
 _QUANTILES = (0.05, 0.5, 0.95)
-_POINTS = 60
+_POINTS_BEHIND, _POINTS_AHEAD = 20, 40
 _SEEDS = 3  # that show how lucky one is
 _LONGEST_FAILURE = 200
 _FARTHEST = 10.0
@@ -119,9 +119,11 @@ def chart(answer: Answer) -> ScalingChart | None:
     if needs is None:
         return None
     first = min(fit.size for fit in answer.fits)
-    n = np.geomspace(first, _FARTHEST * question.n, _POINTS)
-    ahead = np.geomspace(answer.largest, _FARTHEST * question.n, _POINTS)
-    low, _, high = needs.error_at(ahead).quantile(_QUANTILES)
+    behind = np.geomspace(first, answer.largest, _POINTS_BEHIND)
+    ahead = np.geomspace(answer.largest, _FARTHEST * question.n, _POINTS_AHEAD)
+    n = np.concatenate([behind[:-1], ahead])
+    low, expected, high = needs.error_at(n).quantile(_QUANTILES)
+    unseen = slice(len(n) - len(ahead), None)
     of_train = question.train_metric or ""
     on_train = [fit for fit in answer.fits if of_train in fit.metrics]
     return ScalingChart(
@@ -132,10 +134,10 @@ def chart(answer: Answer) -> ScalingChart | None:
         [fit.size for fit in on_train],
         [fit.metrics[of_train] for fit in on_train],
         n.tolist(),
-        needs.error_at(n).quantile(0.5).tolist(),
+        expected.tolist(),
         ahead.tolist(),
-        low.tolist(),
-        high.tolist(),
+        low[unseen].tolist(),
+        high[unseen].tolist(),
         question.n,
         question.target,
         sentence(answer),
@@ -293,8 +295,8 @@ def _interval(quantiles: Sequence[float] | np.ndarray[Any, Any]) -> dict[str, fl
     return {"low": low, "expected": middle, "high": high}
 
 
-def write(answer: Answer) -> list[Path]:
-    """Writes the chart and all numbers beside the fits.
+def write(answer: Answer, drawn: ScalingChart | None) -> list[Path]:
+    """Writes the chart, if there is one, and all numbers beside the fits.
 
     Raises:
         HpoError: a file cannot be written.
@@ -302,7 +304,6 @@ def write(answer: Answer) -> list[Path]:
     directory = answer.question.directory
     files = [directory / JSON]
     files[0].write_text(dumps(as_json(answer)), encoding="utf-8")
-    drawn = chart(answer)
     if drawn is not None:
         files.append(directory / PNG)
         write_png(drawn, files[-1])

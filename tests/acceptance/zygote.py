@@ -27,14 +27,34 @@ PRELOADED = (
     "alembic.config",
     "alembic.script",
     "hpo.api",
+    "hpo.cli.app",
+    "hpo.cli.db",
+    "hpo.cli.files",
     "hpo.cli.main",
+    "hpo.cli.models",
+    "hpo.cli.needs",
     "hpo.cli.needs_progress",
     "hpo.cli.progress",
+    "hpo.cli.runs",
+    "hpo.cli.spaces",
+    "hpo.cli.studies",
     "hpo.mlflow_server",
+    "hpo.objectives.command",
+    "hpo.objectives.estimator",
     "hpo.objectives.trainer",
     "hpo.reports.leaderboard",
+    "hpo.reports.plots",
+    "hpo.reports.studies",
     "hpo.reports.summary",
+    "hpo.reports.why",
     "hpo.sizing.report",
+    "hpo.trainers.data.built_in",
+    "hpo.trainers.data.images",
+    "hpo.trainers.data.looks",
+    "hpo.trainers.data.stored",
+    "hpo.trainers.data.tables",
+    "hpo.trainers.estimators",
+    "hpo.trainers.exports",
     "matplotlib.backends.backend_agg",
     "matplotlib.figure",
     "optuna._gp.acqf",
@@ -45,11 +65,16 @@ PRELOADED = (
     "optuna._gp.search_space",
     "optuna.samplers",
     "plotext",
+    "psycopg2.extras",
+    "pyarrow.pandas_compat",
+    "rich._emoji_codes",
     "rich.progress",
     "rich.status",
     "ruamel.yaml",
     "skopt",
     "sklearn.datasets",
+    "sklearn.datasets.data",
+    "sklearn.datasets.descr",
     "torch",
 )
 
@@ -61,20 +86,60 @@ def serve(path: str) -> None:
             importlib.import_module(module)
     warm_up()
     gc.freeze()  # a collection in the child would copy every page
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers need no burial
+    ended = told_of_ends()
+    running: dict[int, socket.socket] = {}  # who asked, by process id
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
         sys.stdout.write("ready\n")
         sys.stdout.flush()
-        while listener in select.select([listener, sys.stdin], [], [])[0]:
-            connection, _ = listener.accept()
-            if os.fork() == 0:
-                listener.close()
-                keep(connection)
+        while True:
+            ready = select.select([listener, sys.stdin, ended], [], [])[0]
+            if sys.stdin in ready:
+                os._exit(0)
+            if ended in ready:
+                os.read(ended, 2**16)
+                report(running)
+            if listener in ready and not started(listener, running):
                 return
-            connection.close()
-        os._exit(0)
+
+
+def told_of_ends() -> int:
+    """A file descriptor that can be read when a child has ended."""
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return readable
+
+
+def report(running: dict[int, socket.socket]) -> None:
+    """Tells the return codes of all commands that have ended."""
+    for pid in list(running):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            with running.pop(pid) as connection, contextlib.suppress(OSError):
+                connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+
+
+def started(listener: socket.socket, running: dict[int, socket.socket]) -> bool:
+    """Forks the command that is asked for; False in the command's process alone."""
+    connection, _ = listener.accept()
+    request, descriptors = receive(connection)
+    pid = os.fork()
+    if pid == 0:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for other in (listener, connection, *running.values()):
+            other.close()
+        become(request, descriptors)
+        return False
+    for descriptor in descriptors:
+        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        connection.sendall(b"%d\n" % pid)
+    running[pid] = connection
+    return True
 
 
 def warm_up() -> None:
@@ -90,24 +155,6 @@ def warm_up() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = {"directory": folder}
         hpo.run({**study, "run": run}, storage=f"sqlite:///{folder}/hpo.db", tracking="none")
-
-
-def keep(connection: socket.socket) -> None:
-    """Forks the command and reports on it; returns in the command's process alone."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    request, descriptors = receive(connection)
-    pid = os.fork()
-    if pid == 0:
-        connection.close()
-        become(request, descriptors)
-        return
-    for descriptor in descriptors:
-        os.close(descriptor)
-    connection.sendall(b"%d\n" % pid)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    with contextlib.suppress(OSError):  # nobody may be listening any more
-        connection.sendall(b"%d\n" % code)
-    os._exit(0)
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
