@@ -22,7 +22,8 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
-from hpo.pruners.forecast import ForecastPruner, audits, curve, ran_on, stretch
+from hpo.pruners.forecast import ForecastPruner, audits, curve, ran_on
+from hpo.pruners.lengths import Told
 from hpo.search_spaces import Fixed
 from hpo.spec import Plan, StoppingSpec
 
@@ -33,6 +34,7 @@ __all__ = [
     "Past",
     "Rule",
     "Steps",
+    "Told",
     "audits",
     "build",
     "curve",
@@ -41,7 +43,6 @@ __all__ = [
     "is_audited",
     "is_due",
     "ran_on",
-    "stretch",
     "unit",
 ]
 

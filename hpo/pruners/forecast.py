@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral, Real
-from statistics import median
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,7 +28,7 @@ from hpo.pruners.decisions import (
     is_audited,
     is_due,
 )
-from hpo.pruners.lengths import Lengths
+from hpo.pruners.lengths import Lengths, Told
 from hpo.pruners.returned import Returned
 from hpo.trial import FORECAST, STOPPED_BY, is_unheeded
 
@@ -101,7 +100,8 @@ class ForecastPruner(Rule):
             what finished trials tell: all went as far, or their last step was a parameter of
             theirs (`Lengths`); where they tell nothing, no trial is stopped. Where finished trials
             went beyond theirs, as when steps are minibatches and the horizon counts epochs, it is
-            so many times as far.
+            so many times as far; where they counted from 0, and ended one step before it, so does
+            this one.
         ends_early: Whether trials may end by themselves before their horizon. It is then no
             farther than the longest of those that have finished went, and so far where it is None.
         bounds: Lowest and highest value of the metric, where they are known; infinity where one is
@@ -217,9 +217,9 @@ class ForecastPruner(Rule):
         """Where a trial will end, if it is run to the end; None where that is unknown."""
         told = self._horizon_of(trial)
         if self._ends_early and (longest := known.lengths.longest):
-            return longest if told is None else min(told * known.stretch, longest)
+            return longest if told is None else min(known.told.last_step(told), longest)
         if told is not None:
-            return told * known.stretch
+            return known.told.last_step(told)
         if known.lengths.are_unknown:
             self._warn_once(_UNKNOWN)
         return known.lengths.of(trial)
@@ -234,12 +234,12 @@ class ForecastPruner(Rule):
         if known.returned.are_contrary:
             self._warn_once(_CONTRARY)
         enough = known.past.n_finished >= STARTUP_TRIALS and not self._ends_early
-        if not enough or known.reach is None:
+        if not enough or known.told.reach is None:
             return
-        if known.stretch > 1:
-            self._warn_once(_TOO_SHORT, known.stretch)
-        elif known.reach < _TOO_EARLY:
-            self._warn_once(_TOO_LONG, 100 * known.reach)
+        if known.told.times > 1:
+            self._warn_once(_TOO_SHORT, known.told.times)
+        elif known.told.reach < _TOO_EARLY:
+            self._warn_once(_TOO_LONG, 100 * known.told.reach)
 
     def _horizon_of(self, trial: FrozenTrial) -> float | None:
         told = self._horizon(trial) if callable(self._horizon) else self._horizon
@@ -272,17 +272,15 @@ class _Known:
 
     Args:
         past: Of where a trial is going.
-        told: Those that show how trials go on to their end.
+        telling: Those that show how trials go on to their end.
         returned: What they returned, and reported last.
-        stretch: How many times as far as their horizons they went, typically; at least 1.
-        reach: The farthest that one went as a share of its horizon; None where that is not told.
+        told: How their last steps follow from their horizons.
     """
 
     past: Past
-    told: Sequence[FrozenTrial]
+    telling: Sequence[FrozenTrial]
     returned: Returned
-    stretch: float
-    reach: float | None
+    told: Told
 
     @classmethod
     def of(
@@ -294,38 +292,22 @@ class _Known:
         """Gathers it from COMPLETE trials, by number."""
         better = max if direction == "maximize" else min
         ends = [end(t) for t in finished if _is_feasible(t)]
-        told = [t for t in finished if _tells(t)]
+        telling = [t for t in finished if _tells(t)]
         incumbent = better((v for v in ends if math.isfinite(v)), default=None)
         returned = Returned.of((t.value, end(t)) for t in finished if t.intermediate_values)
         past = Past(
             n_finished=len(finished),
             incumbent=incumbent,
-            history=[curve(trial) for trial in _spread(told, incumbent)],
+            history=[curve(trial) for trial in _spread(telling, incumbent)],
             audits=list(audits(finished)),
             surplus=returned.surplus,
         )
-        reach = max(_shares(told, horizon_of), default=None)
-        return cls(past, told, returned, stretch(told, horizon_of), reach)
+        return cls(past, telling, returned, Told.by(telling, horizon_of))
 
     @cached_property
     def lengths(self) -> Lengths:
         """Where a trial ends, if nobody tells; else that is not looked for."""
-        return Lengths.told_by(self.told)
-
-
-def stretch(
-    finished: Iterable[FrozenTrial], horizon_of: Callable[[FrozenTrial], float | None]
-) -> float:
-    """How many times as far as their horizons finished trials went, typically; at least 1."""
-    return max(1.0, median(_shares(finished, horizon_of) or [1.0]))
-
-
-def _shares(
-    finished: Iterable[FrozenTrial], horizon_of: Callable[[FrozenTrial], float | None]
-) -> list[float]:
-    """The last step of each finished trial as a share of its horizon, where that is told."""
-    both = ((trial.last_step, horizon_of(trial)) for trial in finished)
-    return [last / horizon for last, horizon in both if last and horizon]
+        return Lengths.told_by(self.telling)
 
 
 def _check_number(name: str, value: object, what: str, is_right: Callable[[float], bool]) -> None:

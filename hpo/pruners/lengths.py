@@ -1,10 +1,11 @@
-"""How long a trial will be, where nobody tells: what finished trials say of it."""
+"""How long a trial will be: what finished trials say of it, whether somebody tells or nobody."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,45 @@ _ROUNDED = 1e-6  # relative difference of a length and what tells it exactly
 _FEWEST = 3  # finished trials that are as long as they should be
 _FEWEST_RATIO = 5  # where steps are a multiple of a parameter, with so many different values:
 _FEWEST_VALUES = 3
+
+
+@dataclass(frozen=True)
+class Told:
+    """How the last step of a trial follows from what is told, as finished trials show.
+
+    Args:
+        times: How many times as far they went, typically, as when steps are minibatches and epochs
+            are told; at least 1.
+        short: 1 where steps are counted from 0, so that the last is one less than their number;
+            else 0.
+        reach: The farthest that one went as a share of what was told; None where nothing was.
+    """
+
+    times: float = 1.0
+    short: float = 0.0
+    reach: float | None = None
+
+    @classmethod
+    def by(
+        cls, finished: Iterable[FrozenTrial], horizon_of: Callable[[FrozenTrial], float | None]
+    ) -> Told:
+        """Compares the steps of finished trials with what was told of each."""
+        both = [(trial, horizon_of(trial)) for trial in finished]
+        known = [(t, t.last_step, told) for t, told in both if t.last_step is not None and told]
+        if not known:
+            return cls()
+        shares = [last / told for _, last, told in known if last]
+        ends_short = [last == told - 1 for _, last, told in known]
+        counts_from_0 = all(0 in t.intermediate_values and last < told for t, last, told in known)
+        return cls(
+            times=max(1.0, median(shares or [1.0])),
+            short=float(counts_from_0 and any(ends_short)),
+            reach=max(shares, default=None),
+        )
+
+    def last_step(self, told: float) -> float:
+        """The last step of a trial of which `told` was told."""
+        return (told - self.short) * self.times
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from hpo.pruners import (
     ForecastRule,
     Past,
     Steps,
+    Told,
     audits,
     curve,
     ends_early,
     ran_on,
-    stretch,
     unit,
 )
 from hpo.spec import Plan
@@ -172,28 +172,28 @@ class _Lengths:
 
     plan: Plan | None
     longest: int
-    stretch: float
+    told: Told
 
     @classmethod
     def of(cls, plan: Plan | None, finished: Sequence[FrozenTrial]) -> _Lengths:
         longest = max((trial.last_step or 0 for trial in finished), default=0)
         if plan is None:
-            return cls(None, longest, 1.0)
-        return cls(plan, longest, stretch(finished, lambda trial: plan.epochs(trial.params)))
+            return cls(None, longest, Told())
+        return cls(plan, longest, Told.by(finished, lambda trial: plan.epochs(trial.params)))
 
     def run(self, trial: FrozenTrial) -> int:
-        """The last step of a trial."""
-        return trial.last_step or 0
+        """How many steps a trial ran."""
+        return 0 if trial.last_step is None else trial.last_step + round(self.told.short)
 
     def saved(self, trial: FrozenTrial) -> int:
         """Steps that it was stopped before."""
         told = None if self.plan is None else self.plan.epochs(trial.params)
         if told:
-            whole = round(told * self.stretch)
+            whole = round(self.told.last_step(told))
         elif FORECAST in trial.system_attrs:
             whole = round(Decision.from_json(trial.system_attrs[FORECAST]).horizon)
         else:
             whole = self.longest
         if self.longest and self.plan is not None and ends_early(self.plan):
             whole = min(whole, self.longest)
-        return max(0, whole - self.run(trial))
+        return max(0, whole - (trial.last_step or 0))

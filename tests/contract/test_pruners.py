@@ -288,9 +288,39 @@ def of_length(n: int) -> optuna.trial.FrozenTrial:
 
 def test_one_trial_beyond_its_horizon_does_not_move_all_others() -> None:
     finished = [of_length(n) for n in (30, 30, 31, 300)]
-    assert pruners.stretch(finished, lambda _: 30.0) == pytest.approx(30.5 / 30)
-    assert pruners.stretch(finished[:3], lambda _: 300.0) == 1
-    assert pruners.stretch(finished, lambda _: None) == 1
+    assert pruners.Told.by(finished, lambda _: 30.0).last_step(30.0) == pytest.approx(30.5)
+    assert pruners.Told.by(finished[:3], lambda _: 300.0).last_step(30.0) == 30
+    assert pruners.Told.by(finished, lambda _: None).last_step(30.0) == 30
+
+
+@pytest.mark.parametrize(
+    ("steps", "last"),
+    [
+        ([range(5), range(5)], 4),
+        ([range(5), range(3)], 4),  # the second gave up
+        ([range(5), range(6)], 5),  # before the first epoch there was a report, too
+        ([range(5), range(1, 5)], 5),
+        ([range(0, 5, 2)], 4),
+        ([range(4), range(3)], 5),  # all gave up
+        ([range(1, 5)], 5),
+        ([range(1, 6)], 5),
+    ],
+)
+def test_five_epochs_that_are_counted_from_zero_end_at_four(
+    steps: Sequence[range], last: int
+) -> None:
+    finished = [
+        optuna.trial.create_trial(value=0.0, intermediate_values=dict.fromkeys(each, 0.0))
+        for each in steps
+    ]
+    assert pruners.Told.by(finished, lambda _: 5.0).last_step(5.0) == last
+
+
+def test_a_trial_that_counts_epochs_from_zero_is_judged_by_where_it_will_end() -> None:
+    study = optuna.create_study(pruner=ForecastPruner(audit=0.0, horizon=STEPS))
+    search(study, GOOD + BAD, first=0)
+    assert states(study) == "CCCCCPPPP"
+    assert study.trials[-1].system_attrs[FORECAST]["horizon"] == STEPS - 1
 
 
 @pytest.mark.parametrize(("horizon", "n"), [(STEPS * 10, 1), (STEPS, 0), (None, 0)])
