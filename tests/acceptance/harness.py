@@ -130,6 +130,12 @@ class Folder:
             )
         return Running(process, out, err)
 
+    def script(self, *arguments: str) -> list[str]:
+        """The lines that `python SCRIPT.py ...` prints, which ends well and silently."""
+        done = self.start(*arguments).done()
+        assert (done.code, done.err) == (0, ""), done.err
+        return done.out.splitlines()
+
     def write(self, name: str, text: str) -> Path:
         """Writes a file."""
         path = self.path / name
@@ -173,9 +179,9 @@ def start_afresh(
     environment: dict[str, str],
     descriptors: tuple[int, int, int],
 ) -> Process:
-    """Starts the `hpo` script, as a shell does."""
+    """Starts the `hpo` script, or Python with another, as a shell does."""
     stdin, stdout, stderr = descriptors
-    command = [str(HPO), *arguments]
+    command = [sys.executable if arguments[0].endswith(".py") else str(HPO), *arguments]
     popen = subprocess.Popen(
         command,
         cwd=folder,

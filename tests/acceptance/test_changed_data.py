@@ -59,7 +59,7 @@ def begun(folder: Folder, values: Any, *arguments: str) -> None:
     ("values", "changed", "arguments"),
     [
         (NETWORKS, MORE, []),
-        (NETWORKS, RELABELLED, ["--workers", "2"]),
+        (NETWORKS, RELABELLED, ["--workers", "1"]),
         (TREES, RELABELLED, []),
         (NETWORKS, TABLE, ["--set", "search.seed=1"]),
     ],

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -267,13 +268,14 @@ def test_a_fit_of_a_trainer_that_was_interrupted_goes_on_from_its_checkpoint(
     running = folder.start(*arguments)
     while not [*folder.path.glob("hpo-runs/tumours/data-needs/*/*/checkpoints/*.pt")]:
         assert not running.process.has_ended
+        time.sleep(0.01)
     running.signal(signal.SIGINT)
     assert running.done().code == 130
     (checkpoint, *_) = folder.path.glob("hpo-runs/tumours/data-needs/*/*/checkpoints/*.pt")
     epoch = int(checkpoint.stem.partition("-")[2])
     assert epoch >= 1
     # It goes on where it was: the budget ends it again, later.
-    done = folder.hpo(*arguments, "--budget", "6")
+    done = folder.hpo(*arguments, "--budget", "3")
     assert done.code == 1
     assert "no fit ended within the budget" in done.err
     later = max(folder.path.glob("hpo-runs/tumours/data-needs/*/*/checkpoints/*.pt"))

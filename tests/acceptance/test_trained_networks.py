@@ -45,9 +45,7 @@ def make(config):
 
 def predicted(folder: Folder, file: str) -> list[str]:
     """The answers of an exported model, a line for each example in a file."""
-    command = [sys.executable, "net-model/predict.py", file]
-    done = subprocess.run(command, cwd=folder.path, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
+    return folder.script("net-model/predict.py", file)
 
 
 def study(**changes: Any) -> Study:
@@ -163,7 +161,13 @@ def test_an_export_answers_for_raw_examples_as_the_trial_did(folder: Folder) -> 
 
     iris = load_iris()
     np.save(folder.path / "x.npy", iris.data)
-    answers = predicted(folder, "x.npy")
+    answers = subprocess.run(
+        [sys.executable, "net-model/predict.py", "x.npy"],
+        cwd=folder.path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
     right = [a == iris.target_names[y] for a, y in zip(answers, iris.target, strict=True)]
     assert sum(right) > 0.6 * len(right)
     np.save(folder.path / "many.npy", np.tile(iris.data, (200, 1)))
@@ -207,13 +211,7 @@ def test_a_table_is_exported_with_what_makes_features_of_it(folder: Folder) -> N
     assert "Try it: python net-model/predict.py examples.csv" in done.err
     assert "of 3 folds, the first one's network is exported; its metrics are their" in done.err
     folder.write("new.csv", "town,rooms\nAa,3\nCc,\n")
-    script = folder.path / "net-model" / "predict.py"
-    answers = subprocess.run(
-        [sys.executable, script, folder.path / "new.csv"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    answers = predicted(folder, "new.csv")
     assert len(answers) == 2
     assert 2_000 < float(answers[0]) < 14_000  # in the price's own unit
 
@@ -295,18 +293,7 @@ def test_precision_over_recall_is_drawn_and_goes_to_mlflow(folder: Folder) -> No
     assert (folder.path / "curve.png").read_bytes()[1:4] == b"PNG"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["export", "net", "--trial", "7"], "trial 7 of 'net' cannot be exported: there is none."),
-        (["export", "none"], "no study 'none'"),
-        (["best", "fn", "--test"], "study 'fn' has a model that hpo did not train: own:train."),
-        (["export", "fn"], "study 'fn' has a model that hpo did not train: own:train."),
-    ],
-)
-def test_what_cannot_be_exported_or_tested_is_told(
-    folder: Folder, arguments: list[str], message: str
-) -> None:
+def test_what_cannot_be_exported_or_tested_is_told(folder: Folder) -> None:
     folder.hpo("run", folder.study(study(objective__epochs=1)))
     folder.write("own.py", "def train(trial):\n    return trial.x\n")
     values = {
@@ -316,10 +303,15 @@ def test_what_cannot_be_exported_or_tested_is_told(
         "search": {"sampler": "grid"},
     }
     folder.hpo("run", folder.study(values, "fn.yaml"))
-    done = folder.hpo(*arguments)
-    assert done.code == 1
-    assert message in done.err
-    assert "Traceback" not in done.err
+    for arguments, message in (
+        (["export", "net", "--trial", "7"], "trial 7 of 'net' cannot be exported: there is none."),
+        (["export", "none"], "no study 'none'"),
+        (["best", "fn", "--test"], "study 'fn' has a model that hpo did not train: own:train."),
+        (["export", "fn"], "study 'fn' has a model that hpo did not train: own:train."),
+    ):
+        done = folder.hpo(*arguments)
+        assert done.code == 1
+        assert message in done.err
 
 
 CUSTOMERS = "x;z;leaves\n" + "".join(
@@ -424,10 +416,7 @@ def test_what_a_users_own_model_draws_by_torch_is_drawn_again(folder: Folder) ->
     assert folder.hpo("export", "net").code == 0
     data = load_iris()
     np.save(folder.path / "x.npy", data.data)
-    script = [sys.executable, "net-model/predict.py", "x.npy"]
-    answers = subprocess.run(
-        script, cwd=folder.path, capture_output=True, text=True, check=True
-    ).stdout.split()
+    answers = predicted(folder, "x.npy")
     assert np.mean(np.array(answers) == data.target_names[data.target]) > recorded - 0.2
 
 
@@ -490,13 +479,7 @@ def test_the_code_of_a_users_own_model_comes_along(folder: Folder, tmp_path: Pat
     elsewhere.mkdir()
     assert folder.hpo("export", "net", "--to", str(elsewhere / "model")).code == 0
     np.save(elsewhere / "x.npy", np.ones((2, 4)))
-    answers = subprocess.run(
-        [sys.executable, "model/predict.py", "x.npy"],
-        cwd=elsewhere,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
+    answers = Folder(elsewhere, folder.starter).script("model/predict.py", "x.npy")
     assert len(answers) == 2
 
 
@@ -544,8 +527,10 @@ def make():
 """
 
 
-@pytest.mark.parametrize("data", ["ids.npz", "ids:make"])
-def test_a_network_of_ids_is_trained_judged_and_exported(folder: Folder, data: str) -> None:
+@pytest.mark.parametrize(("data", "extra"), [("ids.npz", ["--onnx"]), ("ids:make", [])])
+def test_a_network_of_ids_is_trained_judged_and_exported(
+    folder: Folder, data: str, extra: list[str]
+) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(30, size=(400, 2))
     y = rng.permutation(30)[x[:, 0]] % 2
@@ -561,7 +546,7 @@ def test_a_network_of_ids_is_trained_judged_and_exported(folder: Folder, data: s
     assert done.code == 0, done.err
     assert folder.hpo("best", "net", "--test", "--json").json["test"]["test_error"] <= 0.05
 
-    exported = folder.hpo("export", "net", "--onnx", "--json")
+    exported = folder.hpo("export", "net", *extra, "--json")
     assert exported.code == 0, exported.err
     np.save(folder.path / "x.npy", x)
     answers = predicted(folder, "x.npy")

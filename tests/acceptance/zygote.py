@@ -13,6 +13,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -169,7 +170,7 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def become(request: dict[str, Any], descriptors: list[int]) -> None:
-    """Makes this process what `hpo ARGUMENTS` would have been."""
+    """Makes this process what `hpo ARGUMENTS`, or `python SCRIPT.py ...`, would have been."""
     os.setsid()
     for standard, descriptor in enumerate(descriptors):
         os.dup2(descriptor, standard)
@@ -177,8 +178,10 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.argv = ["hpo", *request["arguments"]]
-    sys.path[0] = str(Path(sys.executable).parent)
+    arguments = request["arguments"]
+    is_script = arguments[0].endswith(".py")
+    sys.argv = arguments if is_script else ["hpo", *arguments]
+    sys.path[0] = str(Path(arguments[0] if is_script else sys.executable).absolute().parent)
 
 
 def run() -> None:
@@ -187,7 +190,10 @@ def run() -> None:
 
     code: object = 0
     try:
-        main()
+        if sys.argv[0].endswith(".py"):
+            runpy.run_path(sys.argv[0], run_name="__main__")
+        else:
+            main()
     except SystemExit as end:
         code = end.code
     if isinstance(code, str):
