@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from optuna import TrialPruned
-
-from hpo.trial import ITSELF, Drained, Ended, Event, Failure, FailureKind, Stopped
+from hpo.trial import (
+    ITSELF,
+    Drained,
+    Ended,
+    Event,
+    Failure,
+    FailureKind,
+    Stopped,
+    is_pruned,
+)
 
 
 def end_of(trial: int, raised: BaseException) -> Ended | Drained:
     """The event that follows from what a trial's generator raised, StopIteration included."""
     if isinstance(raised, StopIteration):
         return Drained(trial) if raised.value is None else Ended(trial, raised.value)
-    if isinstance(raised, TrialPruned):
+    if is_pruned(raised):
         return Ended(trial, Stopped(str(raised) or ITSELF))
     return Ended(trial, Failure.of(raised))  # a failed trial is a value
 

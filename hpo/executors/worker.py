@@ -27,8 +27,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TypeAlias
 
-from optuna import TrialPruned
-
 from hpo import objectives, spec
 from hpo.errors import HpoError
 from hpo.executors.ends import end_of, ran_out_of_memory
@@ -50,7 +48,7 @@ from hpo.executors.tidying import tidy
 from hpo.objectives import Objective
 from hpo.objectives.outputs import put_aside
 from hpo.places import OUTPUT
-from hpo.trial import Drained, Ended, Job, Reported
+from hpo.trial import Drained, Ended, Job, Reported, is_pruned
 
 _STDOUT, _STDERR = 1, 2  # whatever the user's code has made of sys.stdout and sys.stderr
 
@@ -167,7 +165,7 @@ class Worker:
         try:
             return self._step(job)
         except BaseException as raised:
-            if self._ending and not isinstance(raised, (StopIteration, TrialPruned)):
+            if self._ending and not (isinstance(raised, StopIteration) or is_pruned(raised)):
                 raise
             return end_of(job.trial, raised)
         finally:

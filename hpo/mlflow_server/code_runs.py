@@ -12,7 +12,7 @@ import json
 import os
 import posixpath
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ class CodeRuns:
 
     @contextmanager
     def in_this_thread(
-        self, trial: int, *, stops: type[BaseException] = GeneratorExit
+        self, trial: int, *, is_stop: Callable[[BaseException], bool] = lambda _: False
     ) -> Iterator[None]:
         """Tells MLflow in this process, and ends the runs that code leaves open in this thread.
 
@@ -80,7 +80,7 @@ class CodeRuns:
 
         Args:
             trial: Its number.
-            stops: What is raised where a trial is stopped, beside GeneratorExit.
+            is_stop: Whether what was raised means that a trial is stopped, as GeneratorExit does.
         """
         environment = self.environment(trial)
         outer, status = _active_run(), "FAILED"
@@ -88,8 +88,9 @@ class CodeRuns:
         try:
             yield
             status = "FINISHED"
-        except (GeneratorExit, stops):
-            status = "KILLED"
+        except BaseException as raised:
+            if isinstance(raised, GeneratorExit) or is_stop(raised):
+                status = "KILLED"
             raise
         finally:
             _end_runs(until=outer, status=status)

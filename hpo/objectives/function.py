@@ -22,15 +22,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from optuna import TrialPruned
-
 from hpo.errors import ObjectiveError
 from hpo.mlflow_server import CodeRuns
 from hpo.objectives import Steps
 from hpo.objectives.readings import MAX_STEP
 from hpo.places import CHECKPOINTS
 from hpo.trainers import CodeError, Report, code
-from hpo.trial import Config, Failure, FailureKind, Job
+from hpo.trial import Config, Failure, FailureKind, Job, is_pruned
 
 _LOOK_SECONDS = 0.5
 _SECONDS_TO_STOP = 10.0
@@ -187,6 +185,8 @@ class _FunctionThread(threading.Thread):
                 self._messages.put(report)
                 self._go_on.get()
             if self._stopped:
+                from optuna import TrialPruned  # 0.3 s, which a worker that stops nothing saves
+
                 raise TrialPruned
 
 
@@ -285,7 +285,7 @@ class FunctionObjective:
         """Where MLflow is told to log, while the function runs."""
         if self._runs is None:
             return nullcontext()
-        return self._runs.in_this_thread(job.trial, stops=TrialPruned)
+        return self._runs.in_this_thread(job.trial, is_stop=is_pruned)
 
     def _result(self, metrics: dict[str, float], value: Any) -> dict[str, float] | Failure:
         """What a trial came to: its last reports, and above them what the function returned."""

@@ -22,13 +22,13 @@ def test_sixteen_processes_enter_one_study_of_an_empty_database_twenty_times(
     kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     if kind == "sqlite":
-        urls = [f"sqlite:///{tmp_path}/{i}.db" for i in range(N_TIMES)]
+        warm_up, *urls = (f"sqlite:///{tmp_path}/{i}.db" for i in range(1 + N_TIMES))
     else:
-        urls = new_databases(request.getfixturevalue("postgresql_url"))
+        warm_up, *urls = new_databases(request.getfixturevalue("postgresql_url"), 1 + N_TIMES)
     runs = tmp_path / "runs"
     runs.mkdir()
 
-    command = [sys.executable, at_once.__file__, str(runs), *urls]
+    command = [sys.executable, at_once.__file__, str(runs), warm_up, *urls]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=2 * PATIENCE_SECONDS
     )
@@ -42,8 +42,8 @@ def test_sixteen_processes_enter_one_study_of_an_empty_database_twenty_times(
         assert all(row.ended for row in entered)
 
 
-def new_databases(url: str) -> list[str]:
-    names = [f"{sa.make_url(url).database}_{i}" for i in range(N_TIMES)]
+def new_databases(url: str, n: int) -> list[str]:
+    names = [f"{sa.make_url(url).database}_{i}" for i in range(n)]
     for name in names:
         query(url, f"CREATE DATABASE {name}")
     return [sa.make_url(url).set(database=n).render_as_string(hide_password=False) for n in names]
