@@ -181,7 +181,8 @@ def start_afresh(
 ) -> Process:
     """Starts the `hpo` script, or Python with another, as a shell does."""
     stdin, stdout, stderr = descriptors
-    command = [sys.executable if arguments[0].endswith(".py") else str(HPO), *arguments]
+    is_script = any(each.endswith(".py") for each in arguments[:1])
+    command = [sys.executable if is_script else str(HPO), *arguments]
     popen = subprocess.Popen(
         command,
         cwd=folder,

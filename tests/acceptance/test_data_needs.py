@@ -275,7 +275,7 @@ def test_a_fit_of_a_trainer_that_was_interrupted_goes_on_from_its_checkpoint(
     epoch = int(checkpoint.stem.partition("-")[2])
     assert epoch >= 1
     # It goes on where it was: the budget ends it again, later.
-    done = folder.hpo(*arguments, "--budget", "3")
+    done = folder.hpo(*arguments, "--budget", "6")
     assert done.code == 1
     assert "no fit ended within the budget" in done.err
     later = max(folder.path.glob("hpo-runs/tumours/data-needs/*/*/checkpoints/*.pt"))

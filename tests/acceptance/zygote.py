@@ -179,7 +179,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     arguments = request["arguments"]
-    is_script = arguments[0].endswith(".py")
+    is_script = any(each.endswith(".py") for each in arguments[:1])
     sys.argv = arguments if is_script else ["hpo", *arguments]
     sys.path[0] = str(Path(arguments[0] if is_script else sys.executable).absolute().parent)
 
