@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from typing import Any
 
@@ -277,17 +275,10 @@ def python(folder: Folder, values: Study, code: str) -> str:
     """What a program prints that runs a study in its own process."""
     folder.write("objectives.py", OBJECTIVES)
     folder.study(values)
-    ran = subprocess.run(
-        [sys.executable, "-c", PYTHON + code],
-        cwd=folder.path,
-        env=folder.environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    return ran.stdout
+    folder.write("program.py", PYTHON + code)
+    done = folder.start("program.py").done()
+    assert done.code == 0, done.err
+    return done.out
 
 
 @pytest.mark.parametrize("function", ["quick", "silent"])

@@ -16,6 +16,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from skopt.learning import RandomForestRegressor
 
 from hpo.search_spaces import (
     Choice,
@@ -76,7 +77,7 @@ def test_scikit_optimizes_optimizer_asks_only_for_values_of_the_domain(name: str
     assert [dimension.name for dimension in space.dimensions()] == ["x"]
     optimizer = skopt.Optimizer(
         space.dimensions(),
-        "RF",
+        RandomForestRegressor(n_estimators=5),
         n_initial_points=2,
         acq_optimizer_kwargs={"n_points": 20},
         random_state=0,
