@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import sqlalchemy as sa
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
@@ -69,6 +70,14 @@ leases = sa.Table(
 )
 
 _version = sa.Table("hpo_schema", _ours, sa.Column("version", sa.Integer, primary_key=True))
+
+_alembics = sa.MetaData()
+_revision = sa.Table(
+    "alembic_version",
+    _alembics,
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 _PROBLEMS = sa.exc.SQLAlchemyError, StorageInternalError
 
@@ -201,13 +210,32 @@ def _versions(engine: sa.engine.Engine) -> Versions:
 
 
 def _make(engine: sa.engine.Engine, *, optunas: bool) -> None:
-    """Makes the tables that are missing; Optuna's by its own code."""
-    if optunas:
-        _optunas(engine)
+    """Makes the tables that are missing."""
+    if optunas and sa.inspect(engine).has_table("studies"):
+        _optunas(engine)  # they have no version: of before alembic, or half of them
+    elif optunas:
+        _make_optunas(engine)
     _ours.create_all(engine)
     with engine.begin() as connection:
         connection.execute(sa.delete(_version))
         connection.execute(sa.insert(_version).values(version=VERSION))
+
+
+def _make_optunas(engine: sa.engine.Engine) -> None:
+    """Makes Optuna's tables as RDBStorage does.
+
+    RDBStorage loads all that ever changed them to find out what their version is, which costs more
+    than all else that a new database takes.
+    """
+    models.BaseModel.metadata.create_all(engine)
+    _alembics.create_all(engine)
+    with engine.begin() as connection:
+        version = {
+            "schema_version": models.SCHEMA_VERSION,
+            "library_version": optuna.__version__,
+        }
+        connection.execute(sa.insert(models.VersionInfoModel).values(version))
+        connection.execute(sa.insert(_revision).values(version_num=_wanted()[0]))
 
 
 def _optunas(engine: sa.engine.Engine, *, create: bool = True) -> RDBStorage:

@@ -6,6 +6,7 @@ import optuna
 import pytest
 import sqlalchemy as sa
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 
 from hpo.errors import StorageError
@@ -69,6 +70,54 @@ def test_newer_tables_are_refused_and_not_touched(database_url: str, table: str)
             refused(database_url)
         assert "newer tables" in error.value.message
         assert "pip install -U hpo" in error.value.next_step
+
+
+def test_new_tables_are_those_that_optuna_makes(database_url: str) -> None:
+    open_storage(database_url).close()
+    ours = optunas_tables(database_url)
+    engine = sa.create_engine(parse(database_url))
+    models.BaseModel.metadata.drop_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE alembic_version"))
+
+    plain(database_url).engine.dispose()
+
+    assert optunas_tables(database_url) == ours
+    engine.dispose()
+
+
+def optunas_tables(url: str) -> dict[str, object]:
+    """All that a database says of Optuna's tables, and what versions they have."""
+    engine = sa.create_engine(parse(url))
+    inspector = sa.inspect(engine)
+    found: dict[str, object] = {}
+    for name in inspector.get_table_names():
+        if name.startswith("hpo_"):
+            continue
+        columns = [
+            {**column, "type": str(column["type"])} for column in inspector.get_columns(name)
+        ]
+        constraints = (
+            inspector.get_pk_constraint(name),
+            inspector.get_foreign_keys(name),
+            inspector.get_check_constraints(name),
+        )
+        uniques = inspector.get_unique_constraints(name), inspector.get_indexes(name)
+        found[name] = columns, constraints, [sorted(each, key=repr) for each in uniques]
+    with engine.connect() as connection:
+        for name in ("version_info", "alembic_version"):
+            rows = connection.execute(sa.text(f"SELECT * FROM {name}"))  # noqa: S608
+            found[f"rows of {name}"] = [tuple(row) for row in rows]
+    engine.dispose()
+    return found
+
+
+def test_tables_that_were_left_without_a_version_are_completed(database_url: str) -> None:
+    engine = sa.create_engine(parse(database_url))
+    models.BaseModel.metadata.create_all(engine)  # and then their maker was killed
+    engine.dispose()
+    open_storage(database_url).close()
+    assert plain(database_url).get_current_version() == schema._wanted()[0]
 
 
 def test_a_database_that_plain_optuna_made_gets_the_tables_of_leases(database_url: str) -> None:
