@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections import Counter
 from collections.abc import Iterator
 
@@ -14,6 +11,7 @@ from optuna.trial import TrialState
 
 from hpo.drivers import this_process
 from hpo.storage import FailureLimits, Storage, TooManyFailuresError, open_storage
+from tests.contract.processes import Gate, at_once
 
 COMPLETE, FAIL, PRUNED, RUNNING = (
     TrialState.COMPLETE,
@@ -102,33 +100,18 @@ def test_a_storage_that_nobody_drives_has_no_limit(database_url: str, study_id: 
         each.database.dispose()
 
 
+def _fail_trials(gate: Gate, database_url: str, study_id: int) -> int:
+    """How many of this process's trials may fail."""
+    storage = driving(database_url, study_id, most=4)
+    trials = started(storage, study_id, n=4)
+    gate()
+    return sum(is_failed(storage, trial) for trial in trials)
+
+
 def test_trials_of_processes_that_fail_at_once_are_counted_one_after_another(
     database_url: str, study_id: int
 ) -> None:
-    script = textwrap.dedent(
-        """
-        import sys
-        from tests.contract.test_failure_limits import driving, is_failed, started
-        url, study_id = sys.argv[1], int(sys.argv[2])
-        storage = driving(url, study_id, most=4)
-        trials = started(storage, study_id, n=4)
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print(sum(is_failed(storage, trial) for trial in trials))
-        """
-    )
-    command = [sys.executable, "-c", script, database_url, str(study_id)]
-    pipe = subprocess.PIPE
-    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(4)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    n_failed = sum(int(process.communicate(timeout=120)[0]) for process in processes)
-    assert n_failed == 5
+    assert sum(at_once(4, _fail_trials, database_url, study_id)) == 5
     storage = open_storage(database_url)
     assert storage.counts(study_id) == Counter({FAIL: 5, RUNNING: 11})
     storage.close()

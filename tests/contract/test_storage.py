@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-import textwrap
+import os
 from collections.abc import Iterator
+from typing import Any
 
 import optuna
 import pytest
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hpo.errors import StorageError
 from hpo.storage import Storage, masked, open_storage
+from tests.contract.processes import Gate, at_once
 
 
 @pytest.fixture
@@ -282,45 +282,38 @@ def test_deleting_a_study_leaves_the_others(storage: Storage) -> None:
     assert values == sum(len(t.intermediate_values) for t in kept.trials)
 
 
+def _add_trials(gate: Gate, database_url: str, study_id: int) -> None:
+    storage = open_storage(database_url)
+    gate()
+    for _ in range(15):
+        trial_id = storage.create_new_trial(study_id)
+        storage.flush(trial_id)
+        storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
+    storage.close()
+
+
 def test_processes_at_once_number_trials_without_gaps(
     storage: Storage, study_id: int, database_url: str
 ) -> None:
-    script = textwrap.dedent(
-        """
-        import sys
-        from hpo.storage import open_storage
-        from optuna.trial import TrialState
-        storage = open_storage(sys.argv[1])
-        for _ in range(15):
-            trial_id = storage.create_new_trial(int(sys.argv[2]))
-            storage.flush(trial_id)
-            storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0])
-        """
-    )
-    command = [sys.executable, "-c", script, database_url, str(study_id)]
-    processes = [subprocess.Popen(command) for _ in range(3)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
+    at_once(3, _add_trials, database_url, study_id)
     assert [t.number for t in storage.get_all_trials(study_id)] == list(range(45))
+
+
+def _set_attributes(gate: Gate, database_url: str, study_id: int) -> list[Any]:
+    storage = open_storage(database_url)
+    gate()
+    return [
+        storage.set_study_system_attr_once(study_id, f"first {i}", [i, os.getpid()])
+        for i in range(20)
+    ]
 
 
 def test_of_processes_at_once_the_first_sets_an_attribute(
     storage: Storage, study_id: int, database_url: str
 ) -> None:
-    script = textwrap.dedent(
-        """
-        import os, sys
-        from hpo.storage import open_storage
-        storage = open_storage(sys.argv[1])
-        for i in range(20):
-            mine = [i, os.getpid()]
-            print(storage.set_study_system_attr_once(int(sys.argv[2]), f"first {i}", mine))
-        """
-    )
-    command = [sys.executable, "-c", script, database_url, str(study_id)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    told = [process.communicate(timeout=120)[0].splitlines() for process in processes]
+    told = at_once(3, _set_attributes, database_url, study_id)
     attrs = storage.get_study_system_attrs(study_id)
-    assert told == [[str(attrs[f"first {i}"]) for i in range(20)]] * 3
+    assert told == [[attrs[f"first {i}"] for i in range(20)]] * 3
     with pytest.raises(StorageError, match="deleted"):
         storage.set_study_system_attr_once(study_id + 1, "first", 0)
 
@@ -355,11 +348,18 @@ def test_of_what_others_ran_only_those_that_may_be_the_best_are_read(
     other.close()
 
 
+def _make_tables(gate: Gate, database_url: str) -> list[str]:
+    gate()
+    storage = open_storage(database_url)
+    tables = sa.inspect(storage.engine).get_table_names()
+    storage.close()
+    return sorted(tables)
+
+
 def test_processes_at_once_may_make_the_tables(database_url: str) -> None:
-    script = "import sys; from hpo.storage import open_storage; open_storage(sys.argv[1])"
-    command = [sys.executable, "-c", script, database_url]
-    processes = [subprocess.Popen(command) for _ in range(4)]
-    assert [process.wait(timeout=120) for process in processes] == [0] * 4
+    tables = at_once(4, _make_tables, database_url)
+    assert {"trials", "hpo_leases"} < set(tables[0])
+    assert tables == [tables[0]] * 4
 
 
 @pytest.mark.parametrize(

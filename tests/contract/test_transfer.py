@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
-import textwrap
-from collections.abc import Callable, Iterator
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +30,7 @@ from hpo import catalog, transfer
 from hpo.errors import ExportFileError, HpoError, StorageError
 from hpo.storage import Storage, codings, open_storage, schema
 from hpo.transfer import export_study, import_study
+from tests.contract.processes import CONTEXT
 
 _DISTRIBUTIONS = {
     "x": FloatDistribution(1e-5, 1.0, log=True),
@@ -353,32 +353,25 @@ def test_what_the_database_cannot_hold_is_explained(
     assert _rows_in(storage) == 0
 
 
+def _import_and_die(database_url: str, lines: Sequence[str]) -> None:
+    def until_killed() -> Iterator[str]:
+        yield from lines[:1500]
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    import_study(open_storage(database_url), until_killed())
+
+
 def test_a_killed_import_leaves_nothing(
-    opened: Callable[[str], Storage], database_url: str, tmp_path: Path
+    opened: Callable[[str], Storage], database_url: str
 ) -> None:
     storage = opened(database_url)
-    path = tmp_path / "f.jsonl"
-    path.write_text("\n".join(_lines(*(_trial(n) for n in range(2000)))), encoding="utf-8")
-    script = textwrap.dedent(
-        """
-        import os, signal, sys
-        from hpo.storage import open_storage
-        from hpo.transfer import import_study
-
-        def lines():
-            with open(sys.argv[2]) as file:
-                for number, line in enumerate(file):
-                    if number == 1500:
-                        os.kill(os.getpid(), signal.SIGKILL)
-                    yield line
-
-        import_study(open_storage(sys.argv[1]), lines())
-        """
-    )
-    command = [sys.executable, "-c", script, database_url, str(path)]
-    assert subprocess.run(command, check=False).returncode < 0
+    lines = _lines(*(_trial(n) for n in range(2000)))
+    process = CONTEXT.Process(target=_import_and_die, args=(database_url, lines))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert _rows_in(storage) == 0
-    assert import_study(storage, path.read_bytes().splitlines()).n_trials == 2000
+    assert import_study(storage, lines).n_trials == 2000
 
 
 def _rows_in(storage: Storage) -> int:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +11,7 @@ from optuna.trial import TrialState, create_trial
 
 from hpo.drivers import this_process
 from hpo.storage import TWIN, Storage, open_storage
+from tests.contract.processes import Gate, at_once
 
 COMPLETE, RUNNING, WAITING = TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING
 
@@ -162,37 +160,24 @@ def test_a_new_trial_does_not_repeat_an_older_one_that_began_meanwhile(
     assert not admit(one, draft)
 
 
+def _run_waiting(gate: Gate, database_url: str, study_id: int) -> None:
+    """Notes with each trial how many it saw running."""
+    storage = driving(database_url, study_id)
+    gate()
+    while waiting := storage.get_all_trials(study_id, states=(WAITING,)):
+        for trial in waiting:
+            if claim(storage, trial._trial_id) and admit(storage, trial._trial_id):
+                storage.set_trial_user_attr(trial._trial_id, "running", n_admitted(storage))
+                end(storage, trial._trial_id)
+
+
 def test_of_processes_that_try_at_once_one_runs_each_of_the_same_trials(
     database_url: str, study_id: int
 ) -> None:
-    """Each notes with its trial how many it saw running."""
-    script = textwrap.dedent(
-        """
-        import sys
-        from optuna.trial import TrialState
-        from tests.contract.test_twins import admit, claim, driving, end, n_admitted
-        storage, study_id = driving(sys.argv[1], int(sys.argv[2])), int(sys.argv[2])
-        print("ready", flush=True)
-        sys.stdin.readline()
-        while waiting := storage.get_all_trials(study_id, states=(TrialState.WAITING,)):
-            for trial in waiting:
-                if claim(storage, trial._trial_id) and admit(storage, trial._trial_id):
-                    storage.set_trial_user_attr(trial._trial_id, "running", n_admitted(storage))
-                    end(storage, trial._trial_id)
-        """
-    )
     storage = open_storage(database_url)
     for _ in range(24):
         enqueued(storage, study_id)
-    command = [sys.executable, "-c", script, database_url, str(study_id)]
-    pipe = subprocess.PIPE
-    processes = [subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) for _ in range(3)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.communicate("go\n", timeout=120)
-        assert process.returncode == 0
+    at_once(3, _run_waiting, database_url, study_id)
     trials = storage.get_all_trials(study_id)
     assert {trial.state for trial in trials} == {COMPLETE}
     assert {trial.user_attrs["running"] for trial in trials} == {1}
