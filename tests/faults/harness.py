@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from tests.acceptance.harness import PATIENCE_SECONDS, Done, Folder, Running, Study
 
-N_TRIALS = 60
+N_TRIALS = 40
 STEPS = 6
 NAME = "s"
 
@@ -82,7 +82,7 @@ _T = TypeVar("_T")
 
 
 def study(**sections: Mapping[str, Any]) -> Study:
-    """A study of sixty trials with checkpoints; sections of the file are added to."""
+    """A study of forty trials with checkpoints; sections of the file are added to."""
     values: Study = {
         "name": NAME,
         "objective": {"function": "objective:train", "metric": "loss"},

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from hpo.storage import open_storage
 from tests.faults.harness import NAME, Site, ended, study, until
 
-HELD, NEXT, LATER = 20, 21, 40
+HELD, NEXT, LATER = 20, 21, 30
 
 
 def test_a_frozen_driver_is_taken_for_dead_and_its_late_result_is_refused(site: Site) -> None:

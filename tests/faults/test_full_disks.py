@@ -15,7 +15,7 @@ from tests.acceptance.harness import Study
 from tests.faults.harness import NAME, Site, ended, study, until
 
 DISK_BYTES = 1_000_000
-BALLAST_BYTES = 30_000  # of a checkpoint; the disk has room for a part of the trials
+BALLAST_BYTES = 45_000  # of a checkpoint; the disk has room for a part of the trials
 
 
 @pytest.fixture
