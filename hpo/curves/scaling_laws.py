@@ -29,7 +29,6 @@ from functools import cache
 from itertools import product
 
 import numpy as np
-from scipy.special import log_softmax
 
 from hpo.curves.distributions import Array
 
@@ -193,6 +192,8 @@ def features(laws: Laws) -> dict[str, Array]:
 @cache
 def log_prior() -> Array:
     """Log probability of each law of `bank`, shape (J,)."""
+    from scipy.special import log_softmax  # takes half a second to import
+
     listed = features(bank())
     score = sum((_PRIOR[name] * x for name, x in listed.items()), np.zeros(len(bank())))
     return np.asarray(log_softmax(score))

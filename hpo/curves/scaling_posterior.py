@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.special import log_softmax, ndtr
 
 from hpo.curves.distributions import Array
 from hpo.curves.scaling_laws import FLAT, Laws, bank, log_prior
@@ -165,6 +163,8 @@ def _weigh(
     evidence: Evidence, laws: Laws, prior: Array
 ) -> tuple[Posterior, tuple[np.ndarray, Array]]:
     """The posterior over laws and noises; and the laws' indices with their weights."""
+    from scipy.special import log_softmax  # takes half a second to import
+
     t = np.log(evidence.sizes / evidence.sizes[-1])
     shapes = laws.log_error(t)
     tilts = evidence.tilts
@@ -200,6 +200,8 @@ def likelihoods(
     Returns:
         Log likelihoods (J,), means of the amplitudes (J,), and their variance.
     """
+    from scipy.linalg import solve_triangular  # takes half a second to import
+
     # C = q^2 K + [s_i s_j r_ij / (m_i m_j)^1/2]; with C = L L', x' C^-1 y = (L^-1 x)' (L^-1 y)
     noise = tilted(s, g, t)
     of_means = noise / np.sqrt(evidence.counts)
@@ -219,5 +221,7 @@ def likelihoods(
 
 def mixture_cdf(weights: Array, mean: Array, variance: Array, x: Array) -> Array:
     """P(X <= x) of a mixture of Gaussians; weights (S,), the rest broadcast to (S, m)."""
+    from scipy.special import ndtr  # takes half a second to import
+
     below: Array = weights @ ndtr((x - mean) / np.sqrt(variance))
     return below

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.optimize import nnls
 
 from hpo.curves import DataNeeds
 from hpo.sizing.fits import Fit
@@ -109,6 +108,8 @@ def seconds_by_size(fits: Sequence[Fit]) -> tuple[float, float] | None:
         return None
     if len({fit.size for fit in known}) == 1:
         return 0.0, min(fit.seconds / fit.size for fit in known)
+    from scipy.optimize import nnls  # takes half a second to import
+
     rows = np.array([[1 / fit.seconds, fit.size / fit.seconds] for fit in known])
     (a, b), _ = nnls(rows, np.ones(len(known)))
     return float(a), float(b)
