@@ -20,6 +20,7 @@ import socket
 import sys
 import tempfile
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ def serve(path: str) -> None:
             importlib.import_module(module)
     warm_up()
     gc.freeze()  # a collection in the child would copy every page
+    for each in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        each.atexit = False  # nor does a child take apart what torch has made: 35 ms
     ended = told_of_ends()
     running: dict[int, socket.socket] = {}  # who asked, by process id
     with socket.socket(socket.AF_UNIX) as listener:
