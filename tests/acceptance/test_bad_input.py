@@ -311,7 +311,7 @@ def test_a_function_that_cannot_be_loaded_is_explained_before_a_study_is_made(
     assert not (folder.path / "hpo.db").exists()
 
 
-@pytest.mark.parametrize("run", [{}, {"workers": 2}], ids=["inline", "processes"])
+@pytest.mark.parametrize("run", [{}, {"workers": 1}], ids=["inline", "processes"])
 @pytest.mark.parametrize("function", ["objectives:train", "trainers:train", "search_spaces:train"])
 def test_packages_of_the_users_have_what_names_they_like(
     folder: Folder, function: str, run: dict[str, int]

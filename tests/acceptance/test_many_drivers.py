@@ -409,7 +409,7 @@ def test_a_trial_is_explained(folder: Folder) -> None:
     assert "no trial 99: it has 0 to 7" in missing.err
 
 
-def enqueue(folder: Folder, *configurations: dict[str, object]) -> None:
+def enqueue(folder: Folder, *configurations: dict[str, Any]) -> None:
     """Enqueues trials with plain Optuna."""
     url = folder.environment.get("HPO_STORAGE", f"sqlite:///{folder.path}/hpo.db")
     url = url.replace("postgresql://", "postgresql+psycopg2://")
@@ -442,8 +442,7 @@ def test_what_was_enqueued_twice_runs_twice_and_never_at_once(
     folder.environment["HPO_STORAGE"] = database_url
     space, processes = {"x": {"int": [0, 99]}}, {"workers": 2}
     assert start(folder, study("apart", space, run=processes, trials=2)).done().code == 0
-    for value in (3, 4, 3) * 4:
-        enqueue(folder, {"x": value})
+    enqueue(folder, *({"x": value} for value in (3, 4, 3) * 4))
 
     first = folder.start("resume", "s", "--set", "search.trials=18")
     second = folder.start("worker", "s")
