@@ -19,7 +19,8 @@ are imported by name:
     initialise    how their weights are drawn at first
     augment       what training examples go through: flips, shifts, noise, mixup
     optimizers    optimizers, decoupled weight decay, the l2 penalty, clipping
-    eager         PyTorch's optimizers without its compiler
+    eager         PyTorch's classes without its compiler
+    operations    what a network multiplies and adds
     second_order  conjugate gradients and Newton's method
     metrics       the metrics that `goals` names
     checkpoints   where a fit can be taken up again

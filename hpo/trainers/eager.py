@@ -1,11 +1,11 @@
-"""PyTorch's optimizers without its compiler."""
+"""PyTorch's classes without its compiler."""
 
 from typing import Any
 
 from torch.optim import Optimizer
 
 
-def _as_it_is(method: Any) -> Any:
+def as_it_is(method: Any) -> Any:
     """A method without the wrapper that keeps it out of compiled graphs."""
     return getattr(method, "__wrapped__", method)
 
@@ -17,7 +17,7 @@ class Eager(Optimizer):
     every command and worker that trains a network, and more than many a trial takes.
     """
 
-    add_param_group = _as_it_is(Optimizer.add_param_group)
-    load_state_dict = _as_it_is(Optimizer.load_state_dict)
-    state_dict = _as_it_is(Optimizer.state_dict)
-    zero_grad = _as_it_is(Optimizer.zero_grad)
+    add_param_group = as_it_is(Optimizer.add_param_group)
+    load_state_dict = as_it_is(Optimizer.load_state_dict)
+    state_dict = as_it_is(Optimizer.state_dict)
+    zero_grad = as_it_is(Optimizer.zero_grad)

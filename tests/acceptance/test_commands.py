@@ -457,6 +457,19 @@ def test_no_optimizer_imports_pytorchs_compiler(folder: Folder) -> None:
     assert folder.states("net") == {"COMPLETE": 8}
 
 
+def test_precision_that_depends_on_the_network_imports_no_compiler() -> None:
+    """It is asked for on GPUs alone."""
+    code = """
+import sys, torch
+from hpo.trainers.models import operations
+assert operations(torch.nn.Linear(4, 3), torch.ones(2, 4), 0) == 24
+print([name for name in ("torch", "torch._dynamo") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["['torch']"]
+
+
 # --- two at once ---
 
 
