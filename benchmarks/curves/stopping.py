@@ -24,7 +24,7 @@ from rich.table import Table
 
 from hpo.directions import Direction
 from hpo.pruners import Decision, ForecastRule, Past, is_audited, is_due
-from hpo.pruners.decisions import THRESHOLD
+from hpo.pruners.decisions import AUDIT, THRESHOLD
 
 Array: TypeAlias = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ _STARTUP = 5  # finished trials before a peer stops any
 _NEAR = 0.01  # trials within this of the best are nearly as good
 _MOVES = 0.02  # a curve whose best value gains less than this on its first stays where it began
 _AT_ONCE = 5  # moments that are judged at once; most trials end in the first few
-_AUDIT = 0.05
+_MORE_AUDITS = 0.05
 _HISTORY = 50  # curves that a study looks at
 _THRESHOLDS = (0.1, THRESHOLD, 0.4)
 _WIDTH = 124  # of the tables
@@ -196,9 +196,10 @@ def rules(horizon: int, *, quick: bool) -> Iterator[tuple[str, Replayer]]:
     yield "median (Optuna)", partial(by_optuna, median)
     yield "ASHA, reduction 3 (Optuna)", partial(by_optuna, halving)
     yield "residuals of finished, 5%", partial(by_residuals, 0.05)
-    yield f"forecast (hpo) {THRESHOLD:.0%}, audit 5%", partial(by_forecasts, THRESHOLD, _AUDIT)
-    for threshold in () if quick else _THRESHOLDS:
-        yield f"forecast (hpo) {threshold:.0%}, no audit", partial(by_forecasts, threshold, 0.0)
+    others = () if quick else ((THRESHOLD, _MORE_AUDITS), *((t, 0.0) for t in _THRESHOLDS))
+    for threshold, audit in ((THRESHOLD, AUDIT), *others):
+        audited = f"audit {audit:.0%}" if audit else "no audit"
+        yield f"forecast (hpo) {threshold:.0%}, {audited}", partial(by_forecasts, threshold, audit)
 
 
 def run(console: Console, data: Path, *, quick: bool) -> None:

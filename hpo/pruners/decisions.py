@@ -24,6 +24,9 @@ the trial's steps that is left.
 It was chosen together with how far the past has to agree, below; benchmarks/curves has why.
 """
 
+AUDIT = 0.02
+"""The share of condemned trials that is run to the end all the same."""
+
 STARTUP_TRIALS = 3
 """Finished trials before any is condemned; forecasts do without examples, better with some."""
 

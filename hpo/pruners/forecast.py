@@ -19,6 +19,7 @@ from hpo.curves.seen import step_of
 from hpo.directions import Direction
 from hpo.pruners.base import Rule
 from hpo.pruners.decisions import (
+    AUDIT,
     STARTUP_TRIALS,
     THRESHOLD,
     Decision,
@@ -120,7 +121,7 @@ class ForecastPruner(Rule):
         *,
         threshold: float = THRESHOLD,
         tolerance: float = 0.0,
-        audit: float = 0.05,
+        audit: float = AUDIT,
         startup_trials: int = STARTUP_TRIALS,
         min_steps: int = 1,
         horizon: Horizon = None,

@@ -100,6 +100,8 @@ def sentence(study: StudyRecord) -> str:
             f"; of {audited} run on {why} {told['wrongly_condemned']} beat the incumbent "
             f"({told['expected_wrong']:.2g} expected), {held} ended in the 90% interval"
         )
+    elif audited == 0 and n:
+        text += "; none was run on as an audit"
     if (coverage := told.get("coverage_finished")) is not None:
         text += (
             f"; of finished trials, forecast again from the first half of their curves, "

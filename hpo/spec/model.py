@@ -59,7 +59,7 @@ class StoppingSpec(Strict):
         0.0, description="forecast: what an improvement has to exceed, in the metric's unit."
     )
     audit: Annotated[float, Field(ge=0, le=1, strict=False)] = Field(
-        0.05,
+        0.02,
         description="forecast: the share of the trials to be stopped that is run to the end all "
         "the same, so that the forecasts can be judged.",
     )

@@ -455,6 +455,20 @@ def falls_to(end: float, n: int = 12) -> list[float]:
                 "first half of their curves, 100% ended in their 90% interval"
             ),
         ),
+        (
+            "loss",
+            [0.2, 0.3, 0.25, 0.35],
+            [],
+            [],
+            {"stopped": 2, "steps_run": 58, "steps_saved": 14, "audited": 0,
+             "unheeded": 0, "wrongly_condemned": 0, "expected_wrong": 0, "coverage": None,
+             "coverage_finished": 1.0},
+            (
+                "forecast stopped 2 of 6 trials and saved 19% of the epochs; "
+                "none was run on as an audit; of finished trials, forecast again from the "
+                "first half of their curves, 100% ended in their 90% interval"
+            ),
+        ),
     ],
 )  # fmt: skip
 def test_what_audits_and_finished_trials_say_of_the_forecasts_is_counted(
@@ -463,7 +477,7 @@ def test_what_audits_and_finished_trials_say_of_the_forecasts_is_counted(
     finished: list[float],
     strays: list[float],
     audits: list[tuple[float, float]],
-    found: dict[str, float],
+    found: dict[str, Any],
     sentence: str,
 ) -> None:
     values = {**study(metric=metric), "run": {"directory": str(folder.path / "hpo-runs")}}

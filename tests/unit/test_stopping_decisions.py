@@ -451,5 +451,5 @@ def test_a_pruner_shows_its_settings() -> None:
     pruner = ForecastPruner(horizon=50, seed=3, bounds=(0.0, 1.0), min_steps=2)
     assert repr(pruner) == (
         "ForecastPruner(threshold=0.2, tolerance=0.0, startup_trials=3, min_steps=2, "
-        "bounds=(0.0, 1.0), audit=0.05, horizon=50, ends_early=False, seed=3, unit='step')"
+        "bounds=(0.0, 1.0), audit=0.02, horizon=50, ends_early=False, seed=3, unit='step')"
     )
