@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -26,21 +26,23 @@ from hpo.pruners import (
     ran_on,
     unit,
 )
-from hpo.spec import Plan
-from hpo.trial import FORECAST, TrialRecord
+from hpo.spec import Plan, RuleName
+from hpo.trial import FORECAST, STOPPED_BY, TrialRecord
 from hpo.words import counted
 
 _MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
 _FEWEST_STEPS = 4  # of a curve of which a half tells something
+_OWN_CODE = "own code"
 
 
 def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
-    """What ``hpo show --json`` has under ``early_stopping``; None without a stopping rule.
+    """What ``hpo show --json`` has under ``early_stopping``; None where no rule stops any trial.
 
     Of a study that plain Optuna made, only a forecast leaves what tells of it: the trials that
     were condemned.
 
-    Its keys: `rule`; `stopped`, how many trials; `steps_run` and `steps_saved`, of finished and
+    Its keys: `rule`, that of the study as it is now; `stopped`, how many trials, and `stopped_by`,
+    how many by which rule, or by their `own code`; `steps_run` and `steps_saved`, of finished and
     stopped trials, and `share_saved`. Of forecasts also `audited`, the trials that were condemned
     and run to their end; `unheeded`, those of them that were to stop, and whose code ran on;
     `wrongly_condemned`, those of all of them that beat the incumbent, and `expected_wrong`, how
@@ -48,37 +50,51 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     `coverage_finished`, the same of finished trials that are forecast from their first half and
     others' curves.
     """
-    plan = _plan_of(study)
-    rule: str = "none" if plan is None else plan.spec.stopping.rule
-    if (plan is not None and rule == "none") or study.aims.several:
+    if study.aims.several:
         return None
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    trials = study.storage.get_all_trials(study.id, deepcopy=False, states=states)
+    plan = _plan_of(study)
+    rule: str = ForecastPruner.name if plan is None else plan.spec.stopping.rule
+    stopped = _ended(study, TrialState.PRUNED)
+    if rule == "none" and all(_rule_of(trial, rule) in (rule, _OWN_CODE) for trial in stopped):
+        return None
+    finished = _ended(study, TrialState.COMPLETE)
+    forecasts = any(FORECAST in trial.system_attrs for trial in (*finished, *stopped))
     if plan is None:
-        if not any(FORECAST in trial.system_attrs for trial in trials):
+        if not forecasts:
             return None
         # What else was pruned there, another rule may have.
-        trials = [t for t in trials if t.state is TrialState.COMPLETE or FORECAST in t.system_attrs]
-        rule = ForecastPruner.name
-    finished = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    stopped = [trial for trial in trials if trial.state is TrialState.PRUNED]
+        stopped = [trial for trial in stopped if FORECAST in trial.system_attrs]
+    else:
+        forecasts = forecasts or ForecastPruner.name in plan.spec.stopping.rules
     lengths = _Lengths.of(plan, finished)
-    run = sum(map(lengths.run, trials))
+    run = sum(map(lengths.run, (*finished, *stopped)))
     saved = sum(map(lengths.saved, stopped))
     told = {
         "rule": rule,
         "stopped": len(stopped),
+        "stopped_by": dict(Counter(_rule_of(trial, rule) for trial in stopped)),
         "steps_run": run,
         "steps_saved": saved,
         "share_saved": saved / (run + saved) if run + saved else 0.0,
     }
-    forecasts = plan is None or ForecastPruner.name in plan.spec.stopping.rules
     return told | _judged(study, finished) if forecasts else told
+
+
+def _ended(study: StudyRecord, state: TrialState) -> list[FrozenTrial]:
+    return study.storage.get_all_trials(study.id, deepcopy=False, states=(state,))
 
 
 def _plan_of(study: StudyRecord) -> Plan | None:
     """The plan of a study; None of one that plain Optuna made."""
     return study.plan if SPEC in study.attrs else None
+
+
+def _rule_of(trial: FrozenTrial, rule: str) -> str:
+    """What stopped a trial: of a rule's reason the first word; this rule, where none is kept."""
+    if STOPPED_BY not in trial.system_attrs:
+        return rule
+    first = str(trial.system_attrs[STOPPED_BY]).partition(" ")[0]
+    return first if first in get_args(RuleName) else _OWN_CODE
 
 
 def sentence(study: StudyRecord) -> str:
@@ -90,8 +106,10 @@ def sentence(study: StudyRecord) -> str:
     n, ended = told["stopped"], counts["complete"] + counts["pruned"]
     if not ended:
         return ""
-    text = f"{told['rule']} stopped {n} of {counted(ended, 'trial')} and saved "
-    text += f"{told['share_saved']:.0%} of the {unit_of(study)}s"
+    by = told["stopped_by"] or {told["rule"]: 0}
+    text = " and ".join(f"{rule} stopped {k}" for rule, k in by.items())
+    text += f" of {counted(ended, 'trial')} and saved {told['share_saved']:.0%} of the "
+    text += f"{unit_of(study)}s"
     if audited := told.get("audited"):
         held = round(told["coverage"] * audited)
         unheeded = told["unheeded"]

@@ -517,6 +517,7 @@ def test_what_audits_and_finished_trials_say_of_the_forecasts_is_counted(
         add(falls_to(0.6, n), TrialState.PRUNED)
 
     told = folder.hpo("show", "s", "--json").json["early_stopping"]
+    assert told.pop("stopped_by") == {"forecast": 2}
     share = found["steps_saved"] / (found["steps_run"] + found["steps_saved"])
     assert told == pytest.approx({"rule": "forecast", "share_saved": share, **found})
     record = catalog.find(storage, "s")
@@ -575,12 +576,23 @@ def test_hyperband_must_know_how_long_a_trial_is(folder: Folder) -> None:
 
 
 def test_another_rule_may_go_on_with_a_study(folder: Folder) -> None:
-    folder.hpo("run", folder.study(study(audit=0.0, threshold=0.2)))
+    folder.hpo("run", folder.study(study(audit=0.3)))
+    before = folder.hpo("show", "s", "--json").json["early_stopping"]
+    n = before["stopped"]
+    assert (before["stopped_by"], before["audited"]) == ({"forecast": n}, 7 - n)
 
     more = folder.hpo("resume", "s", "--set", "stopping.rule=median", "--set", "search.trials=14")
 
     assert more.code == 0, more.err
     trials = folder.trials("s")
-    assert [trial["stopped_by"].partition(" ")[0] for trial in trials[5:]] == (
-        ["forecast"] * 7 + ["median"] * 2
-    )
+    by = [trial["stopped_by"].partition(" ")[0] for trial in trials if trial["stopped_by"]]
+    assert by == ["forecast"] * n + ["median"] * 2
+    # What forecasts did is told as before, also where nothing stops trials any more.
+    told = f"stopping forecast stopped {n} and median stopped 2 of 14 trials and saved "
+    folder.hpo("resume", "s", "--set", "stopping.rule=none", "--set", "search.trials=15")
+    assert told.replace("14", "15") in " ".join(folder.hpo("show", "s").out.split())
+    after = folder.hpo("show", "s", "--json").json["early_stopping"]
+    assert (after["rule"], after["stopped_by"]) == ("none", {"forecast": n, "median": 2})
+    assert {key: after[key] for key in ("audited", "wrongly_condemned", "coverage")} == {
+        key: before[key] for key in ("audited", "wrongly_condemned", "coverage")
+    }
