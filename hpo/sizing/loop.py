@@ -22,7 +22,7 @@ from hpo.sizing.asking import check_count
 from hpo.sizing.fits import FITS, Fit, FitsLog, failed
 from hpo.sizing.planner import Place, Planner
 from hpo.sizing.question import Answer, Question, diagnosis, estimate
-from hpo.spec import Plan
+from hpo.spec import Plan, written
 from hpo.trainers import Report
 from hpo.trial import (
     ITSELF,
@@ -43,6 +43,7 @@ BUDGET_SECONDS = 600.0
 _LOOK_SECONDS = 0.5
 _SIZING = 2  # keeps a fit's seed apart from a trial's and its sampler's
 _FAILURES_IN_A_ROW = 3
+_MORE = 6  # times the budget in which nothing ended
 
 _SPENT = "the budget is spent"
 
@@ -88,7 +89,8 @@ class Sizing:
         executor: Runs fits.
         planner: Chooses sizes.
         log: Where fits are kept.
-        deadline: When it is to end, by the monotonic clock.
+        started: When it began, by the monotonic clock.
+        budget_seconds: What it may take from then on.
         listener: Hears what happens.
     """
 
@@ -98,15 +100,16 @@ class Sizing:
         executor: Executor,
         planner: Planner,
         log: FitsLog,
-        deadline: float,
+        started: float,
+        budget_seconds: float,
         listener: SizingListener,
     ) -> None:
         self._question, self._executor, self._planner = question, executor, planner
         self._log, self._listener = log, listener
-        self._deadline = deadline
+        self._deadline, self._budget_seconds = started + budget_seconds, budget_seconds
         self._running: dict[int, _Running] = {}
         self._failures: list[Fit] = []
-        self._n_started = 0
+        self._n_started = self._n_reports = 0
         self._attempts: Counter[Place] = Counter()
         self._needs = estimate(question, log.fits)
         grace = question.plan.spec.run.grace_period
@@ -190,6 +193,7 @@ class Sizing:
         match event:
             case Reported(_, report):
                 running.metrics.update(report.metrics)
+                self._n_reports += 1
                 self._listener.reported(*running.place, report)
             case Ended(_, result):
                 self._end(running, result)
@@ -272,10 +276,12 @@ class Sizing:
         if self._failures and self._failures[-1].failure is not None:
             last = self._failures[-1].failure
             return HpoError(f"no fit succeeded; the last failed: {last.sentence}", last.place)
+        place = self._question.place(self._planner.smallest)
+        budget = written(self._budget_seconds)
         return HpoError(
-            "no fit ended within the budget, not even at "
-            f"{self._question.place(self._planner.smallest)}.",
-            "Give it more time: --budget 30m",
+            f"no fit ended within the budget of {budget}, not even at {place}"
+            f"{'' if self._n_reports else ', nor reported a step'}.",
+            f"Give it more time: --budget {written(_MORE * self._budget_seconds)}",
         )
 
 
@@ -306,7 +312,7 @@ def measure(
         HpoError: nothing could be measured.
     """
     check_count(seeds, "seeds", 1)
-    deadline = time.monotonic() + budget_seconds
+    started = time.monotonic()
     if afresh:
         shutil.rmtree(question.directory, ignore_errors=True)
     planner = Planner(question.n, n_classes=question.n_classes, seeds=seeds, sizes=sizes)
@@ -315,7 +321,7 @@ def measure(
         _refuse_unreported(question, log)
         plan = _told_to_report(question)
         with closing(executors.build(plan, tracking=tracking, n_jobs=planner.n_fits)) as executor:
-            return Sizing(question, executor, planner, log, deadline, listener).run()
+            return Sizing(question, executor, planner, log, started, budget_seconds, listener).run()
 
 
 def _refuse_unreported(question: Question, log: FitsLog) -> None:

@@ -326,7 +326,11 @@ def as_run(answer: Answer, files: Sequence[Path], started_ms: int) -> BesideRun:
             points.append(("prob_reachable", needs.prob_reachable, largest))
     said = [sentence(answer), *([answer.diagnosis.sentence] if answer.diagnosis else [])]
     note = "\n\n".join([*said, *hints(answer)])
-    tags = {"hpo.sentence": said[0], "mlflow.note.content": note}
+    tags = {
+        "mlflow.source.name": "hpo data-needs",
+        "mlflow.note.content": note,
+        "hpo.sentence": said[0],
+    }
     if needs is not None and question.target is not None:
         tags["hpo.verdict"] = needs.verdict
     if answer.diagnosis is not None:

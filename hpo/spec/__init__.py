@@ -11,7 +11,7 @@ name, and raised as one `SpecError`.
 
 from __future__ import annotations
 
-from hpo.spec.durations import Seconds, seconds
+from hpo.spec.durations import Seconds, seconds, written
 from hpo.spec.model import (
     RULE_OPTIONS,
     RuleName,
@@ -44,4 +44,5 @@ __all__ = [
     "load",
     "seconds",
     "source_of",
+    "written",
 ]

@@ -277,7 +277,9 @@ def test_a_fit_of_a_trainer_that_was_interrupted_goes_on_from_its_checkpoint(
     # It goes on where it was: the budget ends it again, later.
     done = folder.hpo(*arguments, "--budget", "6")
     assert done.code == 1
-    assert "no fit ended within the budget" in done.err
+    assert "no fit ended within the budget of 6s, not even at n = " in done.err
+    assert "nor reported" not in done.err
+    assert "--budget 36s" in done.err
     later = max(folder.path.glob("hpo-runs/tumours/data-needs/*/*/checkpoints/*.pt"))
     assert int(later.stem.partition("-")[2]) > epoch
 
@@ -671,8 +673,12 @@ def test_a_budget_too_small_for_one_fit_is_explained(folder: Folder) -> None:
         "data-needs", folder.study(own()), "--budget", "0.5s", "--sizes", "2%", "--target", "0.1"
     )
     assert done.code == 1
-    assert "no fit ended within the budget, not even at 2% of the data." in done.err
-    assert "--budget 30m" in done.err
+    assert (
+        "no fit ended within the budget of 0.5s, not even at 2% of the data.\n"
+        "  Give it more time: --budget 3s\n"
+    ) in done.err
+    done = folder.hpo("data-needs", folder.study(own()), "--budget", "0.001s", "--sizes", "2%")
+    assert "0.001s, not even at 2% of the data, nor reported a step." in done.err
 
 
 def test_what_fails_everywhere_is_explained_with_the_last_failure(folder: Folder) -> None:

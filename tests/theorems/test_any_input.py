@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import hpo
-from hpo.curves import Distribution, Forecast, forecast_batch
+from hpo.curves import Distribution, Forecast, diagnose, forecast_batch
 
 Arguments = dict[str, st.SearchStrategy[Any]]
 
@@ -75,6 +75,7 @@ def is_in_order(found: Distribution) -> None:
 _CURVES = hnp.arrays(float, st.integers(1, 5), elements=_FINITE)
 _ENDED = hnp.arrays(float, st.integers(6, 9), elements=_FINITE)
 _THREE = hnp.arrays(float, 3, elements=_ANY)
+_THREE_FINITE = hnp.arrays(float, 3, elements=_FINITE)
 _ODD_CURVE = st.one_of(
     _THREE, st.tuples(_THREE, _CURVES), st.tuples(_THREE, _THREE), _ARRAYS, _WORDS
 )
@@ -145,6 +146,38 @@ def test_data_needs_of_anything_are_in_order_or_refused(given_: dict[str, Any]) 
         assert (sizes[1:] >= sizes[:-1]).all()
         assert 1 <= low <= high
         assert 0 <= needs.prob_reachable <= 1
+
+
+@given(
+    given_=mixed(
+        {
+            "sizes": _COUNTS,
+            "train_errors": _THREE_FINITE,
+            "val_errors": _THREE_FINITE,
+            "target": st.none() | _FINITE,
+            "best": st.none() | _FINITE,
+            "direction": _DIRECTIONS,
+        },
+        {
+            "sizes": _ARRAYS | _WORDS | _THREE,
+            "train_errors": _ARRAYS | _WORDS | _THREE,
+            "val_errors": _ARRAYS | _WORDS | _THREE,
+            "target": _ANY | _WORDS | _ARRAYS,
+            "best": _ANY | _WORDS | _ARRAYS,
+            "direction": _WORDS,
+        },
+    )
+)
+@settings(max_examples=50)
+def test_what_bounds_a_model_is_told_of_anything_or_refused(given_: dict[str, Any]) -> None:
+    found = answer(lambda: diagnose(**given_))
+    if found is None:
+        return
+    shares = found.probabilities.values()
+    assert all(0 <= share <= 1 for share in shares)
+    assert sum(shares) == pytest.approx(1)
+    assert np.isfinite([found.size, *found.train, *found.val, found.target]).all()
+    assert "nan" not in found.sentence
 
 
 _FORECAST = forecast_batch([[0.9, 0.7, 0.6]], 12, at=[6, 9, 12])[0]

@@ -47,6 +47,15 @@ def test_durations_on_a_command_line(text: str, read: float) -> None:
     assert spec.seconds(text) == read
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.25, "0.25s"), (36, "36s"), (90, "1.5m"), (3599, "60m"), (10_800, "3h"), (1e6, "278h")],
+)
+def test_durations_are_written_as_a_command_line_has_them(seconds: float, text: str) -> None:
+    assert spec.written(seconds) == text
+    assert spec.seconds(text) == pytest.approx(seconds, rel=0.05)
+
+
 @pytest.mark.parametrize("text", ["0", "0s", "-1", "inf", "nan"])
 def test_a_duration_is_above_0(text: str) -> None:
     with pytest.raises(ValueError, match=f"{text} must be a duration above 0, such as 90s"):
