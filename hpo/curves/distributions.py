@@ -82,8 +82,14 @@ class Distribution:
 
         Returns:
             Shape (m,) for one probability, (k, m) for several.
+
+        Raises:
+            ValueError: q is not between 0 and 1.
         """
-        probabilities = np.asarray(q, float)
+        try:
+            probabilities = floats(q)
+        except (TypeError, ValueError, OverflowError):
+            probabilities = np.array(np.nan)
         if not np.all((probabilities >= 0) & (probabilities <= 1)):
             raise ValueError(f"a probability lies between 0 and 1, not {q!r}")
         wanted = np.atleast_1d(probabilities)

@@ -45,6 +45,8 @@ class Seen:
         else:
             values = numbers(curve, name)
             steps = np.arange(1.0, values.size + 1)
+        if values.ndim == 0:
+            raise ValueError(f"{name}: a curve is a list of values, not one number, {curve!r}")
         if values.ndim != 1 or steps.shape != values.shape:
             shapes = f"{values.shape} and steps of shape {steps.shape}"
             raise ValueError(f"{name}: one value a step is needed, not values of shape {shapes}")

@@ -387,6 +387,7 @@ _REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "repeated": ({"values": [1, 2], "steps": [1, 1]}, "each is there once"),
     "step 0": ({"values": [1, 2], "steps": [0, 1]}, "steps are above 0"),
     "other length": ({"values": [1, 2], "steps": [1]}, "one value a step"),
+    "one curve for several": ({"values": [1, 2], "history": [3, 2]}, "a list of values, not one"),
     "a table": ({"values": [[1, 2], [3, 4]]}, "one value a step"),
     "passed": ({"values": [1, 2, 3], "horizon": 3}, "the horizon 3 has passed"),
     "too far": ({"values": [1, 2], "horizon": 1e300}, "more than 1e\\+100 times the last step 2"),
