@@ -36,6 +36,7 @@ __all__ = [
     "Steps",
     "Told",
     "audits",
+    "bounds",
     "build",
     "curve",
     "ends_early",
@@ -69,6 +70,11 @@ def ends_early(plan: Plan) -> bool:
         return False
     domain = plan.space.by_name["patience"].domain
     return not (isinstance(domain, Fixed) and domain.value is None)
+
+
+def bounds(plan: Plan) -> tuple[float, float] | None:
+    """Between which values the metric lies, as the file says or its name tells."""
+    return plan.spec.stopping.bounds or directions.bounds(plan.spec.objective.metrics[0])
 
 
 def _build(name: str, plan: Plan) -> Rule:
@@ -108,7 +114,7 @@ def _forecast(plan: Plan, stopping: StoppingSpec) -> ForecastPruner:
         min_steps=stopping.min_steps,
         horizon=horizon,
         ends_early=ends_early(plan),
-        bounds=directions.bounds(plan.spec.objective.metrics[0]),
+        bounds=bounds(plan),
         seed=plan.spec.search.seed,
         unit=unit(plan),
     )

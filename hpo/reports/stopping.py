@@ -21,6 +21,7 @@ from hpo.pruners import (
     Steps,
     Told,
     audits,
+    bounds,
     curve,
     ends_early,
     ran_on,
@@ -144,7 +145,9 @@ def _judged(study: StudyRecord, finished: Sequence[FrozenTrial]) -> dict[str, An
     direction: Direction = "maximize" if study.maximize else "minimize"
     judged = list(audits(finished))
     held = [decision.holds(value) for decision, value in judged]
-    again = _held_from_half(finished, direction, directions.bounds(study.metric))
+    plan = _plan_of(study)
+    limits = directions.bounds(study.metric) if plan is None else bounds(plan)
+    again = _held_from_half(finished, direction, limits)
     return {
         "audited": len(judged),
         "unheeded": sum(map(ran_on, finished)),

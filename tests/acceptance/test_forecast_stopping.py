@@ -538,6 +538,10 @@ def test_what_audits_and_finished_trials_say_of_the_forecasts_is_counted(
         ({"rule": "forecast", "threshold": "5%"}, "stopping.threshold", "should be a number"),
         ({"rule": "forecast", "audit": 1.5}, "stopping.audit", "less than or equal to 1"),
         ({"rule": "forecast", "tolerance": -1}, "stopping.tolerance", "greater than or equal"),
+        ({"rule": "forecast", "bounds": [1, 0]}, "stopping.bounds", "lowest and highest value"),
+        ({"rule": "forecast", "bounds": 1}, "stopping.bounds", "lowest and highest value"),
+        ({"rule": "forecast", "bounds": [0]}, "stopping.bounds", "lowest and highest value"),
+        ({"rule": "forecast", "bounds": [0, "x"]}, "stopping.bounds", "not [0, 'x']"),
         (
             {"rule": "median", "audit": 0.1},
             "stopping.audit",

@@ -44,12 +44,13 @@ def plan(
     rule: str,
     direction: Direction = "minimize",
     searched_epochs: Sequence[int] = (),
+    metric: str = "figure",
     **stopping: Any,
 ) -> Plan:
     space: dict[str, Any] = {"x": {"float": [0, 1]}}
     objective: dict[str, Any] = {
         "function": "objectives:train",
-        "metric": "figure",
+        "metric": metric,
         "direction": direction,
     }
     if searched_epochs:
@@ -147,6 +148,13 @@ def test_defaults_are_the_same_in_a_file_and_in_python() -> None:
         assert StoppingSpec.model_fields[option].default == known[option].default, option
     assert "of forecast 3." in str(StoppingSpec.model_fields["startup_trials"].description)
     assert known["startup_trials"].default == 3
+
+
+def test_a_metric_has_the_bounds_that_the_file_states_or_those_of_its_name() -> None:
+    assert "bounds=(0.0, 50.0)" in repr(pruners.build(plan("forecast", bounds=[0, 50])))
+    assert "bounds=None" in repr(pruners.build(plan("forecast")))
+    named = plan("forecast", metric="accuracy")
+    assert "bounds=(0.0, 1.0)" in repr(pruners.build(named))
 
 
 def test_every_option_belongs_to_a_rule() -> None:
