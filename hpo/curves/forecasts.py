@@ -167,7 +167,9 @@ def _forecast_all(
     check_times(seen, horizon, wanted)
     listed_past = enumerate([] if history is None else listed(history, "history"))
     past = _some([Seen.of(c, direction, f"history {i}") for i, c in listed_past], direction)
-    bounds = bounds_of([*seen, *past], bounds)
+    if bounds is not None:
+        bounds = bounds_of(bounds)
+        seen, past = [c.within(bounds) for c in seen], [c.within(bounds) for c in past]
     study = _Study(past, horizon, direction, Scales([p.values for p in past], direction, bounds))
     parts = (seen[i : i + _AT_ONCE] for i in range(0, len(seen), _AT_ONCE))
     return [found for part in parts for found in study.forecasts(part, wanted)]

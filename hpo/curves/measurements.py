@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hpo.curves.distributions import Array, floats
-from hpo.curves.scales import meant
+from hpo.curves.scales import meant, within
 from hpo.curves.scaling_posterior import Evidence
 from hpo.directions import Direction
 
@@ -75,6 +75,7 @@ def read(
             "no error is a number: give at least one, and NaN only where one is missing"
         )
     n, y, seeds = n[kept], y[kept], seeds[kept]
+    y = y if bounds is None else within(y, bounds)
     _check_errors(n, y, bounds)
     _check_target(target, bounds, y, direction)
     scale = _scale(y, target, direction, bounds)

@@ -16,6 +16,7 @@ LOWEST = -2.0
 _BEYOND = 1e100  # a value of a larger magnitude is as good as infinite
 _ALIKE = 0.02  # a study all of whose values lie so close together is looked at in its own range
 SHARE, PER_CENT = (0.0, 1.0), (0.0, 100.0)
+_ROUNDING = 1e-6  # of a bound, or of the other one where it is 0: what single floats leave
 _ENOUGH = 5  # finished curves that are needed to say so
 _DECADES = 1000.0  # a ratio of first and last values above which logarithms tell them apart
 _OUTLIER = 1e4  # by which the nearest to the best value may be nearer than the second
@@ -183,6 +184,17 @@ def _unit_of_decades(ends: Array, own: float, width: float) -> float:
     return float(max(least / _LEFT, 1 / _BEYOND))
 
 
+def within(values: Array, bounds: tuple[float, float]) -> Array:
+    """Values, those on a bound that rounding has carried beyond it: an IoU of 1.0000001."""
+    low, high = bounds
+    other = abs(low + high) if 0 in bounds else 0.0  # by which a bound at 0 is near or far
+    sizes = (abs(end) or other for end in bounds)
+    below, above = (_ROUNDING * size if math.isfinite(size) else 0.0 for size in sizes)
+    is_near = (values >= low - below) & (values <= high + above) & np.isfinite(values)
+    held: Array = np.where(is_near, np.clip(values, low, high), values)
+    return held
+
+
 def confirmed(
     bounds: tuple[float, float] | None, values: Sequence[float] | Array
 ) -> tuple[float, float] | None:
@@ -198,7 +210,8 @@ def confirmed(
     finite = np.asarray(values, float)
     finite = finite[np.isfinite(finite)]
     for low, high in [bounds, PER_CENT] if bounds == SHARE else [bounds] if bounds else []:
-        if np.all((finite >= low) & (finite <= high)):
+        held = within(finite, (low, high))
+        if np.all((held >= low) & (held <= high)):
             return low, high
     return None
 

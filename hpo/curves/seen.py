@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from hpo.curves.distributions import Array, floats
-from hpo.curves.scales import huge_as_infinite
+from hpo.curves.scales import huge_as_infinite, within
 from hpo.directions import Direction
 
 _FARTHEST = 1e100  # times the last step: beyond, numbers overflow
@@ -68,6 +68,19 @@ class Seen:
         spacing = float(np.median(np.diff(steps))) if len(steps) > 1 else float(steps[0])
         return cls(steps[kept], np.where(finite, values, -good)[kept], spacing)
 
+    def within(self, bounds: tuple[float, float]) -> Seen:
+        """The curve with what rounding has carried beyond bounds on them.
+
+        Raises:
+            ValueError: a value lies outside.
+        """
+        low, high = bounds
+        held = within(self.values, bounds)
+        out = held[np.isfinite(held) & ((held < low) | (held > high))]
+        if out.size:
+            raise ValueError(f"{few(out)} lies outside the bounds {low:g} to {high:g}")
+        return replace(self, values=held)
+
 
 def numbers(values: object, name: str) -> Array:
     """Numbers as an array, of any shape; what is masked is missing.
@@ -113,14 +126,12 @@ def listed(curves: object, name: str) -> list[Curve]:
     return list(rows)
 
 
-def bounds_of(curves: Sequence[Seen], bounds: object) -> tuple[float, float] | None:
-    """Bounds that hold all values; one that is beyond all measure is none.
+def bounds_of(bounds: object) -> tuple[float, float]:
+    """Bounds as numbers; one that is beyond all measure is none.
 
     Raises:
-        ValueError: they are not bounds, or a value lies outside.
+        ValueError: they are not bounds.
     """
-    if bounds is None:
-        return None
     try:
         low, high = (number + 0.0 for number in bounds)  # type: ignore[attr-defined]
         right = np.ndim(low) == np.ndim(high) == 0 and low < high
@@ -129,11 +140,6 @@ def bounds_of(curves: Sequence[Seen], bounds: object) -> tuple[float, float] | N
     if not right:
         told = "bounds are a lower and a higher number, infinite where there is none"
         raise ValueError(f"{told}, not {bounds!r}")
-    for curve in curves:
-        finite = curve.values[np.isfinite(curve.values)]
-        out = finite[(finite < low) | (finite > high)]
-        if out.size:
-            raise ValueError(f"{few(out)} lies outside the bounds {low:g} to {high:g}")
     low, high = huge_as_infinite(np.array([low, high], float)).tolist()
     return low, high
 

@@ -74,7 +74,8 @@ def ends_early(plan: Plan) -> bool:
 
 def bounds(plan: Plan) -> tuple[float, float] | None:
     """Between which values the metric lies, as the file says or its name tells."""
-    return plan.spec.stopping.bounds or directions.bounds(plan.spec.objective.metrics[0])
+    objective = plan.spec.objective
+    return objective.stated_bounds or directions.bounds(objective.metrics[0])
 
 
 def _build(name: str, plan: Plan) -> Rule:

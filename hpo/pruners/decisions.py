@@ -66,6 +66,13 @@ class Past:
     audits: Sequence[tuple[Decision, float]] = ()
     surplus: float = 0.0
 
+    @property
+    def reported(self) -> Array:
+        """All finite values of its curves."""
+        curves = (as_arrays(curve)[1] for curve in self.history)
+        finite: Array = np.concatenate([np.empty(0), *(v[np.isfinite(v)] for v in curves)])
+        return finite
+
 
 @dataclass(frozen=True)
 class Decision:

@@ -15,6 +15,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from hpo.curves.forecasts import spread
+from hpo.curves.scales import confirmed
 from hpo.curves.seen import step_of
 from hpo.directions import Direction
 from hpo.pruners.base import Rule
@@ -43,6 +44,10 @@ _TOO_EARLY = 0.5  # of its horizon
 _TOO_LONG = (
     "no finished trial reported a step beyond %.2g%% of its horizon (of a study file, `epochs`): "
     "what trials have yet to gain is thought more than it is. Name the last step, or none."
+)
+_OUTSIDE = (
+    "a finished trial reported %.6g, and the metric's bounds are %g to %g: trials are forecast "
+    "without them. State others by `bounds`, of `objective` in a study file."
 )
 _UNKNOWN = (
     "finished trials differ in length, and no parameter is their last step: no trial is stopped "
@@ -234,6 +239,10 @@ class ForecastPruner(Rule):
         """Warns where finished trials ended far from their horizons, or return the contrary."""
         if known.returned.are_contrary:
             self._warn_once(_CONTRARY)
+        bounds, values = self._settings["bounds"], known.past.reported
+        if bounds is not None and len(values) and confirmed(bounds, values) is None:
+            beyond = values[np.argmax(np.maximum(bounds[0] - values, values - bounds[1]))]
+            self._warn_once(_OUTSIDE, beyond, *bounds)
         enough = known.past.n_finished >= STARTUP_TRIALS and not self._ends_early
         if not enough or known.told.reach is None:
             return

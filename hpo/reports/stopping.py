@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from hpo.words import counted
 _MOST_CURVES = 40  # finished ones whose ends are forecast anew: some milliseconds each
 _FEWEST_STEPS = 4  # of a curve of which a half tells something
 _OWN_CODE = "own code"
+_REASON = re.compile(rf"({'|'.join(get_args(RuleName))}) at (?:epoch|step) ")
 
 
 def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
@@ -55,11 +57,11 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
         return None
     plan = _plan_of(study)
     rule: str = ForecastPruner.name if plan is None else plan.spec.stopping.rule
-    stopped = _ended(study, TrialState.PRUNED)
-    if rule == "none" and all(_rule_of(trial, rule) in (rule, _OWN_CODE) for trial in stopped):
-        return None
-    finished = _ended(study, TrialState.COMPLETE)
+    stopped, finished = (_ended(study, s) for s in (TrialState.PRUNED, TrialState.COMPLETE))
     forecasts = any(FORECAST in trial.system_attrs for trial in (*finished, *stopped))
+    by = Counter(_rule_of(trial, rule) for trial in stopped)
+    if rule == "none" and not forecasts and by.keys() <= {rule, _OWN_CODE}:
+        return None
     if plan is None:
         if not forecasts:
             return None
@@ -73,7 +75,7 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     told = {
         "rule": rule,
         "stopped": len(stopped),
-        "stopped_by": dict(Counter(_rule_of(trial, rule) for trial in stopped)),
+        "stopped_by": dict(by),
         "steps_run": run,
         "steps_saved": saved,
         "share_saved": saved / (run + saved) if run + saved else 0.0,
@@ -91,11 +93,11 @@ def _plan_of(study: StudyRecord) -> Plan | None:
 
 
 def _rule_of(trial: FrozenTrial, rule: str) -> str:
-    """What stopped a trial: of a rule's reason the first word; this rule, where none is kept."""
+    """What stopped a trial, by how a rule's reason begins; this rule, where none is kept."""
     if STOPPED_BY not in trial.system_attrs:
         return rule
-    first = str(trial.system_attrs[STOPPED_BY]).partition(" ")[0]
-    return first if first in get_args(RuleName) else _OWN_CODE
+    reason = _REASON.match(str(trial.system_attrs[STOPPED_BY]))
+    return reason[1] if reason else _OWN_CODE
 
 
 def sentence(study: StudyRecord) -> str:

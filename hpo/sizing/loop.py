@@ -22,7 +22,7 @@ from hpo.sizing.asking import check_count
 from hpo.sizing.fits import FITS, Fit, FitsLog, failed
 from hpo.sizing.planner import Place, Planner
 from hpo.sizing.question import Answer, Question, diagnosis, estimate
-from hpo.spec import Plan, written
+from hpo.spec import Plan, as_duration
 from hpo.trainers import Report
 from hpo.trial import (
     ITSELF,
@@ -43,7 +43,7 @@ BUDGET_SECONDS = 600.0
 _LOOK_SECONDS = 0.5
 _SIZING = 2  # keeps a fit's seed apart from a trial's and its sampler's
 _FAILURES_IN_A_ROW = 3
-_MORE = 6  # times the budget in which nothing ended
+_MORE, _LEAST_SECONDS = 6, 10.0  # times a budget in which nothing ended; a process has to start
 
 _SPENT = "the budget is spent"
 
@@ -277,11 +277,12 @@ class Sizing:
             last = self._failures[-1].failure
             return HpoError(f"no fit succeeded; the last failed: {last.sentence}", last.place)
         place = self._question.place(self._planner.smallest)
-        budget = written(self._budget_seconds)
+        budget = as_duration(self._budget_seconds)
+        more = as_duration(max(_LEAST_SECONDS, _MORE * self._budget_seconds))
         return HpoError(
             f"no fit ended within the budget of {budget}, not even at {place}"
             f"{'' if self._n_reports else ', nor reported a step'}.",
-            f"Give it more time: --budget {written(_MORE * self._budget_seconds)}",
+            f"Give it more time: --budget {more}",
         )
 
 

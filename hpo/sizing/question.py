@@ -17,7 +17,7 @@ from hpo import directions
 from hpo.catalog import DATA_NEEDS, StudyRecord
 from hpo.curves import DataNeeds, Diagnosis, data_needs, diagnose
 from hpo.curves.measurements import guessed_bounds, natural_best
-from hpo.curves.scales import PER_CENT, SHARE, confirmed, meant
+from hpo.curves.scales import PER_CENT, SHARE, confirmed, meant, within
 from hpo.directions import Direction
 from hpo.errors import HpoError
 from hpo.places import TRAIN_FRACTION
@@ -177,10 +177,10 @@ def _refuse_outside(question: Question, fits: Sequence[Fit]) -> None:
         if value < low if question.direction == "maximize" else value > high:
             endless = f"-inf {high:g}" if question.direction == "maximize" else f"{low:g} inf"
             step += f" Without a worst value: --bounds {endless}"
-        if not low <= value <= high:
+        if not low <= within(np.array(value), (low, high)) <= high:
             raise HpoError(
-                f"{question.metric} is {value:.4g} at {question.place(fit.size)}, outside "
-                f"--bounds {low:g} {high:g}.",
+                f"{question.metric} is {value:.4g} at {question.place(fit.size)}, outside its "
+                f"bounds {low:g} to {high:g}.",
                 step,
             )
 

@@ -11,7 +11,7 @@ name, and raised as one `SpecError`.
 
 from __future__ import annotations
 
-from hpo.spec.durations import Seconds, seconds, written
+from hpo.spec.durations import Seconds, as_duration, seconds
 from hpo.spec.model import (
     RULE_OPTIONS,
     RuleName,
@@ -38,11 +38,11 @@ __all__ = [
     "Seconds",
     "StoppingSpec",
     "StudySpec",
+    "as_duration",
     "check",
     "from_stored",
     "json_schema",
     "load",
     "seconds",
     "source_of",
-    "written",
 ]

@@ -222,6 +222,7 @@ def _objective_mistakes(
         (("trainer", "estimator"), _TABLE_KEYS, f"a {objective.kind} has its own data"),
         (("command",), _COMMAND_KEYS, "it is for commands"),
         (("function", "command"), ("train_fraction",), f"a {objective.kind} takes it anyway"),
+        (("function", "command"), ("bounds",), "hpo knows those of its metrics"),
     ):
         if objective.kind not in kind:
             said = [
@@ -253,6 +254,8 @@ def _metric_mistakes(file: StudyFile, objective: ObjectiveSpec) -> Iterator[Mist
         directions = counted(len(objective.direction), "direction")
         message = f"{directions} for {counted(len(metrics), 'metric')}."
         yield file.mistake(("objective", "direction"), message)
+    if objective.bounds is not None and len(metrics) > 1:
+        yield file.mistake(("objective", "bounds"), "they are of one metric; remove this key.")
     for metric in metrics:
         if problem := _unknown_metric(file, objective, metric):
             yield file.mistake(path, problem)

@@ -37,11 +37,11 @@ def seconds(text: str) -> float:
     return value
 
 
-def written(seconds: float) -> str:
-    """A duration as a command line takes it, to some seconds, minutes or hours: 30s, 2m, 1.5h."""
-    unit, size = ("h", 3600) if seconds >= 3600 else ("m", 60) if seconds >= 60 else ("s", 1)
-    n = seconds / size
-    return f"{n:.0f}{unit}" if n >= 100 else f"{n:.2g}{unit}"
+def as_duration(value: float) -> str:
+    """Seconds as a command line takes them, to some seconds, minutes or hours: 30s, 2m, 1.5h."""
+    unit, size = ("h", 3600) if value >= 3600 else ("m", 60) if value >= 60 else ("s", 1)
+    n = max(value / size, 0.001)
+    return f"{n:.0f}{unit}" if n >= 9.95 else f"{n:.2g}{unit}"
 
 
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]

@@ -6,11 +6,10 @@ The section ``objective:`` has a module of its own.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+from pydantic import Field, StringConstraints, WithJsonSchema, model_validator
 
 from hpo.places import DEFAULT_STORAGE, DEFAULT_TRACKING
 from hpo.spec.durations import Seconds
@@ -46,18 +45,6 @@ class SearchSpec(Strict):
     estimator: Literal["GP", "RF", "ET"] = Field("GP", description="skopt: its surrogate model.")
 
 
-def _low_and_high(bounds: object) -> object:
-    """Two numbers in order, said in one message where they are not."""
-    listed = list(bounds) if isinstance(bounds, list | tuple) else []
-    numbers = [x for x in listed if isinstance(x, int | float) and math.isfinite(x)]
-    if len(listed) == len(numbers) == 2 and numbers[0] < numbers[1]:
-        return float(numbers[0]), float(numbers[1])
-    raise ValueError(f"the metric's lowest and highest value are needed, [0, 1], not {bounds!r}")
-
-
-_Bounds = Annotated[tuple[float, float], BeforeValidator(_low_and_high)]
-
-
 class StoppingSpec(Strict):
     """Which trials are stopped early, judged by the metric at each step."""
 
@@ -75,11 +62,6 @@ class StoppingSpec(Strict):
         0.02,
         description="forecast: the share of the trials to be stopped that is run to the end all "
         "the same, so that the forecasts can be judged.",
-    )
-    bounds: _Bounds | None = Field(
-        None,
-        description="forecast: the lowest and the highest value of the metric, by default what its "
-        "name tells: [0, 1] of an accuracy, in per cent or not.",
     )
     startup_trials: Annotated[int, Field(ge=0)] | None = Field(
         None,
@@ -139,7 +121,7 @@ class StoppingSpec(Strict):
 
 RULE_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "none": (),
-    "forecast": ("threshold", "tolerance", "audit", "bounds", "startup_trials", "min_steps"),
+    "forecast": ("threshold", "tolerance", "audit", "startup_trials", "min_steps"),
     "median": ("startup_trials", "warmup_steps", "interval_steps", "min_trials"),
     "percentile": ("percentile", "startup_trials", "warmup_steps", "interval_steps", "min_trials"),
     "asha": ("min_steps", "reduction", "min_early_stopping_rate", "bootstrap_count"),

@@ -6,12 +6,13 @@ and how long a trial is follow from what it says, and are asked for everywhere.
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from hpo.directions import Direction, is_known, natural
 from hpo.places import TRAIN_FRACTION
@@ -32,6 +33,21 @@ class Strict(BaseModel):
 
     # A quoted "60" where a number belongs is a mistake worth telling.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _low_and_high(bounds: Any) -> tuple[float | None, float | None]:
+    """Two numbers in order, None where a side is open; one message says all that may be wrong."""
+    try:
+        low, high = bounds
+        low = -math.inf if low is None else float(low + 0.0)  # the sum refuses words
+        high = math.inf if high is None else float(high + 0.0)
+        is_right = low < high and (math.isfinite(low) or math.isfinite(high))
+    except (TypeError, ValueError, OverflowError):
+        is_right = False
+    if not is_right:
+        told = "the metric's lowest and highest value are needed, such as [0, 1] or [null, 100]"
+        raise ValueError(f"{told}, not {bounds!r}")
+    return low if math.isfinite(low) else None, high if math.isfinite(high) else None
 
 
 class MetricsFrom(Strict):
@@ -93,6 +109,13 @@ class ObjectiveSpec(Strict):
         description="Defaults to what is better, as far as a metric's name tells (val_acc, "
         "loss), and else to minimize.",
     )
+    bounds: Annotated[tuple[float | None, float | None], BeforeValidator(_low_and_high)] | None = (
+        Field(
+            None,
+            description="function, command: the metric's lowest and highest value, null where "
+            "there is none; by default what its name tells.",
+        )
+    )
     report: list[str] = Field(
         default_factory=list, description="Further metrics that the trainer is to report."
     )
@@ -140,6 +163,14 @@ class ObjectiveSpec(Strict):
         if metric in self.metrics:
             return self.directions[self.metrics.index(metric)]
         return _natural({"estimator": self.estimator}, metric)
+
+    @property
+    def stated_bounds(self) -> tuple[float, float] | None:
+        """Between which values the metric lies, as the file says; infinite where a side is open."""
+        if self.bounds is None:
+            return None
+        low, high = self.bounds
+        return -math.inf if low is None else low, math.inf if high is None else high
 
     @property
     def natural_directions(self) -> tuple[Direction, ...]:

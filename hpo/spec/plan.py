@@ -19,7 +19,7 @@ from hpo.studyfile import StudyFile
 
 DEFAULT_TRIALS = 50
 
-_BESIDE_THE_POINT = {"report", "train_fraction"}  # trials are comparable with or without
+_BESIDE_THE_POINT = {"bounds", "report", "train_fraction"}  # trials are comparable with or without
 
 
 @dataclass(frozen=True)

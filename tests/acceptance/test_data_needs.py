@@ -437,6 +437,11 @@ def test_a_metric_without_bounds_gets_no_diagnosis_but_by_a_target_or_bounds(
     wrong = folder.hpo(*wanted, "--bounds", "0", "inf")
     assert wrong.code == 1
     assert "the better of them finite" in wrong.err
+    in_file = own(metric="val_score", direction="maximize", bounds=[0, 400])
+    assert folder.study(in_file) == file
+    assert folder.hpo(*wanted, "--json").json["diagnosis"]["target"] == 400
+    folder.study(own(metric="val_score", direction="maximize", bounds=[0, None]))
+    assert folder.hpo(*wanted, "--json").json["diagnosis"] is None
 
 
 def test_a_metric_that_own_code_did_not_report_is_named_with_the_nearest(folder: Folder) -> None:
@@ -675,7 +680,7 @@ def test_a_budget_too_small_for_one_fit_is_explained(folder: Folder) -> None:
     assert done.code == 1
     assert (
         "no fit ended within the budget of 0.5s, not even at 2% of the data.\n"
-        "  Give it more time: --budget 3s\n"
+        "  Give it more time: --budget 10s\n"
     ) in done.err
     done = folder.hpo("data-needs", folder.study(own()), "--budget", "0.001s", "--sizes", "2%")
     assert "0.001s, not even at 2% of the data, nor reported a step." in done.err

@@ -538,10 +538,6 @@ def test_what_audits_and_finished_trials_say_of_the_forecasts_is_counted(
         ({"rule": "forecast", "threshold": "5%"}, "stopping.threshold", "should be a number"),
         ({"rule": "forecast", "audit": 1.5}, "stopping.audit", "less than or equal to 1"),
         ({"rule": "forecast", "tolerance": -1}, "stopping.tolerance", "greater than or equal"),
-        ({"rule": "forecast", "bounds": [1, 0]}, "stopping.bounds", "lowest and highest value"),
-        ({"rule": "forecast", "bounds": 1}, "stopping.bounds", "lowest and highest value"),
-        ({"rule": "forecast", "bounds": [0]}, "stopping.bounds", "lowest and highest value"),
-        ({"rule": "forecast", "bounds": [0, "x"]}, "stopping.bounds", "not [0, 'x']"),
         (
             {"rule": "median", "audit": 0.1},
             "stopping.audit",
@@ -566,6 +562,52 @@ def test_a_mistake_in_the_rule_is_explained(
     assert "1 mistake in the study file" in done.err
     assert place in done.err
     assert message in done.err
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [1, [0], [0, 1, 2], [1, 0], [0, 0], [0, "x"], "01", [0, float("nan")], [None, None], 10**400],
+    ids=repr,
+)
+def test_bounds_are_two_numbers_in_order(folder: Folder, bounds: Any) -> None:
+    values = study()
+    values["objective"]["bounds"] = bounds
+
+    done = folder.hpo("check", folder.study(values))
+
+    assert done.code == 1
+    assert "1 mistake in the study file" in done.err
+    assert "objective.bounds: the metric's lowest and highest value are needed, such" in done.err
+
+
+def test_bounds_are_of_own_codes_one_metric(folder: Folder) -> None:
+    several, trained = study(), study()
+    several["objective"]["metric"] = ["loss", "cost"]
+    several["objective"]["direction"] = "minimize"
+    trained["objective"] = {"trainer": "classifier", "data": "iris", "metric": "val_error"}
+    for values, message in (
+        (several, "they are of one metric; remove this key."),
+        (trained, "hpo knows those of its metrics; remove this key."),
+    ):
+        values["objective"]["bounds"] = [0, 1]
+        values["stopping"] = {"rule": "none"}
+        assert f"objective.bounds: {message}" in folder.hpo("check", folder.study(values)).err
+
+
+def test_a_study_goes_on_with_other_bounds_and_wrong_ones_are_told(folder: Folder) -> None:
+    folder.hpo("run", folder.study(study()))
+    more = ("resume", "s", "--set", "search.trials=13", "--set")
+
+    done = folder.hpo(*more, "objective.bounds=[0.9, 1]")
+
+    assert done.code == 0, done.err
+    assert re.search(
+        r"a finished trial reported 0\.\d+, and the metric's bounds are 0.9 to 1: "
+        "trials are forecast without them",
+        " ".join(done.err.split()),
+    )
+    right = folder.hpo(*more[:3], "search.trials=14", "--set", "objective.bounds=[0, null]")
+    assert "bounds" not in right.err
 
 
 def test_hyperband_must_know_how_long_a_trial_is(folder: Folder) -> None:
@@ -600,3 +642,31 @@ def test_another_rule_may_go_on_with_a_study(folder: Folder) -> None:
     assert {key: after[key] for key in ("audited", "wrongly_condemned", "coverage")} == {
         key: before[key] for key in ("audited", "wrongly_condemned", "coverage")
     }
+
+
+def test_audits_are_told_of_where_none_was_stopped_and_no_rule_stops_any_more(
+    folder: Folder,
+) -> None:
+    folder.hpo("run", folder.study(study(audit=1.0)))
+    folder.hpo("resume", "s", "--set", "stopping.rule=none", "--set", "search.trials=13")
+
+    told = folder.hpo("show", "s", "--json").json["early_stopping"]
+
+    assert (told["rule"], told["stopped"], told["stopped_by"]) == ("none", 0, {})
+    assert told["audited"] == 7
+
+
+def test_what_own_code_stopped_is_its_own_whatever_it_says(folder: Folder) -> None:
+    folder.write(
+        "objectives.py",
+        "import optuna\n"
+        "def train(trial):\n"
+        "    trial.report(1, loss=trial.x)\n"
+        "    if trial.number % 2:\n"
+        "        raise optuna.TrialPruned('patience of 3 epochs is spent')\n"
+        "    return {'loss': trial.x}\n",
+    )
+    stopping = {"rule": "median", "startup_trials": N}
+    done = folder.hpo("run", folder.study({**study(), "stopping": stopping}), "--json")
+
+    assert done.json["early_stopping"]["stopped_by"] == {"own code": 6}

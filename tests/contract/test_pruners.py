@@ -45,6 +45,7 @@ def plan(
     direction: Direction = "minimize",
     searched_epochs: Sequence[int] = (),
     metric: str = "figure",
+    bounds: Any = None,
     **stopping: Any,
 ) -> Plan:
     space: dict[str, Any] = {"x": {"float": [0, 1]}}
@@ -52,6 +53,7 @@ def plan(
         "function": "objectives:train",
         "metric": metric,
         "direction": direction,
+        "bounds": bounds,
     }
     if searched_epochs:
         space["epochs"] = list(searched_epochs)
@@ -150,11 +152,18 @@ def test_defaults_are_the_same_in_a_file_and_in_python() -> None:
     assert known["startup_trials"].default == 3
 
 
-def test_a_metric_has_the_bounds_that_the_file_states_or_those_of_its_name() -> None:
-    assert "bounds=(0.0, 50.0)" in repr(pruners.build(plan("forecast", bounds=[0, 50])))
+@pytest.mark.parametrize(
+    ("stated", "bounds"),
+    [([0, 50], "(0.0, 50.0)"), ([None, 1], "(-inf, 1.0)"), ((0, math.inf), "(0.0, inf)")],
+)
+def test_a_metric_has_the_bounds_that_the_file_states(stated: Any, bounds: str) -> None:
+    rule = pruners.build(plan("forecast", metric="accuracy", bounds=stated))
+    assert f"bounds={bounds}" in repr(rule)
+
+
+def test_a_metric_has_the_bounds_of_its_name_else() -> None:
+    assert "bounds=(0.0, 1.0)" in repr(pruners.build(plan("forecast", metric="accuracy")))
     assert "bounds=None" in repr(pruners.build(plan("forecast")))
-    named = plan("forecast", metric="accuracy")
-    assert "bounds=(0.0, 1.0)" in repr(pruners.build(named))
 
 
 def test_every_option_belongs_to_a_rule() -> None:

@@ -218,6 +218,25 @@ def test_with_five_finished_curves_forecasts_are_better_than_without() -> None:
     assert np.mean(beside) < np.mean(alone)
 
 
+@pytest.mark.parametrize(
+    ("bounds", "value", "on"),
+    [((0, 1), 1 + 1e-7, 1.0), ((0, 1), -1e-7, 0.0), ((-1e9, 100), 100.00001, 100.0),
+     ((-np.inf, 100), 100.00001, 100.0)],
+)  # fmt: skip
+def test_a_value_beyond_a_bound_by_rounding_lies_on_it(
+    bounds: tuple[float, float], value: float, on: float
+) -> None:
+    beyond, exactly = (
+        hpo.forecast([0.5, 0.6, last], 10, bounds=bounds, direction="maximize")
+        for last in (value, on)
+    )
+    assert np.array_equal(beyond.edges, exactly.edges)
+    assert np.array_equal(beyond.masses, exactly.masses)
+    far = bounds[1] + 0.01 * (bounds[1] - max(bounds[0], 0))
+    with pytest.raises(ValueError, match="lies outside the bounds"):
+        hpo.forecast([0.5, far], 10, bounds=bounds, direction="maximize")
+
+
 @pytest.mark.parametrize("seen", [10, 20])
 @pytest.mark.parametrize("kind", ["loss", "reward"])
 def test_where_no_bound_tells_how_good_it_may_get_intervals_are_wide_enough(

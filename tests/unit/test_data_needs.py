@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,12 @@ def test_a_target_below_the_floor_names_the_floor() -> None:
     assert re.fullmatch(
         r"more data will not get there: the floor is 0\.\d+ \(0\.\d+-0\.\d+\)", needs.sentence
     )
+
+
+def test_a_score_beyond_its_bound_by_rounding_lies_on_it() -> None:
+    sizes, scores = [100, 200, 400, 800], [0.9, 0.95, 0.99, 1.0]
+    of = partial(hpo.data_needs, sizes, direction="maximize", bounds=(0, 1))
+    assert of([*scores[:3], 1.0000001]).sentence == of(scores).sentence
 
 
 @pytest.mark.parametrize("target", [0.0, 1e-9, 0.01])

@@ -105,7 +105,7 @@ def test_bounds_that_a_fit_breaks_are_told_in_the_metrics_words() -> None:
     asked = question("rew", 190, stated_bounds=(0.0, 200.0))
     with pytest.raises(HpoError) as refused:
         answer(asked, {2: -76.0765, 20: 100.0}, seeds=1)
-    said = "rew is -76.08 at 2% of the data, outside --bounds 0 200."
+    said = "rew is -76.08 at 2% of the data, outside its bounds 0 to 200."
     assert refused.value.args[0].startswith(said)
     assert refused.value.next_step.endswith("Without a worst value: --bounds -inf 200")
     with pytest.raises(HpoError, match="rew is 210 at 20% of the data, outside") as beyond:

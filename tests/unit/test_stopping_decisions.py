@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -72,6 +73,23 @@ def test_a_hopeless_trial_is_condemned_and_a_promising_one_is_not(direction: Dir
     assert hopeless.low < hopeless.mean < hopeless.high
     assert hopeless.std > 0
     assert (hopeless.step, hopeless.horizon, hopeless.incumbent) == (25, 50, past.incumbent)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-math.inf, 1.0)])
+def test_what_rounding_has_carried_beyond_a_bound_lies_on_it(bounds: tuple[float, float]) -> None:
+    rule = ForecastRule("maximize", bounds=bounds)
+    within = [np.minimum(1.1 - curve, 1.0) for curve in FINISHED]  # the best comes near 1
+    within[0][-5:] = 1.0
+    beyond = [curve.copy() for curve in within]
+    beyond[0][-5:] += 1e-7
+    seen = 0.6 - HOPELESS / 2
+
+    inside, outside = (only(rule, seen, past=Past(5, 1.0, each)) for each in (within, beyond))
+    lost = only(rule, seen, past=Past(5, 1.0, [*within[1:], within[0] + 0.2]))
+
+    assert outside == inside
+    assert inside.probability == 0  # nothing is better than 1
+    assert lost.probability > 0  # where values are beyond, no bounds are known
 
 
 def test_the_threshold_is_what_a_probability_has_to_reach() -> None:

@@ -49,11 +49,18 @@ def test_durations_on_a_command_line(text: str, read: float) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.25, "0.25s"), (36, "36s"), (90, "1.5m"), (3599, "60m"), (10_800, "3h"), (1e6, "278h")],
+    [
+        (1e-5, "0.001s"),
+        (0.25, "0.25s"),
+        (36, "36s"),
+        (90, "1.5m"),
+        (3599, "60m"),
+        (358_560, "100h"),
+    ],
 )
 def test_durations_are_written_as_a_command_line_has_them(seconds: float, text: str) -> None:
-    assert spec.written(seconds) == text
-    assert spec.seconds(text) == pytest.approx(seconds, rel=0.05)
+    assert spec.as_duration(seconds) == text
+    assert spec.seconds(text) == pytest.approx(seconds, rel=0.05, abs=0.001)
 
 
 @pytest.mark.parametrize("text", ["0", "0s", "-1", "inf", "nan"])
