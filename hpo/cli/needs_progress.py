@@ -45,7 +45,8 @@ class PlainProgress(SizingListener):
             n = counted(len(fits), "fit")
             self.console.print(f"Going on from {n} of earlier (--afresh forgets them)")
         if not question.is_counted:
-            self.console.print("Sizes are per cent of the data; --examples N says how many it has.")
+            hint = "Sizes are per cent of the data; --examples N says how many it has"
+            self.console.print(f"{hint}; with it, fits begin anew.")
 
     def draining(self, why: str, grace_seconds: float) -> None:
         """Says why it takes a moment."""
@@ -106,7 +107,8 @@ class LiveProgress(PlainProgress):
         self._running.discard((fit.size, fit.seed))
         super().ended(fit, needs)
         if needs is not None and self.question is not None and self.question.target is not None:
-            self._known = f", {needs.verdict}"
+            doubt = needs.verdict == "reached" and not needs.is_surely_reached
+            self._known = f", {'probably ' if doubt else ''}{needs.verdict}"
         self._show()
 
     def done(self) -> None:

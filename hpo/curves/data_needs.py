@@ -110,6 +110,17 @@ class DataNeeds:
         return float(self._reached_by[1][-1])
 
     @property
+    def prob_reached(self) -> float:
+        """Probability that the largest size measured, or a smaller one, is enough."""
+        return float(np.interp(0.0, *self._reached_by))
+
+    @property
+    def is_surely_reached(self) -> bool:
+        """Whether the verdict is "reached", and that is as probable as `confidence` asks."""
+        sure = not self.is_best_of_all and self.prob_reached >= self.confidence
+        return self.verdict == "reached" and sure
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Numbers of examples between which the needed one lies, with probability `confidence`.
 
@@ -190,7 +201,8 @@ class DataNeeds:
     def verdict(self) -> Verdict:
         """What can be said about the target.
 
-        - "reached": more likely than not, the largest size measured or a smaller one is enough.
+        - "reached": more likely than not, the largest size measured or a smaller one is enough;
+          see `prob_reached`. Below `confidence` the sentence says "probably".
         - "unreachable": the probability to reach it, with less than 10,000 times the data, is below
           (1 - confidence) / 2, and at least 4 sizes, the largest at least 4 times the smallest,
           say so: with less, it would be the prior that speaks. So it would of less than a tenth of
@@ -336,10 +348,7 @@ class DataNeeds:
             return f"10x the data gives {middle} ({level} interval {interval})"
         goal = f"{self.target:g}"
         if self.verdict == "reached":
-            # Sizes come from logarithms: 100.00000000000004 is 100.
-            enough, most = (np.ceil(n * (1 - ROUNDING)) for n in (self.size, self.interval[1]))
-            surely = f" ({level} interval up to {place(most)})" if enough < most < np.inf else ""
-            return f"already reached: {place(enough)} is enough for {goal}{surely}"
+            return self._already(place, goal, level)
         if self.verdict == "reachable":
             middle, low, high = (_times(x / last) for x in (self.size, *self.interval))
             return f"{middle}x the data ({level} interval {low}-{high}x) reaches {goal}"
@@ -353,6 +362,23 @@ class DataNeeds:
         if self.is_constant:
             return "not enough evidence: each seed has the same error at all sizes"
         return f"not enough evidence: train at {place(self.next_size)} next"
+
+    def _already(self, place: Callable[[float], str], goal: str, level: str) -> str:
+        """That the target is reached, no surer than it is."""
+        # Sizes come from logarithms: 100.00000000000004 is 100.
+        enough, least, most = (np.ceil(n * (1 - ROUNDING)) for n in (self.size, *self.interval))
+        if self.is_best_of_all:
+            measured = f"already measured: {goal} from {place(self._met_from)} on"
+            return f"{measured}; no data is sure to reach the best value"
+        if self.is_surely_reached:
+            doubt = f" ({level} interval up to {place(most)})" if enough < most else ""
+            return f"already reached: {place(enough)} is enough for {goal}{doubt}"
+        # The probability is that of all the data: of the best guess, which is less, it is lower.
+        enough_for = f"{place(self.posterior.n_last)} is enough for {goal}"
+        end = place(most) if most < np.inf else "never"
+        interval = f"{level} interval from {place(least)} to {end}"
+        chance = f"with {self.prob_reached:.0%} probability"
+        return f"probably reached already: {enough_for} {chance} ({interval})"
 
     def _told(self, found: Distribution) -> tuple[str, str]:
         """Median and interval of one number, with the digits that tell them apart."""

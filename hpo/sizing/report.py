@@ -274,7 +274,7 @@ def as_json(answer: Answer) -> dict[str, Any]:
 
 def _needs_json(answer: Answer) -> dict[str, Any]:
     needs, target = answer.needs, answer.question.target
-    none = ("verdict", "needed", "prob_reachable", "floor", "next_size")
+    none = ("verdict", "needed", "prob_reached", "prob_reachable", "floor", "next_size")
     if needs is None:
         return {**dict.fromkeys(none), "verdict": None if target is None else "unclear"}
     floor = _interval(needs.floor.quantile(_QUANTILES)[:, 0])
@@ -283,6 +283,7 @@ def _needs_json(answer: Answer) -> dict[str, Any]:
     return {
         "verdict": needs.verdict,
         "needed": _interval([needs.interval[0], needs.size, needs.interval[1]]),
+        "prob_reached": needs.prob_reached,
         "prob_reachable": needs.prob_reachable,
         "floor": floor,
         "next_size": answer.next_size,
@@ -323,6 +324,7 @@ def as_run(answer: Answer, files: Sequence[Path], started_ms: int) -> BesideRun:
     if needs is not None:
         points.append(("floor", float(needs.floor.quantile(0.5)[0]), largest))
         if question.target is not None:
+            points.append(("prob_reached", needs.prob_reached, largest))
             points.append(("prob_reachable", needs.prob_reachable, largest))
     said = [sentence(answer), *([answer.diagnosis.sentence] if answer.diagnosis else [])]
     note = "\n\n".join([*said, *hints(answer)])

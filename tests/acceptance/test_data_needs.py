@@ -307,6 +307,7 @@ def test_a_function_that_declares_it_is_asked_inline_and_in_processes(
         assert errors == pytest.approx([0.5 / size**0.5] * len(errors))
     # 0.5 / sqrt(n) is 0.01 at n = 2,500: the data times 2.5.
     assert found["verdict"] == "reachable"
+    assert found["prob_reached"] < 0.1 < 0.9 <= found["prob_reachable"]
     assert 1700 < found["needed"]["expected"] < 3700
     assert found["diagnosis"]["kind"] == "variance"
 
@@ -328,6 +329,8 @@ def test_sizes_are_per_cent_where_nobody_knows_how_many_examples_there_are(
     unclear = folder.hpo(*arguments, "--target", "0.001")
     assert re.search(r"not enough evidence: train at \d+% of the data next", unclear.out)
     assert "n = " not in reached.out + unclear.out + reached.err + unclear.err
+    hint = "--examples N says how many it has; with it, fits begin anew."
+    assert hint in " ".join(reached.err.split())
     part = folder.hpo(*arguments[:2], "--sizes", "5%,20%", "--seeds", "1", "--afresh")
     assert part.out.startswith("measured up to 20% of the data, and of that: ")
     wrong = folder.hpo(*arguments[:2], "--sizes", "500")
@@ -774,7 +777,8 @@ def test_mlflow_has_a_run_with_the_picture_and_the_numbers(folder: Folder) -> No
     assert run["tags"]["hpo.sentence"] in done.out
     assert run["params"]["learning_rate"] == "0.1"
     assert run["steps"]["val_error"] == [30, 90, 341]
-    assert {"train_error", "expected_1x", "floor", "prob_reachable"} <= run["steps"].keys()
+    assert {"train_error", "expected_1x", "floor"} <= run["steps"].keys()
+    assert {"prob_reached", "prob_reachable"} <= run["steps"].keys()
     assert run["files"] == ["data-needs.json", "data-needs.png", "fits.jsonl"]
     with Image.open(run["picture"]) as image:
         image.verify()

@@ -77,8 +77,9 @@ def test_no_answer_is_nan_quantiles_rise_and_spreads_are_positive(given_: dict[s
     sizes = needs.quantile(_LEVELS)
     assert not np.isnan(sizes).any()
     assert (sizes[1:] >= sizes[:-1]).all()
-    assert 0 <= needs.prob_reachable <= 1
+    assert 0 <= needs.prob_reached <= needs.prob_reachable <= 1
     low, high = needs.interval
+    assert not needs.is_surely_reached or high < np.inf
     assert 1 <= low <= high
     assert low * (1 - 1e-9) <= needs.size
     assert needs.size <= high * (1 + 1e-9)

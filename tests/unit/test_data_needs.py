@@ -159,6 +159,58 @@ def test_a_target_that_was_reached_is_said_to_be() -> None:
         r"already reached: n = [\d,]+ is enough for 0\.1( \(90% interval up to n = [\d,]+\))?",
         needs.sentence,
     )
+    assert needs.is_surely_reached
+    assert needs.prob_reached > 0.99
+
+
+_NEARLY = [[0.161, 0.152, 0.17], [0.13, 0.121, 0.117], [0.105, 0.096, 0.101], [0.082, 0.091, 0.08]]
+
+
+def test_where_it_is_not_sure_how_probably_all_the_data_is_enough_is_said() -> None:
+    needs = hpo.data_needs([100, 200, 400, 800], _NEARLY, 0.086)
+    least, most = np.ceil(needs.interval)
+    assert 0.5 < needs.prob_reached < 0.9 < needs.prob_reachable
+    assert (needs.verdict, needs.is_surely_reached) == ("reached", False)
+    assert needs.prob_reached == pytest.approx(needs.error_at(800).cdf(0.086)[0], abs=0.001)
+    assert needs.sentence == (
+        "probably reached already: n = 800 is enough for 0.086 with "
+        f"{needs.prob_reached:.0%} probability "
+        f"(90% interval from n = {least:,.0f} to n = {most:,.0f})"
+    )
+
+
+def test_an_interval_without_an_end_is_said_to_have_none() -> None:
+    needs = hpo.data_needs(_N, np.full(8, 0.3), 0.3)
+    assert (needs.verdict, needs.interval[1]) == ("reached", np.inf)
+    assert needs.sentence == (
+        "probably reached already: n = 12,800 is enough for 0.3 with "
+        f"{needs.prob_reached:.0%} probability (90% interval from n = 100 to never)"
+    )
+    told = needs.told(lambda size: f"{size / 128:.0f}% of the data")
+    assert told.endswith("probability (90% interval from 1% of the data to never)")
+
+
+def test_what_is_sure_enough_depends_on_the_confidence_asked_for() -> None:
+    sizes = [100, 200, 400, 800]
+    half, most = (hpo.data_needs(sizes, _NEARLY, 0.086, confidence=c) for c in (0.5, 0.99))
+    assert half.prob_reached == most.prob_reached
+    assert half.sentence.startswith("already reached: ")
+    assert most.sentence.startswith("probably reached already: ")
+
+
+def test_targets_that_are_just_missed_are_rarely_said_to_be_reached() -> None:
+    """Of 400 such curves 6 are, and 74 were while "more likely than not" sufficed for it.
+
+    At 1.5%, more than 3 of 40 are with a probability of 0.3%.
+    """
+    rng, flat = np.random.default_rng(0), 0
+    sizes = 125 * 2.0 ** np.arange(5)
+    for _ in range(40):
+        a, b, c = rng.uniform(0.5, 2), rng.uniform(0.3, 0.6), rng.uniform(0, 0.03)
+        true = c + a * sizes**-b
+        errors = true[:, None] * np.exp(0.08 * rng.normal(size=(5, 3)))
+        flat += hpo.data_needs(sizes, errors, true[-1] / 1.03).sentence.startswith("already")
+    assert flat <= 3
 
 
 @pytest.mark.parametrize("size", [7, 100, 999, 12_345_678])
@@ -292,9 +344,9 @@ def test_neighbours_that_are_averaged_are_no_replicates_without_noise() -> None:
 @pytest.mark.parametrize(
     ("errors", "sentence"),
     [
-        ([0.3, 0.2, 0.1, 0.0], "already reached: n = 800 is enough for 0"),
-        ([0.1, 0.05, 0.0, 0.0], "already reached: n = 400 is enough for 0"),
-        ([0.0, 0.0, 0.0, 0.0], "already reached: n = 100 is enough for 0"),
+        ([0.3, 0.2, 0.1, 0.0], "already measured: 0 from n = 800 on; no data is sure"),
+        ([0.1, 0.05, 0.0, 0.0], "already measured: 0 from n = 400 on; no data is sure"),
+        ([0.0, 0.0, 0.0, 0.0], "already measured: 0 from n = 100 on; no data is sure"),
         ([0.1, 0.0, 0.1, 0.05], "not enough evidence"),
     ],
 )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from hpo import spec, studyfile
 from hpo.catalog import StudyRecord
+from hpo.cli.needs_progress import LiveProgress
 from hpo.errors import HpoError
 from hpo.sizing import report
 from hpo.sizing.fits import Fit, failed
@@ -121,6 +124,15 @@ def test_where_all_sizes_have_their_seeds_none_of_them_is_recommended() -> None:
     assert report.sentence(found) == "not enough evidence, though all sizes have their seeds"
     hints = " ".join(report.hints(found))
     assert "No data is sure to reach the best value there is: name a --target short of 0." in hints
+
+
+@pytest.mark.parametrize(("target", "known"), [(0.5, ", reached"), (0.162, ", probably reached")])
+def test_the_live_line_is_no_surer_than_the_sentence(target: float, known: str) -> None:
+    found = answer(question(target=target), FALLING)
+    live = LiveProgress(Console(file=io.StringIO()), 60.0)
+    live.question = found.question
+    live.ended(found.fits[-1], found.needs)
+    assert live._known == known
 
 
 @pytest.mark.parametrize(("target", "step"), [(2.0, "--target 0.02; of own"), (-1.0, "--target 0")])
