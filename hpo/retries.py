@@ -13,6 +13,7 @@ from hpo.trial import (
     ATTEMPTS,
     DRIVER,
     FAILURE,
+    FORECAST,
     GPU_SECONDS,
     HISTORY,
     MLFLOW_RUN,
@@ -30,6 +31,10 @@ def begin_attempt(storage: Storage, trial_id: int, driver: Mapping[str, Any]) ->
     if attempt != attrs.get(ATTEMPTS, 1):  # else all that is new is where it runs
         storage.set_trial_system_attr(trial_id, ATTEMPTS, attempt)
         storage.set_trial_system_attr(trial_id, MLFLOW_RUN, None)  # of that attempt
+    forecast = attrs.get(FORECAST)
+    if forecast is not None and not forecast["audited"]:
+        # Its attempt died before the code could heed that; this one is judged anew.
+        storage.set_trial_system_attr(trial_id, FORECAST, None)
 
 
 def n_lost(trial: FrozenTrial) -> int:

@@ -184,7 +184,7 @@ class ForecastPruner(Rule):
             return False
         audited = is_audited(self.seed, trial.number, self.audit)
         # The first holds of a trial that runs on: later ones depend on what it did meanwhile.
-        if FORECAST not in trial.system_attrs:
+        if trial.system_attrs.get(FORECAST) is None:
             kept = {**decision.as_json(), "audited": audited}
             study._storage.set_trial_system_attr(trial._trial_id, FORECAST, kept)
         if not audited:
@@ -378,7 +378,8 @@ def _tells(trial: FrozenTrial) -> bool:
 
     Not if its code heeded the verdict, and returned what there was.
     """
-    heeded = FORECAST in trial.system_attrs and not (is_audit(trial) or ran_on(trial))
+    condemned = trial.system_attrs.get(FORECAST) is not None
+    heeded = condemned and not (is_audit(trial) or ran_on(trial))
     return not heeded and any(map(math.isfinite, trial.intermediate_values.values()))
 
 
@@ -389,7 +390,7 @@ def ran_on(trial: FrozenTrial) -> bool:
 
 def is_audit(trial: FrozenTrial) -> bool:
     """Whether a trial was condemned and is run to its end, or was."""
-    return bool(trial.system_attrs.get(FORECAST, {}).get("audited"))
+    return bool((trial.system_attrs.get(FORECAST) or {}).get("audited"))
 
 
 def curve(trial: FrozenTrial) -> Steps:

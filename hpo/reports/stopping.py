@@ -58,7 +58,7 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     plan = _plan_of(study)
     rule: str = ForecastPruner.name if plan is None else plan.spec.stopping.rule
     stopped, finished = (_ended(study, s) for s in (TrialState.PRUNED, TrialState.COMPLETE))
-    forecasts = any(FORECAST in trial.system_attrs for trial in (*finished, *stopped))
+    forecasts = any(trial.system_attrs.get(FORECAST) for trial in (*finished, *stopped))
     by = Counter(_rule_of(trial, rule) for trial in stopped)
     if rule == "none" and not forecasts and by.keys() <= {rule, _OWN_CODE}:
         return None
@@ -66,7 +66,7 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
         if not forecasts:
             return None
         # What else was pruned there, another rule may have.
-        stopped = [trial for trial in stopped if FORECAST in trial.system_attrs]
+        stopped = [trial for trial in stopped if trial.system_attrs.get(FORECAST)]
     else:
         forecasts = forecasts or ForecastPruner.name in plan.spec.stopping.rules
     lengths = _Lengths.of(plan, finished)
@@ -215,7 +215,7 @@ class _Lengths:
         told = None if self.plan is None else self.plan.epochs(trial.params)
         if told:
             whole = round(self.told.last_step(told))
-        elif FORECAST in trial.system_attrs:
+        elif trial.system_attrs.get(FORECAST):
             whole = round(Decision.from_json(trial.system_attrs[FORECAST]).horizon)
         else:
             whole = self.longest

@@ -71,6 +71,19 @@ def as_long_as_it_says(trial):
     return {"loss": 0.1 + (trial.number >= 5) * 0.7}
 
 
+def lingers(trial):
+    \"\"\"Trial 6 waits when it is told to stop.\"\"\"
+    for step in range(1, 13):
+        try:
+            trial.report(step, loss=loss(trial, step))
+        except Exception:
+            if trial.number == 6:
+                open("waiting", "w").close()
+                wait_for("go")
+            raise
+    return {"loss": loss(trial, 12)}
+
+
 def pauses(trial):
     \"\"\"Trial 3, which is as good as others, waits at its sixth step.\"\"\"
     for step in range(1, 13):
@@ -323,6 +336,31 @@ def test_an_audit_goes_on_where_it_was_interrupted(folder: Folder, number: int) 
     assert [trial["trial"] for trial in condemned(trials)] == list(range(5, N))
     assert all(trial["forecast"]["audited"] for trial in condemned(trials))
     assert trials[6]["attempts"] == 2
+
+
+@pytest.mark.parametrize("rule", ["none", "forecast"])
+def test_code_that_died_before_it_could_stop_is_judged_anew(folder: Folder, rule: str) -> None:
+    file = folder.study({**study("lingers", audit=0.0), "run": {"lease": 1}})
+    running = folder.start("run", file)
+    running.wait_for("", folder.path / "waiting")
+    deadline = time.monotonic() + PATIENCE_SECONDS  # the verdict is written some seconds later
+    while folder.trials("s")[6]["forecast"] is None:
+        assert time.monotonic() < deadline
+    running.signal(signal.SIGKILL)
+    running.done()
+
+    folder.write("go", "")
+    assert folder.hpo("resume", "s", "--set", f"stopping.rule={rule}").code == 0
+
+    trial, told = folder.trials("s")[6], folder.hpo("show", "s", "--json").json["early_stopping"]
+    assert trial["attempts"] == 2
+    assert told["unheeded"] == 0
+    if rule == "none":  # it came to its end, and nobody had told it not to
+        assert (trial["state"], trial["n_steps"], trial["forecast"]) == ("COMPLETE", 12, None)
+        assert "ran on" not in folder.hpo("why", "s", "6").out
+    else:
+        assert trial["state"] == "PRUNED"
+        assert trial["stopped_by"].startswith(f"forecast at epoch {trial['forecast']['step']:g} ")
 
 
 def test_an_interrupted_study_stops_the_same_trials(folder: Folder) -> None:
