@@ -107,8 +107,7 @@ class LiveProgress(PlainProgress):
         self._running.discard((fit.size, fit.seed))
         super().ended(fit, needs)
         if needs is not None and self.question is not None and self.question.target is not None:
-            doubt = needs.verdict == "reached" and not needs.is_surely_reached
-            self._known = f", {'probably ' if doubt else ''}{needs.verdict}"
+            self._known = f", {_so_far(needs)}"
         self._show()
 
     def done(self) -> None:
@@ -119,6 +118,13 @@ class LiveProgress(PlainProgress):
         running = ", ".join(f"{self._place(n)} seed {seed}" for n, seed in sorted(self._running))
         known = f"{counted(self.n_fits, 'fit')}{self._known}"
         self._progress.update(self._task, now=running, known=known)
+
+
+def _so_far(needs: DataNeeds) -> str:
+    """The verdict, no surer than its sentence."""
+    if needs.verdict != "reached" or needs.is_surely_reached:
+        return needs.verdict
+    return "measured" if needs.is_best_of_all else "probably reached"
 
 
 def _time(seconds: float) -> str:

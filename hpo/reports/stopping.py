@@ -59,15 +59,12 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     rule: str = ForecastPruner.name if plan is None else plan.spec.stopping.rule
     stopped, finished = (_ended(study, s) for s in (TrialState.PRUNED, TrialState.COMPLETE))
     forecasts = any(trial.system_attrs.get(FORECAST) for trial in (*finished, *stopped))
-    by = Counter(_rule_of(trial, rule) for trial in stopped)
-    if rule == "none" and not forecasts and by.keys() <= {rule, _OWN_CODE}:
-        return None
-    if plan is None:
-        if not forecasts:
-            return None
-        # What else was pruned there, another rule may have.
+    if plan is None:  # what else was pruned there, another rule may have
         stopped = [trial for trial in stopped if trial.system_attrs.get(FORECAST)]
-    else:
+    by = Counter(_rule_of(trial, rule) for trial in stopped)
+    if not forecasts and (plan is None or (rule == "none" and by.keys() <= {rule, _OWN_CODE})):
+        return None
+    if plan is not None:
         forecasts = forecasts or ForecastPruner.name in plan.spec.stopping.rules
     lengths = _Lengths.of(plan, finished)
     run = sum(map(lengths.run, (*finished, *stopped)))
@@ -109,7 +106,7 @@ def sentence(study: StudyRecord) -> str:
     n, ended = told["stopped"], counts["complete"] + counts["pruned"]
     if not ended:
         return ""
-    by = told["stopped_by"] or {told["rule"]: 0}
+    by = told["stopped_by"] or {ForecastPruner.name if "audited" in told else told["rule"]: 0}
     text = " and ".join(f"{rule} stopped {k}" for rule, k in by.items())
     text += f" of {counted(ended, 'trial')} and saved {told['share_saved']:.0%} of the "
     text += f"{unit_of(study)}s"

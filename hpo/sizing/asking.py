@@ -19,7 +19,7 @@ from hpo.jobs import job_of
 from hpo.places import storage_url
 from hpo.requirements import requirement
 from hpo.sizing.question import OURS, PERCENT, Question, refuse_target
-from hpo.spec import ObjectiveSpec, Plan
+from hpo.spec import Plan
 from hpo.storage import open_storage
 from hpo.trainers import goals
 
@@ -189,7 +189,7 @@ def ask(
     if bounds is not None:
         _refuse_bounds(plan, metric, bounds)
     elif metric == plan.spec.objective.metrics[0]:
-        bounds = _with_a_best(plan.spec.objective)
+        bounds = plan.spec.objective.stated_bounds
     question = Question(
         subject.study,
         plan,
@@ -206,15 +206,6 @@ def ask(
     if question.target is not None:
         refuse_target(metric, question.target, question.bounds)
     return question
-
-
-def _with_a_best(objective: ObjectiveSpec) -> tuple[float, float] | None:
-    """The bounds that a file states, if it says how good the metric may get."""
-    bounds = objective.stated_bounds
-    if bounds is None:
-        return None
-    best = bounds[1] if objective.directions[0] == "maximize" else bounds[0]
-    return bounds if math.isfinite(best) else None
 
 
 def check_count(value: object, name: str, least: int) -> None:

@@ -68,12 +68,15 @@ class Question:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Between which values the metric lies, where somebody has said so, or it is ours."""
-        return goals.bounds(self.metric) if self.is_ours else self.stated_bounds
+        """Between which values the metric lies, where somebody has said its best, or it is ours."""
+        if self.is_ours or self.stated_bounds is None:
+            return goals.bounds(self.metric) if self.is_ours else None
+        best = self.stated_bounds[1] if self.direction == "maximize" else self.stated_bounds[0]
+        return self.stated_bounds if math.isfinite(best) else None
 
     def bounds_of(self, values: Sequence[float]) -> tuple[float, float] | None:
         """Bounds as values confirm them: own code's `val_accuracy` may be in per cent."""
-        if self.bounds:
+        if self.bounds or self.stated_bounds is not None:
             return self.bounds
         named = directions.bounds(self.metric)
         measured = confirmed(named, values)

@@ -383,7 +383,7 @@ def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
         seed: Of what a model of the user's own draws.
     """
     # Imported where a GPU asks for it: it imports Triton.
-    from hpo.trainers.operations import Operations
+    from hpo.trainers.operations import counted
 
     if any(isinstance(module, nn.RNNBase) for module in model.modules()):
         return inf
@@ -392,11 +392,11 @@ def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _own_randomness(seed), torch.no_grad(), Operations() as counter:
+        with _own_randomness(seed), torch.no_grad(), counted() as counter:
             model(x.clone())  # which it may change
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    return counter.n / len(x) or inf
+    return counter.get_total_flops() / len(x) or inf
 
 
 @contextmanager

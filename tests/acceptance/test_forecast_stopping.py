@@ -260,6 +260,31 @@ def test_of_a_trial_whose_code_ran_on_it_is_said_that_it_was_condemned(folder: F
     assert "of 1 run on although condemned, 1 by their own code, 0 beat the incumbent" in shown
 
 
+def test_what_plain_optunas_code_pruned_by_itself_no_forecast_stopped(folder: Folder) -> None:
+    theirs = optuna.create_study(
+        storage=f"sqlite:///{folder.path}/hpo.db",
+        study_name="theirs",
+        pruner=ForecastPruner(horizon=12, audit=0.0),
+    )
+
+    def train(trial: optuna.Trial) -> float:
+        if trial.number == 5:
+            raise optuna.TrialPruned
+        level = 0.1 if trial.number < 5 else 0.8
+        for step in range(1, 13):
+            trial.report(level + math.exp(-step / 3), step)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+        return level + math.exp(-4)
+
+    theirs.optimize(train, n_trials=8)
+
+    told = folder.hpo("show", "theirs", "--json").json["early_stopping"]
+    assert (told["stopped"], told["stopped_by"]) == (2, {"forecast": 2})
+    shown = " ".join(folder.hpo("show", "theirs").out.split())
+    assert "forecast stopped 2 of 8 trials" in shown
+
+
 def test_a_rule_without_forecasts_says_what_it_saved(folder: Folder) -> None:
     values = {**study(), "stopping": {"rule": "median", "startup_trials": 3}}
 
@@ -692,6 +717,10 @@ def test_audits_are_told_of_where_none_was_stopped_and_no_rule_stops_any_more(
 
     assert (told["rule"], told["stopped"], told["stopped_by"]) == ("none", 0, {})
     assert told["audited"] == 7
+    said = " ".join(folder.hpo("show", "s").out.split())
+    assert (
+        "stopping forecast stopped 0 of 13 trials and saved 0% of the epochs; of 7 run on" in said
+    )
 
 
 def test_what_own_code_stopped_is_its_own_whatever_it_says(folder: Folder) -> None:

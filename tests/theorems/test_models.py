@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from hpo.trainers.config import TrainerConfig
 from hpo.trainers.metrics import n_parameters
@@ -188,6 +189,27 @@ def test_operations_of_transformers_are_counted_and_recurrent_ones_are_without_l
     assert torch.backends.mha.get_fastpath_enabled()
     assert operations(nn.LSTM(16, 8, batch_first=True), x, 0) == math.inf
     assert operations(nn.Tanh(), x, 0) == math.inf
+
+
+class Unusual(nn.Module):
+    """A layer that nobody differentiates, and another on either branch of a condition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen, self.layer = nn.Linear(4, 64), nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            x = self.frozen(x)
+        x = torch.cond(x.sum() > 0, self.layer, lambda x: self.layer(-x), (x.clone(),))
+        return torch.tanh(x)
+
+
+def test_operations_are_counted_as_pytorch_counts_them() -> None:
+    model, x = Unusual().eval(), torch.ones(2, 4)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(x)
+    assert operations(model, x, 0) == counter.get_total_flops() / 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ def test_a_target_in_another_unit_is_doubted_first_also_of_a_metric_that_nobody_
     assert stated.meant([0.6, 0.7]) is None
 
 
+def test_a_metric_whose_best_is_said_to_be_open_has_not_that_of_its_name() -> None:
+    assert question("val_accuracy").bounds_of([0.5, 0.6]) == (0.0, 1.0)
+    stated = question("val_accuracy", stated_bounds=(0.0, math.inf))
+    assert stated.bounds_of([0.5, 0.6]) is None
+
+
 def test_bounds_that_a_fit_breaks_are_told_in_the_metrics_words() -> None:
     asked = question("rew", 190, stated_bounds=(0.0, 200.0))
     with pytest.raises(HpoError) as refused:
@@ -126,9 +133,18 @@ def test_where_all_sizes_have_their_seeds_none_of_them_is_recommended() -> None:
     assert "No data is sure to reach the best value there is: name a --target short of 0." in hints
 
 
-@pytest.mark.parametrize(("target", "known"), [(0.5, ", reached"), (0.162, ", probably reached")])
-def test_the_live_line_is_no_surer_than_the_sentence(target: float, known: str) -> None:
-    found = answer(question(target=target), FALLING)
+@pytest.mark.parametrize(
+    ("target", "errors", "known"),
+    [
+        (0.5, FALLING, ", reached"),
+        (0.162, FALLING, ", probably reached"),
+        (0.0, {5: 0.3, 10: 0.2, 50: 0.1, 100: 0.0}, ", measured"),
+    ],
+)
+def test_the_live_line_is_no_surer_than_the_sentence(
+    target: float, errors: dict[int, float], known: str
+) -> None:
+    found = answer(question(target=target), errors)
     live = LiveProgress(Console(file=io.StringIO()), 60.0)
     live.question = found.question
     live.ended(found.fits[-1], found.needs)
