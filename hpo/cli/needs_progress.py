@@ -122,9 +122,9 @@ class LiveProgress(PlainProgress):
 
 def _so_far(needs: DataNeeds) -> str:
     """The verdict, no surer than its sentence."""
-    if needs.verdict != "reached" or needs.is_surely_reached:
-        return needs.verdict
-    return "measured" if needs.is_best_of_all else "probably reached"
+    if needs.is_probably_reached:
+        return "probably reached"
+    return "measured" if needs.verdict == "reached" and needs.is_best_of_all else needs.verdict
 
 
 def _time(seconds: float) -> str:

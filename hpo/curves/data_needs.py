@@ -121,6 +121,12 @@ class DataNeeds:
         return self.verdict == "reached" and sure
 
     @property
+    def is_probably_reached(self) -> bool:
+        """Whether the verdict is "reached", and that is less probable."""
+        doubted = not (self.is_best_of_all or self.is_surely_reached)
+        return self.verdict == "reached" and doubted
+
+    @property
     def interval(self) -> tuple[float, float]:
         """Numbers of examples between which the needed one lies, with probability `confidence`.
 

@@ -174,7 +174,12 @@ def _going_on(answer: Answer) -> Iterator[str]:
     needs = answer.needs
     if answer.state == "budget":
         yield "The budget is spent; with more, the same command goes on from here."
-    if answer.state != "finished" or needs is None or not answer.is_unclear or needs.is_constant:
+    if answer.state != "finished" or needs is None:
+        return
+    seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
+    if needs.target is not None and needs.is_probably_reached:
+        yield f"More seeds would make it surer: --seeds {seeds}"
+    if not answer.is_unclear or needs.is_constant:
         return
     wanted, there = answer.next_size, answer.question.n
     if wanted is not None and wanted > there and answer.question.is_counted:
@@ -183,7 +188,6 @@ def _going_on(answer: Answer) -> Iterator[str]:
         best = number(answer.question.target)
         yield f"No data is sure to reach the best value there is: name a --target short of {best}."
     if not answer.has_one_seed:
-        seeds = 2 * (1 + max(fit.seed for fit in answer.fits))
         which = "The other" if answer.failed_sizes else "All"
         yield f"{which} sizes have their seeds; with more of them it goes on: --seeds {seeds}"
 

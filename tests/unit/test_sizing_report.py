@@ -149,6 +149,8 @@ def test_the_live_line_is_no_surer_than_the_sentence(
     live.question = found.question
     live.ended(found.fits[-1], found.needs)
     assert live._known == known
+    surer = "More seeds would make it surer: --seeds 6"
+    assert (surer in report.hints(found)) == (known == ", probably reached")
 
 
 @pytest.mark.parametrize(("target", "step"), [(2.0, "--target 0.02; of own"), (-1.0, "--target 0")])
