@@ -123,8 +123,7 @@ class DataNeeds:
     @property
     def is_probably_reached(self) -> bool:
         """Whether the verdict is "reached", and that is less probable."""
-        doubted = not (self.is_best_of_all or self.is_surely_reached)
-        return self.verdict == "reached" and doubted
+        return self.verdict == "reached" and not (self.is_best_of_all or self.is_surely_reached)
 
     @property
     def interval(self) -> tuple[float, float]:

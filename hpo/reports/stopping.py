@@ -58,14 +58,14 @@ def early_stopping(study: StudyRecord) -> dict[str, Any] | None:
     plan = _plan_of(study)
     rule: str = ForecastPruner.name if plan is None else plan.spec.stopping.rule
     stopped, finished = (_ended(study, s) for s in (TrialState.PRUNED, TrialState.COMPLETE))
-    forecasts = any(trial.system_attrs.get(FORECAST) for trial in (*finished, *stopped))
+    forecasts = any(trial.system_attrs.get(FORECAST) for trial in (*finished, *stopped)) or (
+        plan is not None and ForecastPruner.name in plan.spec.stopping.rules
+    )
     if plan is None:  # what else was pruned there, another rule may have
         stopped = [trial for trial in stopped if trial.system_attrs.get(FORECAST)]
     by = Counter(_rule_of(trial, rule) for trial in stopped)
     if not forecasts and (plan is None or (rule == "none" and by.keys() <= {rule, _OWN_CODE})):
         return None
-    if plan is not None:
-        forecasts = forecasts or ForecastPruner.name in plan.spec.stopping.rules
     lengths = _Lengths.of(plan, finished)
     run = sum(map(lengths.run, (*finished, *stopped)))
     saved = sum(map(lengths.saved, stopped))

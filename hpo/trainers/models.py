@@ -383,7 +383,7 @@ def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
         seed: Of what a model of the user's own draws.
     """
     # Imported where a GPU asks for it: it imports Triton.
-    from hpo.trainers.operations import counted
+    from hpo.trainers.operations import counting
 
     if any(isinstance(module, nn.RNNBase) for module in model.modules()):
         return inf
@@ -392,7 +392,7 @@ def operations(model: nn.Module, x: torch.Tensor, seed: int) -> float:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with _own_randomness(seed), torch.no_grad(), counted() as counter:
+        with _own_randomness(seed), torch.no_grad(), counting() as counter:
             model(x.clone())  # which it may change
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -18,7 +18,7 @@ _Eager.__torch_dispatch__ = as_it_is(_FlopCounterMode.__torch_dispatch__)  # typ
 
 
 @contextmanager
-def counted() -> Iterator[FlopCounterMode]:
+def counting() -> Iterator[FlopCounterMode]:
     """A context in which operations are counted, for `get_total_flops`; not by module."""
     counter = FlopCounterMode(display=False)
     with _Eager(counter):
